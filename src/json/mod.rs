@@ -1,0 +1,1 @@
+//! JSON, as RFC 8259 defines it.

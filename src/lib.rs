@@ -1,0 +1,6 @@
+//! `st`: a JSON-over-TCP in-memory table.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod json;
+pub mod protocol;

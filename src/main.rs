@@ -1,0 +1,4 @@
+//! The `st` binary.
+#![forbid(unsafe_code)]
+
+fn main() {}
