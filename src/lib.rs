@@ -3,4 +3,5 @@
 #![deny(missing_docs)]
 
 pub mod json;
+mod near;
 pub mod protocol;

@@ -78,4 +78,10 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+/// Any error becomes `action_failed`, so that actions can use `?`. (`Failure` itself is no
+/// `std::error::Error`: the two would overlap. The client wraps it in an error that is one.)
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::new(Code::ActionFailed, error.to_string())
+    }
+}
