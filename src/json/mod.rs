@@ -1,1 +1,18 @@
-//! JSON, as RFC 8259 defines it.
+//! JSON, as RFC 8259 defines it: nothing more is accepted, nothing less.
+
+mod error;
+mod number;
+mod parser;
+mod scan;
+mod short;
+mod text;
+mod value;
+mod write;
+
+pub use error::{Error, Kind};
+pub use number::Number;
+pub use parser::{DEPTH_MAX, Parser, Piece, Sink, Str};
+pub use short::Short;
+pub use text::Text;
+pub use value::{Object, Value};
+pub use write::write_str;

@@ -1,0 +1,406 @@
+//! The grammar of RFC 8259, once.
+//!
+//! Recursive descent: each production is a function that looks at one byte, knows from it what must
+//! follow, and calls the function of the production inside. The parser builds nothing. It tells a
+//! [`Sink`] what it meets, and the compiler makes a parser of its own for each sink: one that checks
+//! has no trace of a tree. [`Parser::object`] and [`Parser::array`] are the same productions for a
+//! caller that wants to pull the members one by one.
+//!
+//! It does not read from files or sockets: all of the text is there, as a `&str`, which proves it UTF-8.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::error::{Error, Kind};
+use super::{Text, scan, text::Gaps};
+
+/// How deep arrays and objects may nest. Each level is a frame on the stack of whoever parses, clones,
+/// compares, prints or drops it, and a stack overflow ends the process: 100,000 `[` must be an error.
+pub const DEPTH_MAX: usize = 128;
+
+/// Is told what a parser meets, in order. Each method does nothing unless it is overridden.
+#[allow(unused_variables)]
+pub trait Sink<'t> {
+    /// `null`.
+    fn null(&mut self) {}
+    /// `true` or `false`.
+    fn bool(&mut self, value: bool) {}
+    /// A number, as written.
+    fn number(&mut self, number: Piece<'t>) {}
+    /// A string that is a value.
+    fn string(&mut self, string: Str<'t>) {}
+    /// A member's name; its value comes next.
+    fn name(&mut self, name: Str<'t>) {}
+    /// `[`.
+    fn begin_array(&mut self) {}
+    /// `]` after this many elements.
+    fn end_array(&mut self, count: usize) {}
+    /// `{`.
+    fn begin_object(&mut self) {}
+    /// `}` after this many members.
+    fn end_object(&mut self, count: usize) {}
+    /// White space between tokens, by its place in the text.
+    fn white_space(&mut self, range: Range<usize>) {}
+}
+
+/// The sink that only checks.
+impl Sink<'_> for () {}
+
+/// A piece of the text, as written.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'t> {
+    text: &'t str,
+    from: usize,
+    to: usize,
+}
+
+impl<'t> Piece<'t> {
+    /// What it says.
+    pub fn as_str(self) -> &'t str {
+        &self.text[self.from..self.to]
+    }
+
+    #[inline(always)]
+    pub(super) fn len(self) -> usize {
+        self.to - self.from
+    }
+
+    /// From its first byte to the end of the whole text.
+    #[inline(always)]
+    pub(super) fn rest(self) -> &'t [u8] {
+        &self.text.as_bytes()[self.from..]
+    }
+}
+
+/// A string as it stands in the text, between its quotes, with its escapes still escaped.
+#[derive(Clone, Copy, Debug)]
+pub struct Str<'t> {
+    pub(super) piece: Piece<'t>,
+    pub(super) escaped: bool,
+}
+
+impl<'t> Str<'t> {
+    /// What stands between the quotes of a valid JSON string.
+    pub(super) fn within_quotes(quoted: &'t str) -> Str<'t> {
+        let piece = Piece { text: quoted, from: 1, to: quoted.len() - 1 };
+        Str { piece, escaped: quoted.as_bytes().contains(&b'\\') }
+    }
+
+    /// The text between the quotes, as written.
+    pub fn raw(self) -> &'t str {
+        self.piece.as_str()
+    }
+
+    /// The string that is meant. Borrowed where it has no escapes. Cannot fail: the parser has refused
+    /// every escape that means nothing.
+    pub fn unescape(self) -> Cow<'t, str> {
+        if self.escaped { Cow::Owned(unescape(self.raw())) } else { Cow::Borrowed(self.raw()) }
+    }
+}
+
+/// A parser at some place in a text. After an error it is at no place in particular: drop it.
+#[derive(Debug)]
+pub struct Parser<'t> {
+    text: &'t str,
+    at: usize,
+    depth: usize,
+}
+
+impl<'t> Parser<'t> {
+    /// A parser at the start of `text`.
+    pub fn new(text: &'t str) -> Parser<'t> {
+        Parser { text, at: 0, depth: 0 }
+    }
+
+    /// One value of any kind, told to `sink`.
+    pub fn value<S: Sink<'t>>(&mut self, sink: &mut S) -> Result<(), Error> {
+        match self.space(sink) {
+            b'"' => sink.string(self.string()?),
+            b'-' | b'0'..=b'9' => sink.number(self.number()?),
+            b'{' => {
+                sink.begin_object();
+                let count = self.members(sink, |parser, sink, name| {
+                    sink.name(name);
+                    parser.value(sink)
+                })?;
+                sink.end_object(count);
+            }
+            b'[' => {
+                sink.begin_array();
+                let count = self.elements(sink, |parser, sink| parser.value(sink))?;
+                sink.end_array(count);
+            }
+            b'n' => {
+                self.word("null")?;
+                sink.null();
+            }
+            b't' => sink.bool(self.word("true").map(|()| true)?),
+            b'f' => sink.bool(self.word("false").map(|()| false)?),
+            _ => return Err(self.error(Kind::Value)),
+        }
+        Ok(())
+    }
+
+    /// One object. `member` is called with each name and must consume the value: by `value`, `object`,
+    /// `array`, `compact` or `skip`.
+    pub fn object<E: From<Error>>(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Str<'t>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.peek() {
+            b'{' => self.members(&mut (), |parser, (), name| member(parser, name)).map(drop),
+            _ => Err(self.error(Kind::Object).into()),
+        }
+    }
+
+    /// One array. `element` must consume one value each time it is called.
+    pub fn array<E: From<Error>>(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.peek() {
+            b'[' => self.elements(&mut (), |parser, ()| element(parser)).map(drop),
+            _ => Err(self.error(Kind::Array).into()),
+        }
+    }
+
+    /// One value as text less white space; borrowed where it held none.
+    pub fn compact(&mut self) -> Result<Text<'t>, Error> {
+        self.peek();
+        let mut gaps = Gaps::new(self.text, self.at);
+        self.value(&mut gaps)?;
+        Ok(gaps.close(self.at))
+    }
+
+    /// One value, checked and passed over.
+    pub fn skip(&mut self) -> Result<(), Error> {
+        self.value(&mut ())
+    }
+
+    /// The byte that begins what is next, past white space; 0 at the end of the text.
+    pub fn peek(&mut self) -> u8 {
+        self.space(&mut ())
+    }
+
+    /// Nothing but white space may be left.
+    pub fn end(&mut self) -> Result<(), Error> {
+        self.peek();
+        if self.at == self.text.len() { Ok(()) } else { Err(self.error(Kind::End)) }
+    }
+
+    // object = "{" [ member *( "," member ) ] "}"       member = string ":" value
+    #[inline(always)]
+    fn members<S: Sink<'t>, E: From<Error>>(
+        &mut self,
+        sink: &mut S,
+        mut member: impl FnMut(&mut Self, &mut S, Str<'t>) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        self.deeper()?;
+        let mut count = 0;
+        if self.space(sink) != b'}' {
+            loop {
+                if self.space(sink) != b'"' {
+                    return Err(self.error(Kind::Name).into());
+                }
+                let name = self.string()?;
+                if self.space(sink) != b':' {
+                    return Err(self.error(Kind::Colon).into());
+                }
+                self.at += 1;
+                member(self, sink, name)?;
+                count += 1;
+                match self.space(sink) {
+                    b',' => self.at += 1,
+                    b'}' => break,
+                    _ => return Err(self.error(Kind::CommaOrBrace).into()),
+                }
+            }
+        }
+        self.at += 1;
+        self.depth -= 1;
+        Ok(count)
+    }
+
+    // array = "[" [ value *( "," value ) ] "]"
+    #[inline(always)]
+    fn elements<S: Sink<'t>, E: From<Error>>(
+        &mut self,
+        sink: &mut S,
+        mut element: impl FnMut(&mut Self, &mut S) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        self.deeper()?;
+        let mut count = 0;
+        if self.space(sink) != b']' {
+            loop {
+                element(self, sink)?;
+                count += 1;
+                match self.space(sink) {
+                    b',' => self.at += 1,
+                    b']' => break,
+                    _ => return Err(self.error(Kind::CommaOrBracket).into()),
+                }
+            }
+        }
+        self.at += 1;
+        self.depth -= 1;
+        Ok(count)
+    }
+
+    /// Past an opening bracket, if the depth allows.
+    #[inline(always)]
+    fn deeper(&mut self) -> Result<(), Error> {
+        if self.depth == DEPTH_MAX {
+            return Err(self.error(Kind::Depth));
+        }
+        self.depth += 1;
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Past white space, to the byte that is next; 0, which no token begins with, at the end.
+    #[inline(always)]
+    fn space<S: Sink<'t>>(&mut self, sink: &mut S) -> u8 {
+        let next = self.byte(self.at);
+        if next > b' ' {
+            return next;
+        }
+        let from = self.at;
+        self.at = scan::space(self.text.as_bytes(), from);
+        if self.at > from {
+            sink.white_space(from..self.at);
+        }
+        self.byte(self.at)
+    }
+
+    #[inline(always)]
+    fn byte(&self, at: usize) -> u8 {
+        self.text.as_bytes().get(at).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn word(&mut self, word: &str) -> Result<(), Error> {
+        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            return Err(self.error(Kind::Value));
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    // number = [ "-" ] int [ "." 1*DIGIT ] [ ( "e" / "E" ) [ "-" / "+" ] 1*DIGIT ]
+    // int    = "0" / ( digit1-9 *DIGIT )
+    #[inline(always)]
+    fn number(&mut self) -> Result<Piece<'t>, Error> {
+        let from = self.at;
+        self.at += usize::from(self.byte(from) == b'-');
+        if self.byte(self.at) == b'0' {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.byte(self.at) == b'.' {
+            self.at += 1;
+            self.digits()?;
+        }
+        if self.byte(self.at) | 0x20 == b'e' {
+            self.at += 1;
+            self.at += usize::from(matches!(self.byte(self.at), b'-' | b'+'));
+            self.digits()?;
+        }
+        Ok(Piece { text: self.text, from, to: self.at })
+    }
+
+    #[inline(always)]
+    fn digits(&mut self) -> Result<(), Error> {
+        let end = scan::digits(self.text.as_bytes(), self.at);
+        if end == self.at {
+            return Err(self.error(Kind::Digit));
+        }
+        self.at = end;
+        Ok(())
+    }
+
+    // string = %x22 *char %x22
+    #[inline(always)]
+    fn string(&mut self) -> Result<Str<'t>, Error> {
+        let (from, mut escaped) = (self.at + 1, false);
+        self.at = from;
+        loop {
+            let to = scan::plain(self.text.as_bytes(), self.at);
+            self.at = to;
+            match self.text.as_bytes().get(to) {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(Str { piece: Piece { text: self.text, from, to }, escaped });
+                }
+                Some(b'\\') => self.escape()?,
+                Some(_) => return Err(self.error(Kind::Control)),
+                None => return Err(self.error(Kind::Quote)),
+            }
+            escaped = true;
+        }
+    }
+
+    /// Past one escape. A character beyond U+FFFF is written as two `\u` escapes, a surrogate pair: the
+    /// high half of its number on D800, the low half on DC00. One without the other is no character, and
+    /// no `str` could hold it.
+    fn escape(&mut self) -> Result<(), Error> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let len = match rest.get(1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+            Some(b'u') => match (code_unit(rest), rest.get(6..).and_then(code_unit)) {
+                (None, _) => return Err(self.error(Kind::Hex)),
+                (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => 12,
+                (Some(0xD800..0xE000), _) => return Err(self.error(Kind::Surrogate)),
+                _ => 6,
+            },
+            _ => return Err(self.error(Kind::Escape)),
+        };
+        self.at += len;
+        Ok(())
+    }
+
+    #[cold]
+    fn error(&self, kind: Kind) -> Error {
+        Error::new(kind, self.text, self.at)
+    }
+}
+
+/// The number in an escape `\uXXXX` at the start of `bytes`.
+fn code_unit(bytes: &[u8]) -> Option<u32> {
+    let [b'\\', b'u', hex @ ..] = bytes.first_chunk::<6>()? else { return None };
+    hex.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+}
+
+fn unescape(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        out.push_str(plain);
+        let at = raw.len() - escape.len() - 1;
+        let (meant, len) = match escape.as_bytes()[0] {
+            b'u' => decode(&raw.as_bytes()[at..]),
+            b'b' => ('\u{8}', 2),
+            b'f' => ('\u{c}', 2),
+            b'n' => ('\n', 2),
+            b'r' => ('\r', 2),
+            b't' => ('\t', 2),
+            itself => (char::from(itself), 2),
+        };
+        out.push(meant);
+        rest = &raw[at + len..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// What one `\u` escape, or a pair of them, at the start of `bytes` stands for, and how long it is.
+fn decode(bytes: &[u8]) -> (char, usize) {
+    let unit = |at: usize| bytes.get(at..).and_then(code_unit).expect("the parser has checked it");
+    match unit(0) {
+        high @ 0xD800..0xDC00 => {
+            let number = 0x10000 + ((high - 0xD800) << 10) + (unit(6) - 0xDC00);
+            (char::from_u32(number).expect("a pair is always a character"), 12)
+        }
+        number => (char::from_u32(number).expect("the parser refused lone surrogates"), 6),
+    }
+}

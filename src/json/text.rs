@@ -1,0 +1,135 @@
+//! JSON that stays text.
+//!
+//! A table that keeps what it was sent need not understand it, only know that it is valid. Text costs a
+//! fraction of a tree's memory, goes out again by one copy, and rounds no number. A [`Text`] is the proof
+//! that somebody has checked: there is no way to make one from a text that is not JSON.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use super::parser::{Parser, Sink, Str};
+use super::{Error, Number, Value, write_str};
+
+/// One JSON value as text, without white space outside strings. Compares by text; see [`Text::same_value`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text<'a>(Cow<'a, str>);
+
+impl<'a> Text<'a> {
+    /// `null`.
+    pub const NULL: Text<'static> = Text(Cow::Borrowed("null"));
+
+    /// Checks a text that holds one value, and takes its white space out.
+    pub fn parse(text: &'a str) -> Result<Text<'a>, Error> {
+        let mut parser = Parser::new(text);
+        let value = parser.compact()?;
+        parser.end().map(|()| value)
+    }
+
+    /// The string `s` as JSON.
+    pub fn string(s: &str) -> Text<'static> {
+        let mut out = Vec::with_capacity(s.len() + 2);
+        write_str(&mut out, s);
+        Text(Cow::Owned(String::from_utf8(out).expect("UTF-8 with ASCII escapes")))
+    }
+
+    /// Text that is known to be compact JSON already, because it once was a `Text`.
+    #[allow(dead_code)]
+    pub(crate) fn known(text: impl Into<Cow<'a, str>>) -> Text<'a> {
+        Text(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The same, borrowed from this.
+    pub fn borrowed(&self) -> Text<'_> {
+        Text(Cow::Borrowed(&self.0))
+    }
+
+    /// The same, borrowed from nobody.
+    pub fn into_owned(self) -> Text<'static> {
+        Text(Cow::Owned(self.0.into_owned()))
+    }
+
+    /// The tree.
+    pub fn to_value(&self) -> Value {
+        Value::parse(&self.0).expect("a Text is valid")
+    }
+
+    /// The string that is meant, if this is a string. Borrowed where it has no escapes.
+    pub fn as_string(&self) -> Option<Cow<'_, str>> {
+        self.0.starts_with('"').then(|| Str::within_quotes(&self.0).unescape())
+    }
+
+    /// The integer, if this is a number that is one by value and fits: `5`, `5.0` and `0.5e1` are.
+    pub fn as_i128(&self) -> Option<i128> {
+        self.is_number().then(|| Number::known(&self.0).as_i128()).flatten()
+    }
+
+    /// Whether this is `null`.
+    pub fn is_null(&self) -> bool {
+        self.0 == "null"
+    }
+
+    /// Equality as JSON: numbers by value, objects regardless of the order of their members.
+    pub fn same_value(&self, other: &Text<'_>) -> bool {
+        self.0 == other.0 || self.to_value() == other.to_value()
+    }
+
+    fn is_number(&self) -> bool {
+        self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+    }
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&Value> for Text<'static> {
+    fn from(value: &Value) -> Text<'static> {
+        Text(Cow::Owned(value.to_string()))
+    }
+}
+
+impl From<Value> for Text<'static> {
+    fn from(value: Value) -> Text<'static> {
+        Text::from(&value)
+    }
+}
+
+/// The sink that takes white space out. It listens to nothing else, so a text without any costs no more
+/// than checking it.
+pub(super) struct Gaps<'t> {
+    text: &'t str,
+    /// What has been copied so far; empty until the first gap.
+    out: String,
+    /// From where on the text has not been copied.
+    from: usize,
+}
+
+impl<'t> Gaps<'t> {
+    pub(super) fn new(text: &'t str, from: usize) -> Gaps<'t> {
+        Gaps { text, out: String::new(), from }
+    }
+
+    pub(super) fn close(mut self, to: usize) -> Text<'t> {
+        let rest = &self.text[self.from..to];
+        if self.out.is_empty() {
+            return Text(Cow::Borrowed(rest));
+        }
+        self.out.push_str(rest);
+        Text(Cow::Owned(self.out))
+    }
+}
+
+impl<'t> Sink<'t> for Gaps<'t> {
+    fn white_space(&mut self, gap: Range<usize>) {
+        self.out.push_str(&self.text[self.from..gap.start]);
+        self.from = gap.end;
+    }
+}

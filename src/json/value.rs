@@ -1,0 +1,251 @@
+//! JSON as a tree.
+
+use std::fmt;
+
+use super::parser::{Parser, Piece, Sink, Str};
+use super::short::Short;
+use super::write::Writer;
+use super::{Error, Kind, Number};
+
+/// Any JSON value. 32 bytes; a string of up to 30 and a number of up to 22 take no memory beyond that.
+/// Compares by value: numbers exactly, objects regardless of the order of their members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, as written.
+    Number(Number),
+    /// A string, unescaped.
+    String(Short<30>),
+    /// An array.
+    Array(Vec<Value>),
+    /// An object.
+    Object(Object),
+}
+
+/// An object: its members in the order they were written, duplicates kept. Lookup takes time in proportion
+/// to the number of members, which for the few that objects have beats hashing.
+#[derive(Clone, Default)]
+pub struct Object {
+    pub(super) members: Vec<(Short<30>, Value)>,
+}
+
+impl Value {
+    /// The tree of a text that holds one value.
+    pub fn parse(text: &str) -> Result<Value, Error> {
+        let mut parser = Parser::new(text);
+        let mut tree = Tree::default();
+        parser.value(&mut tree)?;
+        parser.end()?;
+        Ok(tree.values.pop().expect("the parser has told of one value"))
+    }
+
+    /// As [`Value::parse`], of bytes that may not be UTF-8.
+    pub fn from_slice(bytes: &[u8]) -> Result<Value, Error> {
+        Value::parse(utf8(bytes)?)
+    }
+
+    /// The string, if it is one.
+    pub fn as_str(&self) -> Option<&str> {
+        if let Value::String(string) = self { Some(string) } else { None }
+    }
+
+    /// The boolean, if it is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        if let Value::Bool(bool) = self { Some(*bool) } else { None }
+    }
+
+    /// The number, if it is one.
+    pub fn as_number(&self) -> Option<&Number> {
+        if let Value::Number(number) = self { Some(number) } else { None }
+    }
+
+    /// The elements, if it is an array.
+    pub fn as_array(&self) -> Option<&[Value]> {
+        if let Value::Array(items) = self { Some(items) } else { None }
+    }
+
+    /// The object, if it is one.
+    pub fn as_object(&self) -> Option<&Object> {
+        if let Value::Object(object) = self { Some(object) } else { None }
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Value::Null)
+    }
+
+    /// The value of a member, if this is an object that has it; of duplicates, the last.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.as_object()?.get(name)
+    }
+
+    /// Compact JSON, appended.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let mut writer = Writer::new(false);
+        std::mem::swap(out, &mut writer.out);
+        writer.value(self);
+        *out = writer.out;
+    }
+
+    /// JSON for people: a line an element, indented by two spaces.
+    pub fn pretty(&self) -> String {
+        let mut writer = Writer::new(true);
+        writer.value(self);
+        String::from_utf8(writer.out).expect("the writer puts out UTF-8")
+    }
+}
+
+/// Compact JSON.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        f.write_str(std::str::from_utf8(&out).expect("the writer puts out UTF-8"))
+    }
+}
+
+impl Object {
+    /// An object without members.
+    pub fn new() -> Object {
+        Object::default()
+    }
+
+    /// How many members, duplicates counted.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The value of a member; of duplicates, the last.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        let name = name.as_bytes();
+        self.members.iter().rev().find(|(own, _)| own.as_bytes() == name).map(|(_, value)| value)
+    }
+
+    /// Appends a member; an earlier one of that name stays, and no longer counts.
+    pub fn push(&mut self, name: &str, value: impl Into<Value>) {
+        self.members.push((name.into(), value.into()));
+    }
+
+    /// The members in order, duplicates included.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
+        self.members.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// The members that count, sorted by name.
+    fn sorted(&self) -> Vec<(&[u8], &Value)> {
+        let mut members: Vec<_> =
+            self.members.iter().rev().map(|(name, value)| (name.as_bytes(), value)).collect();
+        members.sort_by_key(|(name, _)| *name);
+        // Reversed, and sorted stably: the last written of each name is now its first.
+        members.dedup_by_key(|(name, _)| *name);
+        members
+    }
+}
+
+/// By sorting, since trying every member against every other would let one request of a megabyte
+/// cost minutes.
+impl PartialEq for Object {
+    fn eq(&self, other: &Object) -> bool {
+        self.sorted() == other.sorted()
+    }
+}
+
+impl Eq for Object {}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<N: AsRef<str>, V: Into<Value>> FromIterator<(N, V)> for Object {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(members: I) -> Object {
+        let members = members.into_iter().map(|(name, value)| (name.as_ref().into(), value.into())).collect();
+        Object { members }
+    }
+}
+
+macro_rules! from {
+    ($($type:ty => $value:expr;)*) => {$(
+        impl From<$type> for Value {
+            fn from(from: $type) -> Value {
+                $value(from.into())
+            }
+        }
+    )*};
+}
+from! {
+    bool => Value::Bool;
+    &str => Value::String;
+    String => Value::String;
+    Number => Value::Number;
+    i32 => Value::Number;
+    u32 => Value::Number;
+    i64 => Value::Number;
+    u64 => Value::Number;
+    i128 => Value::Number;
+    usize => Value::Number;
+    Vec<Value> => Value::Array;
+    Object => Value::Object;
+}
+
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let valid = std::str::from_utf8(&bytes[..error.valid_up_to()]).expect("valid up to there");
+        Error::new(Kind::Utf8, valid, valid.len())
+    })
+}
+
+/// The sink that builds a tree. Finished values wait on a stack until the bracket around them closes; then
+/// they move, all at once, into a `Vec` of just their number.
+#[derive(Default)]
+struct Tree {
+    values: Vec<Value>,
+    names: Vec<Short<30>>,
+}
+
+#[inline(always)]
+fn short(string: Str<'_>) -> Short<30> {
+    if string.escaped { string.unescape().into_owned().into() } else { Short::copy(string.piece) }
+}
+
+impl<'t> Sink<'t> for Tree {
+    fn null(&mut self) {
+        self.values.push(Value::Null);
+    }
+
+    fn bool(&mut self, value: bool) {
+        self.values.push(Value::Bool(value));
+    }
+
+    fn number(&mut self, number: Piece<'t>) {
+        self.values.push(Value::Number(Number::copy(number)));
+    }
+
+    fn string(&mut self, string: Str<'t>) {
+        self.values.push(Value::String(short(string)));
+    }
+
+    fn name(&mut self, name: Str<'t>) {
+        self.names.push(short(name));
+    }
+
+    fn end_array(&mut self, count: usize) {
+        let items = self.values.drain(self.values.len() - count..).collect();
+        self.values.push(Value::Array(items));
+    }
+
+    fn end_object(&mut self, count: usize) {
+        let names = self.names.drain(self.names.len() - count..);
+        let members = names.zip(self.values.drain(self.values.len() - count..)).collect();
+        self.values.push(Value::Object(Object { members }));
+    }
+}

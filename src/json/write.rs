@@ -1,0 +1,132 @@
+//! Trees and strings to text.
+//!
+//! One walker for both layouts: a [`Writer`] knows where commas, line breaks and indentation go, and is told
+//! of brackets and of what comes next. It escapes what RFC 8259 section 7 demands, quotes, backslashes and controls,
+//! and nothing else: other characters are themselves in UTF-8.
+
+use super::{Value, scan};
+
+const INDENT: &str = "  ";
+
+/// Appends a JSON string: quotes, and escapes where the grammar demands them.
+pub fn write_str(out: &mut Vec<u8>, s: &str) {
+    write_bytes(out, s.as_bytes());
+}
+
+fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    let mut from = 0;
+    loop {
+        let to = scan::plain(bytes, from);
+        out.extend_from_slice(&bytes[from..to]);
+        let Some(special) = bytes.get(to) else { break };
+        escape(out, *special);
+        from = to + 1;
+    }
+    out.push(b'"');
+}
+
+#[cold]
+fn escape(out: &mut Vec<u8>, byte: u8) {
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        0x08 => b'b',
+        0x0c => b'f',
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        _ => {
+            let hex = |half: u8| b"0123456789abcdef"[usize::from(half & 15)];
+            return out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte)]);
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+/// JSON on its way out, compact or indented.
+pub(crate) struct Writer {
+    /// What has been written and not been taken yet.
+    pub(crate) out: Vec<u8>,
+    pretty: bool,
+    depth: usize,
+    /// Nothing stands in the innermost bracket yet.
+    empty: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(pretty: bool) -> Writer {
+        Writer { out: Vec::new(), pretty, depth: 0, empty: true }
+    }
+
+    /// `[` or `{`.
+    pub(crate) fn begin(&mut self, bracket: u8) {
+        self.out.push(bracket);
+        self.depth += 1;
+        self.empty = true;
+    }
+
+    /// Called before each element and each name.
+    #[inline(always)]
+    pub(crate) fn next(&mut self) {
+        if !self.empty {
+            self.out.push(b',');
+        }
+        self.empty = false;
+        if self.pretty {
+            self.line();
+        }
+    }
+
+    /// Between a name and its value.
+    #[inline(always)]
+    pub(crate) fn colon(&mut self) {
+        self.out.push(b':');
+        if self.pretty {
+            self.out.push(b' ');
+        }
+    }
+
+    /// `]` or `}`.
+    pub(crate) fn end(&mut self, bracket: u8) {
+        self.depth -= 1;
+        if self.pretty && !self.empty {
+            self.line();
+        }
+        self.out.push(bracket);
+        self.empty = false;
+    }
+
+    pub(crate) fn value(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.out.extend_from_slice(b"null"),
+            Value::Bool(true) => self.out.extend_from_slice(b"true"),
+            Value::Bool(false) => self.out.extend_from_slice(b"false"),
+            Value::Number(number) => self.out.extend_from_slice(number.as_bytes()),
+            Value::String(string) => write_bytes(&mut self.out, string.as_bytes()),
+            Value::Array(items) => {
+                self.begin(b'[');
+                for item in items {
+                    self.next();
+                    self.value(item);
+                }
+                self.end(b']');
+            }
+            Value::Object(object) => {
+                self.begin(b'{');
+                for (name, value) in &object.members {
+                    self.next();
+                    write_bytes(&mut self.out, name.as_bytes());
+                    self.colon();
+                    self.value(value);
+                }
+                self.end(b'}');
+            }
+        }
+    }
+
+    fn line(&mut self) {
+        self.out.push(b'\n');
+        (0..self.depth).for_each(|_| self.out.extend_from_slice(INDENT.as_bytes()));
+    }
+}

@@ -1,0 +1,3 @@
+//! Every test that needs only the library's public face or the binary, as one crate: it links once.
+
+mod json;
