@@ -71,8 +71,9 @@ pub struct Session<'c> {
     /// The client has shown the token, or none is set.
     known: bool,
     counts: Counts,
-    /// Requests cut from the input so far.
+    /// Requests cut from the input so far, and how many will be.
     requests: u64,
+    requests_max: u64,
 }
 
 impl<'c> Session<'c> {
@@ -88,7 +89,13 @@ impl<'c> Session<'c> {
             known: core.token.is_none(),
             counts: Counts::default(),
             requests: 0,
+            requests_max: u64::MAX,
         }
+    }
+
+    /// A session that ends after one request.
+    pub fn once(core: &'c Core) -> Session<'c> {
+        Session { requests_max: 1, ..Session::new(core) }
     }
 
     /// Works on what there is, and says what must happen before it can go on.
@@ -98,6 +105,7 @@ impl<'c> Session<'c> {
                 break Next::Write;
             }
             match &mut self.state {
+                State::Requests if self.requests == self.requests_max => self.state = State::Closing,
                 State::Requests => {
                     if !self.request() {
                         break if self.output.is_empty() { self.at_end() } else { Next::Write };
@@ -133,7 +141,10 @@ impl<'c> Session<'c> {
 
     /// The time for the request that has begun is over.
     pub fn timed_out(&mut self) {
-        let failure = Failure::new(Code::Timeout, "the request was begun and not finished in time");
+        let failure = match self.known {
+            true => Failure::new(Code::Timeout, "the request was begun and not finished in time"),
+            false => Failure::new(Code::Denied, "no token was shown in time"),
+        };
         self.refuse_and_close(self.framer.form(None), &failure);
     }
 
@@ -167,6 +178,11 @@ impl<'c> Session<'c> {
     /// Answer nothing that comes after what has come so far.
     pub fn close(&mut self) {
         self.state = State::Closing;
+    }
+
+    /// Whether the client has said that it will send no more.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     fn at_end(&self) -> Next {
