@@ -6,3 +6,7 @@ pub mod actions;
 pub mod json;
 mod near;
 pub mod protocol;
+pub mod server;
+pub mod session;
+pub mod store;
+pub mod table;

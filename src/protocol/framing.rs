@@ -139,9 +139,9 @@ fn header(data: &[u8], request_bytes_max: usize) -> Frame {
     }
     let Some(payload) = data.get(HEADER_BYTES..) else { return Frame::Incomplete };
     // Digits alone fail to parse only when they are too many.
-    let length = header[..digits].iter().try_fold(0_usize, |length, digit| {
-        length.checked_mul(10)?.checked_add(usize::from(digit - b'0'))
-    });
+    let length = header[..digits]
+        .iter()
+        .try_fold(0_usize, |length, digit| length.checked_mul(10)?.checked_add(usize::from(digit - b'0')));
     match length {
         Some(length) if length <= request_bytes_max => {
             let next = HEADER_BYTES + length;

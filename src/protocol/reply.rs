@@ -177,7 +177,7 @@ fn write_value(out: &mut Vec<u8>, value: Option<&str>) {
 /// A string as it is, unless a control character in it could end the line or drive a terminal;
 /// anything else as JSON.
 fn write_plain(out: &mut Vec<u8>, value: &str) {
-    match Text::trusted(value).as_string() {
+    match Text::known(value).as_string() {
         Some(string) if !string.contains(char::is_control) => out.extend_from_slice(string.as_bytes()),
         Some(string) if value.contains(char::is_control) => write_escaped(out, &string),
         _ => out.extend_from_slice(value.as_bytes()),

@@ -43,7 +43,7 @@ impl Execution<'_> {
             }
             Request::Increment { key, by } => {
                 let outcome = store.increment(key, *by);
-                self.written(key, outcome.map(|sum| Some(Text::from(sum))));
+                self.written(key, outcome.map(|sum| Some(Text::known(sum.to_string()))));
             }
             Request::Delete { key, condition } => {
                 let outcome = store.delete(key, condition.as_ref());
@@ -94,7 +94,8 @@ impl Execution<'_> {
             Ok(value) => self.reply(&Reply::Entry { key, value: value.as_ref().map(Text::as_str) }),
             Err(Rejected::Conflict(present)) => {
                 let present = present.as_ref().map(Text::as_str);
-                let failure = failure(Code::Conflict, "the condition \"if\" does not hold; nothing was changed");
+                let failure =
+                    failure(Code::Conflict, "the condition \"if\" does not hold; nothing was changed");
                 self.refuse(Some(key), &failure, Some(present));
             }
             Err(Rejected::NotANumber) => {

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::json::Value;
+use crate::json::{Object, Value};
 use crate::protocol::{Code, Request};
 
 /// Requests that the session itself answers, in the order of their counters.
@@ -37,24 +37,31 @@ impl Stats {
     /// The counters as members of INFO.
     pub fn members(&self) -> Vec<(&'static str, Value)> {
         let number = |counter: &AtomicU64| Value::from(counter.load(Relaxed));
-        let names = NAMES.iter().copied().chain(["actions"]);
         let codes = Code::ALL.iter().map(|code| code.as_str());
-        let told = |(_, value): &(&str, Value)| *value != Value::from(0_u64);
-        let object = |members: Vec<(&str, Value)>| {
-            Value::from_iter(members.into_iter().map(|(name, value)| (name.to_owned(), value)))
-        };
         vec![
             ("accepted", number(&self.accepted)),
             ("connections", number(&self.connections)),
             ("workers", number(&self.workers)),
             ("refused", number(&self.refused)),
             ("timed_out", number(&self.timed_out)),
-            ("requests", object(names.zip(self.requests.iter().map(number)).filter(told).collect())),
-            ("errors", object(codes.zip(self.errors.iter().map(number)).filter(told).collect())),
+            ("requests", told(NAMES.into_iter().chain(["actions"]), &self.requests)),
+            ("errors", told(codes, &self.errors)),
             ("bytes_in", number(&self.bytes_in)),
             ("bytes_out", number(&self.bytes_out)),
         ]
     }
+}
+
+/// The counters that have counted anything.
+fn told<'n>(names: impl Iterator<Item = &'n str>, counters: &[AtomicU64]) -> Value {
+    let mut object = Object::new();
+    for (name, counter) in names.zip(counters) {
+        match counter.load(Relaxed) {
+            0 => {}
+            n => object.push(name, n),
+        }
+    }
+    Value::Object(object)
 }
 
 /// What one session has counted and not yet added up.

@@ -51,7 +51,7 @@ impl Store {
     /// Adds to an integer, and tells the sum. A missing key counts as 0.
     pub fn increment(&self, key: &str, by: i128) -> Result<i128, Rejected> {
         let mut table = self.write();
-        let present = table.get(key).map_or(Some(0), |value| Text::trusted(value).as_i128());
+        let present = table.get(key).map_or(Some(0), |value| Text::known(value).as_i128());
         let sum = present.and_then(|n| n.checked_add(by)).ok_or(Rejected::NotANumber)?;
         self.set(&mut table, key, &sum.to_string())?;
         Ok(sum)
@@ -65,7 +65,7 @@ impl Store {
     ) -> Result<Option<Text<'static>>, Rejected> {
         let mut table = self.write();
         check(&table, key, condition)?;
-        let old = table.get(key).map(|value| Text::trusted(value).into_owned());
+        let old = table.get(key).map(|value| Text::known(value).into_owned());
         table.remove(key);
         Ok(old)
     }
@@ -112,7 +112,7 @@ impl Store {
 }
 
 fn check(table: &Table, key: &str, condition: Option<&Condition>) -> Result<(), Rejected> {
-    let present = table.get(key).map(Text::trusted);
+    let present = table.get(key).map(Text::known);
     let holds = match (condition, &present) {
         (None, _) | (Some(Condition::Absent), None) => true,
         (Some(Condition::Equals(wanted)), Some(present)) => present.same_value(wanted),

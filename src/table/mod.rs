@@ -118,11 +118,12 @@ impl Table {
         prefix: &'t str,
         after: Option<&str>,
     ) -> impl Iterator<Item = (&'t str, &'t str)> {
+        let start = self.order.position(|slot| {
+            let entry = self.entry(slot);
+            entry < prefix || after.is_some_and(|after| key_of(entry) <= after)
+        });
         self.order
-            .iter_from(|slot| {
-                let entry = self.entry(slot);
-                entry < prefix || after.is_some_and(|after| key_of(entry) <= after)
-            })
+            .iter_from(start)
             .map(|slot| self.entry(slot))
             .take_while(move |entry| entry.starts_with(prefix))
             .filter_map(|entry| entry.split_once(SEPARATOR))

@@ -44,9 +44,8 @@ impl Order {
         }
     }
 
-    /// The slots from the first that is not `less`, in order.
-    pub fn iter_from(&self, less: impl Fn(u32) -> bool) -> impl Iterator<Item = u32> {
-        let (block, at) = self.position(less);
+    /// The slots from a position on, in order.
+    pub fn iter_from(&self, (block, at): (usize, usize)) -> impl Iterator<Item = u32> {
         let first = self.blocks.get(block).map_or(&[][..], |slots| &slots[at..]);
         let others = self.blocks.get(block + 1..).unwrap_or_default();
         first.iter().chain(others.iter().flatten()).copied()
@@ -60,7 +59,7 @@ impl Order {
 
     /// Where the first slot stands that is not `less`: its block and its place there. Past the last
     /// slot that is the block after the last.
-    fn position(&self, less: impl Fn(u32) -> bool) -> (usize, usize) {
+    pub fn position(&self, less: impl Fn(u32) -> bool) -> (usize, usize) {
         let block = self.blocks.partition_point(|slots| slots.last().is_some_and(|slot| less(*slot)));
         let at = self.blocks.get(block).map_or(0, |slots| slots.partition_point(|slot| less(*slot)));
         (block, at)
