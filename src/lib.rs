@@ -10,3 +10,4 @@ pub mod server;
 pub mod session;
 pub mod store;
 pub mod table;
+pub mod token;

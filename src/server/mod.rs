@@ -25,8 +25,9 @@ use std::time::{Duration, Instant};
 
 use crate::actions::{Action, Actions, Call, RegisterError};
 use crate::json::{Object, Value};
-use crate::session::{Core, Session, Stats, Token};
+use crate::session::{Core, Session, Stats};
 use crate::store::Store;
+use crate::token::Token;
 pub use connection::Deadlines;
 use connection::End;
 pub use log::{Level, Log};

@@ -24,7 +24,7 @@ mod execute;
 mod listing;
 mod stats;
 
-pub use self::core::{Core, Token};
+pub use self::core::Core;
 pub use stats::Stats;
 
 use crate::protocol::{Code, Failure, Form, Frame, Framer, Refused, Reply, Request, not_utf8};
