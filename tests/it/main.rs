@@ -3,3 +3,4 @@
 mod json;
 mod server;
 mod session;
+mod tidy;
