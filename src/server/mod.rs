@@ -213,7 +213,7 @@ impl Service {
             threads_max,
             stats: &self.core.stats,
             log: &self.log,
-            serve: |stream| drop(self.serve(stream, Session::new(&self.core))),
+            serve: |stream| _ = self.serve(stream, Session::new(&self.core)),
             queue: Default::default(),
             work: Default::default(),
             waiting: Default::default(),
