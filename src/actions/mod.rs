@@ -273,8 +273,7 @@ impl error::Error for RegisterError {}
 fn excerpt(words: &[u8]) -> String {
     const BYTES_MAX: usize = 256;
     let mut shown = String::new();
-    // Beyond this many bytes nothing can be shown, however they decode.
-    for c in String::from_utf8_lossy(&words[..words.len().min(4 * BYTES_MAX)]).trim().chars() {
+    for c in String::from_utf8_lossy(words).trim().chars() {
         if shown.len() >= BYTES_MAX {
             shown.push('…');
             break;
