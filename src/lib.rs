@@ -5,3 +5,4 @@
 pub mod json;
 mod near;
 pub mod protocol;
+pub mod reformat;

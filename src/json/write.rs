@@ -4,7 +4,7 @@
 //! of brackets and of what comes next. It escapes what RFC 8259 section 7 demands, quotes, backslashes and controls,
 //! and nothing else: other characters are themselves in UTF-8.
 
-use super::{Value, scan};
+use super::{Str, Value, scan};
 
 const INDENT: &str = "  ";
 
@@ -80,11 +80,19 @@ impl Writer {
 
     /// Between a name and its value.
     #[inline(always)]
-    pub(crate) fn colon(&mut self) {
+    fn colon(&mut self) {
         self.out.push(b':');
         if self.pretty {
             self.out.push(b' ');
         }
+    }
+
+    /// A name as it was written, and its colon.
+    pub(crate) fn raw_name(&mut self, name: Str<'_>) {
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.raw().as_bytes());
+        self.out.push(b'"');
+        self.colon();
     }
 
     /// `]` or `}`.
