@@ -14,10 +14,13 @@ use super::short::Short;
 pub struct Number(Short<22>);
 
 impl Number {
-    /// What the grammar of numbers has accepted.
+    /// To be set; not a number yet.
+    pub(super) const UNSET: Number = Number(Short::EMPTY);
+
+    /// Becomes what the grammar of numbers has accepted.
     #[inline(always)]
-    pub(super) fn copy(piece: Piece<'_>) -> Number {
-        Number(Short::copy(piece))
+    pub(super) fn set(&mut self, piece: Piece<'_>) {
+        self.0.set(piece);
     }
 
     /// Text known to be a number.

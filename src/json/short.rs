@@ -41,13 +41,17 @@ impl<const N: usize> Short<N> {
         }
     }
 
-    /// A piece of a text, with what follows it for a copy of fixed size.
+    pub(super) const EMPTY: Short<N> = Short(Held::Here { len: 0, bytes: [0; N] });
+
+    /// Becomes a piece of a text. What follows the piece allows a copy of fixed size.
     #[inline(always)]
-    pub(super) fn copy(piece: Piece<'_>) -> Short<N> {
-        let rest = piece.rest();
-        match rest.first_chunk() {
-            Some(bytes) if piece.len() <= N => Short(Held::Here { len: piece.len() as u8, bytes: *bytes }),
-            _ => Short::from(piece.as_str()),
+    pub(super) fn set(&mut self, piece: Piece<'_>) {
+        match (&mut self.0, piece.rest().first_chunk()) {
+            (Held::Here { len, bytes }, Some(chunk)) if piece.len() <= N => {
+                *len = piece.len() as u8;
+                *bytes = *chunk;
+            }
+            _ => *self = Short::from(piece.as_str()),
         }
     }
 
