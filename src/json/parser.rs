@@ -317,20 +317,20 @@ impl<'t> Parser<'t> {
     #[inline(always)]
     fn number(&self, from: usize) -> Result<Piece<'t>, Error> {
         let mut at = from + usize::from(self.byte(from) == b'-');
-        at = if self.byte(at) == b'0' { at + 1 } else { self.digits(at)? };
+        at = if self.byte(at) == b'0' { at + 1 } else { self.some(at, scan::short_digits)? };
         if self.byte(at) == b'.' {
-            at = self.digits(at + 1)?;
+            at = self.some(at + 1, scan::digits)?;
         }
         if self.byte(at) | 0x20 == b'e' {
             let signed = matches!(self.byte(at + 1), b'-' | b'+');
-            at = self.digits(at + 1 + usize::from(signed))?;
+            at = self.some(at + 1 + usize::from(signed), scan::short_digits)?;
         }
         Ok(Piece { text: self.text, from, to: at })
     }
 
     #[inline(always)]
-    fn digits(&self, at: usize) -> Result<usize, Error> {
-        let end = scan::digits(self.text.as_bytes(), at);
+    fn some(&self, at: usize, digits: impl FnOnce(&[u8], usize) -> usize) -> Result<usize, Error> {
+        let end = digits(self.text.as_bytes(), at);
         if end == at { Err(self.error(Kind::Digit, at)) } else { Ok(end) }
     }
 
