@@ -9,9 +9,6 @@ use std::io::{self, Read, Write};
 
 use crate::json::{self, Parser, Writer};
 
-/// How much output is gathered before it is written.
-const BUFFER_BYTES: usize = 64 * 1024;
-
 /// What is to come out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -35,7 +32,7 @@ pub enum ReformatError {
 }
 
 /// Reads one JSON value and writes it in `layout`, with a newline after it.
-pub fn reformat(mut input: impl Read, output: impl Write, layout: Layout) -> Result<(), ReformatError> {
+pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) -> Result<(), ReformatError> {
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes).map_err(ReformatError::Read)?;
     let text = json::utf8(&bytes)?;
@@ -45,57 +42,43 @@ pub fn reformat(mut input: impl Read, output: impl Write, layout: Layout) -> Res
     if layout == Layout::Check {
         return Ok(());
     }
-    let mut copy = Copy { writer: Writer::new(layout == Layout::Pretty), output };
-    copy.value(&mut Parser::new(text))?;
-    copy.writer.out.push(b'\n');
-    copy.flush()?;
-    copy.output.flush().map_err(ReformatError::Write)
+    let mut writer = Writer::new(Vec::new(), layout == Layout::Pretty, |out: &mut Vec<u8>| {
+        output.write_all(out).map_err(ReformatError::Write)?;
+        out.clear();
+        Ok(())
+    });
+    copy(&mut Parser::new(text), &mut writer)?;
+    writer.raw("\n");
+    writer.close()?;
+    output.flush().map_err(ReformatError::Write)
 }
 
-struct Copy<W> {
-    writer: Writer,
-    output: W,
-}
-
-impl<W: Write> Copy<W> {
-    /// The parser is pulled rather than given a sink, since a full disk must end it.
-    fn value(&mut self, parser: &mut Parser<'_>) -> Result<(), ReformatError> {
-        match parser.peek() {
-            b'[' => {
-                self.writer.begin(b'[');
-                parser.array(|parser| {
-                    self.next()?;
-                    self.value(parser)
-                })?;
-                self.writer.end(b']');
-            }
-            b'{' => {
-                self.writer.begin(b'{');
-                parser.object(|parser, name| {
-                    self.next()?;
-                    self.writer.raw_name(name);
-                    self.value(parser)
-                })?;
-                self.writer.end(b'}');
-            }
-            _ => self.writer.out.extend_from_slice(parser.compact()?.as_str().as_bytes()),
+/// One value. The parser is pulled rather than given a sink, since a full disk must end it.
+fn copy<F>(parser: &mut Parser<'_>, writer: &mut Writer<F>) -> Result<(), ReformatError>
+where
+    F: FnMut(&mut Vec<u8>) -> Result<(), ReformatError>,
+{
+    match parser.peek() {
+        b'[' => {
+            writer.begin(b'[');
+            parser.array(|parser| {
+                writer.next()?;
+                copy(parser, writer)
+            })?;
+            writer.end(b']');
         }
-        Ok(())
-    }
-
-    fn next(&mut self) -> Result<(), ReformatError> {
-        if self.writer.out.len() >= BUFFER_BYTES {
-            self.flush()?;
+        b'{' => {
+            writer.begin(b'{');
+            parser.object(|parser, name| {
+                writer.next()?;
+                writer.raw_name(name);
+                copy(parser, writer)
+            })?;
+            writer.end(b'}');
         }
-        self.writer.next();
-        Ok(())
+        _ => writer.raw(parser.compact()?.as_str()),
     }
-
-    fn flush(&mut self) -> Result<(), ReformatError> {
-        self.output.write_all(&self.writer.out).map_err(ReformatError::Write)?;
-        self.writer.out.clear();
-        Ok(())
-    }
+    Ok(())
 }
 
 impl From<json::Error> for ReformatError {

@@ -38,7 +38,11 @@ impl Number {
         self.0.as_str()
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(super) fn digits(&self) -> &Short<22> {
+        &self.0
+    }
+
+    fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 

@@ -1,5 +1,6 @@
 //! JSON as a tree.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use super::parser::{Parser, Piece, Sink, Str};
@@ -84,26 +85,35 @@ impl Value {
 
     /// Compact JSON, appended.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let mut writer = Writer::new(false);
-        std::mem::swap(out, &mut writer.out);
-        writer.value(self);
-        *out = writer.out;
+        self.write_as(out, false);
     }
 
     /// JSON for people: a line an element, indented by two spaces.
     pub fn pretty(&self) -> String {
-        let mut writer = Writer::new(true);
-        writer.value(self);
-        String::from_utf8(writer.out).expect("the writer puts out UTF-8")
+        let mut out = Vec::new();
+        self.write_as(&mut out, true);
+        String::from_utf8(out).expect(UTF8)
+    }
+
+    fn write_as(&self, out: &mut Vec<u8>, pretty: bool) {
+        let mut writer = Writer::new(std::mem::take(out), pretty, |_: &mut Vec<u8>| Ok(()));
+        let done: Result<_, Infallible> = writer.value(self).and_then(|()| writer.close());
+        *out = done.unwrap_or_else(|never| match never {});
     }
 }
+
+const UTF8: &str = "the writer puts out UTF-8";
 
 /// Compact JSON.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = Vec::new();
-        self.write(&mut out);
-        f.write_str(std::str::from_utf8(&out).expect("the writer puts out UTF-8"))
+        let mut writer = Writer::new(Vec::new(), false, |out: &mut Vec<u8>| {
+            f.write_str(std::str::from_utf8(out).expect(UTF8))?;
+            out.clear();
+            Ok(())
+        });
+        writer.value(self)?;
+        writer.close().map(drop)
     }
 }
 
