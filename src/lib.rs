@@ -6,3 +6,4 @@ pub mod actions;
 pub mod json;
 mod near;
 pub mod protocol;
+pub mod reformat;
