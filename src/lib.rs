@@ -7,3 +7,7 @@ pub mod json;
 mod near;
 pub mod protocol;
 pub mod reformat;
+pub mod server;
+pub mod session;
+pub mod store;
+pub mod table;

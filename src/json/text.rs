@@ -64,6 +64,14 @@ impl<'a> Text<'a> {
         self.0.starts_with('"').then(|| Str::within_quotes(&self.0).unescape())
     }
 
+    /// The same, as long-lived as the text.
+    pub fn into_string(self) -> Option<Cow<'a, str>> {
+        match self.0 {
+            Cow::Borrowed(text) => text.starts_with('"').then(|| Str::within_quotes(text).unescape()),
+            Cow::Owned(_) => self.as_string().map(|string| string.into_owned().into()),
+        }
+    }
+
     /// The integer, if this is a number that is one by value and fits: `5`, `5.0` and `0.5e1` are.
     pub fn as_i128(&self) -> Option<i128> {
         self.is_number().then(|| Number::known(&self.0).as_i128()).flatten()

@@ -1,0 +1,205 @@
+//! The pool: a worker thread for each live connection, up to a limit.
+//!
+//! A worker serves one connection from its first byte to its last, with blocking reads: the simplest
+//! server there is, and the kernel schedules it well. Workers are started as connections come and retire
+//! when they have been idle for a while, so the pool is as large as the load.
+//!
+//! The thread that accepts never waits: it queues a connection and goes on. Where all workers are
+//! busy the connection waits in the queue for a second at most; then the usher, a thread of its own,
+//! tells the client `busy` and closes. All threads are scoped: they borrow what they share, and the
+//! scope cannot end before each of them has.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, Scope};
+use std::time::{Duration, Instant};
+
+use super::log::{Level, Log};
+use crate::protocol::{Code, Failure, Framer, Reply};
+use crate::session::Stats;
+
+/// Enough for the deepest request in a debug build; what is not touched costs no memory.
+const WORKER_STACK_BYTES: usize = 256 << 10;
+/// How long a worker without a connection stays.
+const WORKER_IDLE: Duration = Duration::from_secs(5);
+/// How long a connection waits for a worker, and a refused one for its client to read why.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Connections that may wait, and refused ones that may linger. One more is closed at once.
+const WAITING_MAX: usize = 4096;
+/// How often the usher looks after refused connections, while there are any.
+const USHER_TICK: Duration = Duration::from_millis(20);
+
+/// Serves connections on a changing number of threads.
+pub struct Pool<'p, F> {
+    pub threads_max: usize,
+    pub stats: &'p Stats,
+    pub log: &'p Log,
+    /// Serves one connection to its end.
+    pub serve: F,
+    pub queue: Mutex<Queue>,
+    /// Told when a connection is queued for an idle worker, and at the end.
+    pub work: Condvar,
+    /// Told when a connection has to wait, and at the end.
+    pub waiting: Condvar,
+}
+
+/// What the pool's threads share.
+#[derive(Default)]
+pub struct Queue {
+    /// Accepted, and since when they wait.
+    connections: VecDeque<(TcpStream, Instant)>,
+    workers: usize,
+    /// Workers that wait for a connection, those among them included that are just being woken.
+    idle: usize,
+    closed: bool,
+}
+
+impl<F: Fn(TcpStream) + Sync> Pool<'_, F> {
+    /// Starts the usher.
+    pub fn open<'s>(&'s self, scope: &'s Scope<'s, '_>) -> std::io::Result<()> {
+        Builder::new().name("usher".into()).spawn_scoped(scope, || self.usher()).map(drop)
+    }
+
+    /// Hands a connection to a worker, present or new, or lets it wait.
+    pub fn submit<'s>(&'s self, scope: &'s Scope<'s, '_>, stream: TcpStream) {
+        let mut queue = self.lock();
+        if queue.connections.len() >= WAITING_MAX {
+            self.count_refused(&stream);
+            return;
+        }
+        queue.connections.push_back((stream, Instant::now()));
+        if queue.connections.len() <= queue.idle {
+            self.work.notify_one();
+            return;
+        }
+        if queue.workers < self.threads_max {
+            queue.workers += 1;
+            drop(queue);
+            let worker = Builder::new().stack_size(WORKER_STACK_BYTES);
+            let Err(error) = worker.spawn_scoped(scope, || self.worker()) else { return };
+            self.log.event(Level::Error, "no_thread", &[("error", &error)]);
+            self.lock().workers -= 1;
+        }
+        self.waiting.notify_one();
+    }
+
+    /// Ends all threads as soon as they have nothing left to serve.
+    pub fn close(&self) {
+        let mut queue = self.lock();
+        queue.closed = true;
+        queue.connections.clear();
+        self.work.notify_all();
+        self.waiting.notify_all();
+    }
+
+    fn worker(&self) {
+        self.stats.workers.fetch_add(1, Relaxed);
+        while let Some(stream) = self.next() {
+            // A panic is a defect, but of one connection: the worker, and the pool's size, survive it.
+            // What the panic leaves half done is the session's own, and that is gone.
+            if catch_unwind(AssertUnwindSafe(|| (self.serve)(stream))).is_err() {
+                self.log.event(Level::Error, "panic", &[]);
+            }
+        }
+        self.stats.workers.fetch_sub(1, Relaxed);
+    }
+
+    /// The next connection; `None` when the worker is to end.
+    fn next(&self) -> Option<TcpStream> {
+        let mut queue = self.lock();
+        let mut timed_out = false;
+        loop {
+            if let Some((stream, _)) = queue.connections.pop_front() {
+                return Some(stream);
+            }
+            if queue.closed || timed_out {
+                queue.workers -= 1;
+                return None;
+            }
+            queue.idle += 1;
+            let woken = self.work.wait_timeout(queue, WORKER_IDLE);
+            let (guard, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
+            queue = guard;
+            queue.idle -= 1;
+            timed_out = timeout.timed_out();
+        }
+    }
+
+    fn usher(&self) {
+        let mut lingering = Vec::new();
+        let mut queue = self.lock();
+        while !queue.closed {
+            let now = Instant::now();
+            let left = queue.connections.front().map(|(_, since)| (*since + WAIT_MAX).duration_since(now));
+            let left = match left {
+                Some(Duration::ZERO) => {
+                    let overdue = queue.connections.pop_front();
+                    drop(queue);
+                    if let Some((stream, _)) = overdue {
+                        self.count_refused(&stream);
+                        lingering.extend(refuse(stream).map(|stream| (stream, now)));
+                    }
+                    queue = self.lock();
+                    continue;
+                }
+                left if lingering.is_empty() => left.unwrap_or(Duration::MAX),
+                left => left.map_or(USHER_TICK, |left| left.min(USHER_TICK)),
+            };
+            let woken = self.waiting.wait_timeout(queue, left);
+            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+            lingering
+                .retain_mut(|(stream, since)| since.elapsed() < WAIT_MAX && drain(stream, &mut Vec::new()));
+        }
+    }
+
+    fn count_refused(&self, stream: &TcpStream) {
+        self.stats.refused.fetch_add(1, Relaxed);
+        let peer = stream.peer_addr().map_or_else(|_| "?".into(), |peer| peer.to_string());
+        self.log.event(Level::Info, "busy", &[("peer", &peer)]);
+    }
+
+    // Nothing between lock and unlock panics; should it ever, the counts are still whole numbers.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells a client that there is no worker for it. The connection must linger until the client has
+/// read that: closed with bytes unread, it would be reset, and the reply thrown away.
+fn refuse(mut stream: TcpStream) -> Option<TcpStream> {
+    stream.set_nonblocking(true).ok()?;
+    let mut request = Vec::new();
+    if !drain(&mut stream, &mut request) {
+        return None;
+    }
+    let mut framer = Framer::default();
+    let request = request.trim_ascii_start();
+    if !request.is_empty() {
+        framer.next(request, false, usize::MAX);
+    }
+    let mut reply = Vec::new();
+    let failure = Failure::new(Code::Busy, "every worker of this server has a connection; try again");
+    Reply::Failure { key: None, failure: &failure, present: None }.write_to(framer.form(None), &mut reply);
+    stream.write_all(&reply).ok()?;
+    stream.shutdown(Shutdown::Write).ok()?;
+    Some(stream)
+}
+
+/// Reads what has arrived, and keeps the first of it; false when the connection has ended.
+fn drain(stream: &mut TcpStream, first: &mut Vec<u8>) -> bool {
+    let mut bytes = [0; 4096];
+    // Bounded, so that one client cannot keep the usher to itself.
+    for _ in 0..16 {
+        match stream.read(&mut bytes) {
+            Ok(0) => return false,
+            Ok(n) if first.is_empty() => first.extend_from_slice(&bytes[..n]),
+            Ok(_) => {}
+            Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+    true
+}
