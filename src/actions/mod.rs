@@ -149,11 +149,10 @@ impl Default for Actions {
 impl Actions {
     /// The built-in actions; EXEC refuses until [`allow_exec`](Actions::allow_exec).
     pub fn new() -> Actions {
-        let runner = run::Runner::default();
         let mut actions = Actions {
             table: BTreeMap::new(),
-            host: builtin::host_name(&runner),
-            runner,
+            host: builtin::host_name(),
+            runner: run::Runner::default(),
             history: Mutex::default(),
             exec_allowed: false,
         };
