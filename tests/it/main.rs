@@ -2,4 +2,5 @@
 
 mod actions;
 mod json;
+mod programs;
 mod session;
