@@ -6,6 +6,7 @@ pub mod actions;
 pub mod json;
 mod near;
 pub mod protocol;
+pub mod reformat;
 pub mod server;
 pub mod session;
 pub mod store;
