@@ -10,7 +10,6 @@ use std::process::Command;
 use std::sync::PoisonError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::run::Runner;
 use super::{Call, Spec, spec};
 use crate::json::{Text, Value};
 use crate::protocol::{Code, Failure};
@@ -90,32 +89,22 @@ impl History {
 }
 
 /// The host's name, from where it can be had without a system call that std lacks.
-pub(super) fn host_name(runner: &Runner) -> String {
-    let ask = || {
-        let done = runner.slot()?.run(Command::new("hostname"), "HELLO", "")?;
-        Ok::<_, Failure>(String::from_utf8(done.stdout)?)
-    };
+pub(super) fn host_name() -> String {
     let name = |text: String| Some(text.trim().to_owned()).filter(|name| !name.is_empty());
     let file = |path| fs::read_to_string(path).ok().and_then(name);
+    let program = || String::from_utf8(Command::new("hostname").output().ok()?.stdout).ok().and_then(name);
     file("/proc/sys/kernel/hostname")
         .or_else(|| file("/etc/hostname"))
-        .or_else(|| ask().ok().and_then(name))
+        .or_else(program)
         .unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// A time as RFC 3339 has it, in UTC and whole seconds: `2026-11-20T08:49:00Z`. (The format ends with the
 /// year 9999; what lies beyond gets more digits.)
-///
-/// Years are taken to begin in March: the leap day is then a year's last day, and no month before it moves.
 pub fn rfc3339(time: SystemTime) -> String {
     const DAY: i64 = 86_400;
-    /// Days in 4, 100 and 400 years; the longer ones lack the leap days that the Gregorian calendar leaves out.
-    const DAYS_4: i64 = 4 * 365 + 1;
-    const DAYS_100: i64 = 25 * DAYS_4 - 1;
-    const DAYS_400: i64 = 4 * DAYS_100 + 1;
-    /// From 1 March of the year 0 to 1 January 1970.
-    const DAYS_BEFORE_1970: i64 = 719_468;
-    const MONTHS: [i64; 12] = [31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 31, 29];
+    /// The Gregorian calendar repeats itself after this many days.
+    const DAYS_400_YEARS: i64 = 400 * 365 + 97;
 
     let seconds = match time.duration_since(UNIX_EPOCH) {
         Ok(after) => after.as_secs().cast_signed(),
@@ -123,21 +112,21 @@ pub fn rfc3339(time: SystemTime) -> String {
             -before.duration().as_secs().cast_signed() - i64::from(before.duration().subsec_nanos() > 0)
         }
     };
-    let days = seconds.div_euclid(DAY) + DAYS_BEFORE_1970;
-    let day = days.rem_euclid(DAYS_400);
-    // The last century of four, and the last year of four, are a day longer than the others.
-    let century = (day / DAYS_100).min(3);
-    let day = day - century * DAYS_100;
-    let (fours, day) = (day / DAYS_4, day % DAYS_4);
-    let single = (day / 365).min(3);
-    let mut day = day - single * 365;
+    let days = seconds.div_euclid(DAY);
+    let mut year = 1970 + 400 * days.div_euclid(DAYS_400_YEARS);
+    let mut day = days.rem_euclid(DAYS_400_YEARS);
+    let leap = |year: i64| i64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
+    while day >= 365 + leap(year) {
+        day -= 365 + leap(year);
+        year += 1;
+    }
+    let months = [31, 28 + leap(year), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let mut month = 0;
-    while day >= MONTHS[month] {
-        day -= MONTHS[month];
+    while day >= months[month] {
+        day -= months[month];
         month += 1;
     }
-    let year = days.div_euclid(DAYS_400) * 400 + century * 100 + fours * 4 + single + i64::from(month >= 10);
-    let (month, second) = ((month + 2) % 12 + 1, seconds.rem_euclid(DAY));
+    let (month, day, second) = (month + 1, day + 1, seconds.rem_euclid(DAY));
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", day + 1)
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }

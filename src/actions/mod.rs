@@ -149,11 +149,10 @@ impl Default for Actions {
 impl Actions {
     /// The built-in actions; EXEC refuses until [`allow_exec`](Actions::allow_exec).
     pub fn new() -> Actions {
-        let runner = run::Runner::default();
         let mut actions = Actions {
             table: BTreeMap::new(),
-            host: builtin::host_name(&runner),
-            runner,
+            host: builtin::host_name(),
+            runner: run::Runner::default(),
             history: Mutex::default(),
             exec_allowed: false,
         };
@@ -273,8 +272,7 @@ impl error::Error for RegisterError {}
 fn excerpt(words: &[u8]) -> String {
     const BYTES_MAX: usize = 256;
     let mut shown = String::new();
-    // Beyond this many bytes nothing can be shown, however they decode.
-    for c in String::from_utf8_lossy(&words[..words.len().min(4 * BYTES_MAX)]).trim().chars() {
+    for c in String::from_utf8_lossy(words).trim().chars() {
         if shown.len() >= BYTES_MAX {
             shown.push('…');
             break;

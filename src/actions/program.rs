@@ -12,9 +12,8 @@
 //! How it is run, and ended, is `run`'s business.
 
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::{error, fmt, fs, io};
 
 use super::{Action, Call, excerpt};
@@ -33,12 +32,12 @@ impl Program {
     pub fn new(path: impl Into<PathBuf>) -> Result<Program, ProgramError> {
         let path = path.into();
         if !path.is_absolute() {
-            return Err(ProgramError::NotAbsolute { path });
+            return Err(ProgramError::NotAbsolute(path));
         }
         match fs::metadata(&path) {
-            Err(source) => Err(ProgramError::Unreachable { path, source }),
-            Ok(found) if !found.is_file() => Err(ProgramError::NotAFile { path }),
-            Ok(found) if found.permissions().mode() & 0o111 == 0 => Err(ProgramError::NotExecutable { path }),
+            Err(cause) => Err(ProgramError::Unreachable(path, cause)),
+            Ok(found) if !found.is_file() => Err(ProgramError::NotAFile(path)),
+            Ok(found) if found.permissions().mode() & 0o111 == 0 => Err(ProgramError::NotExecutable(path)),
             Ok(_) => Ok(Program { path }),
         }
     }
@@ -52,7 +51,7 @@ impl Action for Program {
         if !done.status.success() {
             let said = excerpt(&done.stderr);
             let colon = if said.is_empty() { "" } else { ": " };
-            return Err(fail(format!("{}{colon}{said}", describe(done.status))));
+            return Err(fail(format!("failed ({}){colon}{said}", done.status)));
         }
         let output = String::from_utf8(done.stdout).map_err(|error| {
             fail(format!("wrote bytes that are not UTF-8, at {}", error.utf8_error().valid_up_to()))
@@ -64,50 +63,26 @@ impl Action for Program {
     }
 }
 
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("failed with status {code}"),
-        (None, Some(signal)) => format!("was killed by signal {signal}"),
-        (None, None) => "ended in an unknown way".to_owned(),
-    }
-}
-
-/// Why a file cannot be an action.
+/// Why a file, the path given, cannot be an action.
 #[derive(Debug)]
 pub enum ProgramError {
     /// A relative path would depend on where the server was started.
-    NotAbsolute {
-        /// What was given.
-        path: PathBuf,
-    },
-    /// It does not exist, or may not be looked at.
-    Unreachable {
-        /// What was given.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    NotAbsolute(PathBuf),
+    /// It does not exist, or may not be looked at, as the system says.
+    Unreachable(PathBuf, io::Error),
     /// It is a directory, a device or the like.
-    NotAFile {
-        /// What was given.
-        path: PathBuf,
-    },
+    NotAFile(PathBuf),
     /// Nobody has the right to execute it.
-    NotExecutable {
-        /// What was given.
-        path: PathBuf,
-    },
+    NotExecutable(PathBuf),
 }
 
 impl fmt::Display for ProgramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ProgramError::NotAbsolute { path } => {
-                write!(f, "{path:?} is no absolute path: begin it with '/'")
-            }
-            ProgramError::Unreachable { path, source } => write!(f, "no program at {path:?}: {source}"),
-            ProgramError::NotAFile { path } => write!(f, "{path:?} is not a file"),
-            ProgramError::NotExecutable { path } => write!(f, "{path:?} is not executable: try chmod +x"),
+            ProgramError::NotAbsolute(path) => write!(f, "{path:?} is no absolute path: begin it with '/'"),
+            ProgramError::Unreachable(path, cause) => write!(f, "no program at {path:?}: {cause}"),
+            ProgramError::NotAFile(path) => write!(f, "{path:?} is not a file"),
+            ProgramError::NotExecutable(path) => write!(f, "{path:?} is not executable: try chmod +x"),
         }
     }
 }
@@ -115,7 +90,7 @@ impl fmt::Display for ProgramError {
 impl error::Error for ProgramError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            ProgramError::Unreachable { source, .. } => Some(source),
+            ProgramError::Unreachable(_, cause) => Some(cause),
             _ => None,
         }
     }

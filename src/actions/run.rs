@@ -17,14 +17,15 @@
 //! deadline; at most an eighth of its running time and 10 ms pass unnoticed.
 //!
 //! Deliberately absent: a shell between us and the program, and reaching for those who left the group: they get
-//! SIGPIPE and live on, as a daemon should. Unix only, as is the whole program: Windows has no process groups.
+//! SIGPIPE and live on, as a daemon should. A program that became another user (`sudo`) cannot be killed: it
+//! keeps its slot and its caller until it ends. Unix only, as is the whole program: Windows has no process groups.
 
 use std::collections::hash_map::RandomState;
 use std::env;
 use std::hash::BuildHasher;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::{self, Scope, ScopedJoinHandle};
@@ -39,7 +40,7 @@ pub struct Limits {
     pub timeout: Duration,
     /// It is killed when it has written more than this, stdout and stderr together.
     pub output_bytes_max: usize,
-    /// This many run at once; one more waits up to [`SLOT_WAIT`] for its turn, then gets `busy`.
+    /// This many run at once; one more waits up to 1 s for its turn, then gets `busy`.
     pub jobs_max: usize,
 }
 
@@ -62,14 +63,7 @@ const INPUT_CHUNK_BYTES: usize = 4 << 10;
 const OUTPUT_CHUNK_BYTES: usize = 16 << 10;
 
 /// What we write behind a program's output. Random, so that no program can print it by chance or design.
-type Mark = [u8; 16];
-
-/// What a program that ended by itself left.
-pub(super) struct Finished {
-    pub status: ExitStatus,
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
-}
+type Mark = [u8; 8];
 
 /// Counts the programs that run, so that they stay few.
 #[derive(Default)]
@@ -112,11 +106,9 @@ impl Runner {
 impl Slot<'_> {
     /// Runs `command` in `/`, with an environment that holds nothing of the client's, `input` on its stdin,
     /// until it ends. A program that ran too long or wrote too much is an error; one that failed is not.
-    pub(super) fn run(self, mut command: Command, action: &str, input: &str) -> Result<Finished, Failure> {
+    pub(super) fn run(self, mut command: Command, action: &str, input: &str) -> Result<Output, Failure> {
         let Limits { timeout, output_bytes_max, .. } = self.0.limits;
-        let random = RandomState::new();
-        let mark: Mark =
-            (u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1))).to_ne_bytes();
+        let mark: Mark = RandomState::new().hash_one(()).to_ne_bytes();
         let (too_much, ended) = (AtomicBool::new(false), AtomicBool::new(false));
         let (mark, too_much, ended) = (&mark, &too_much, &ended);
         let path = env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
@@ -130,7 +122,7 @@ impl Slot<'_> {
             let (output_end, mut stdout) = io::pipe()?;
             let (error_end, mut stderr) = io::pipe()?;
             command.stdin(stdin.try_clone()?).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
-            helper(scope, move || feed(input_end, input, ended))?;
+            let feeder = helper(scope, move || feed(input_end, input, ended))?;
             let output = helper(scope, move || collect(output_end, output_bytes_max, mark, too_much))?;
             let error = helper(scope, move || collect(error_end, output_bytes_max, mark, too_much))?;
             let mut child = command.spawn().map_err(|error| cannot_run(&command, &error))?;
@@ -149,16 +141,17 @@ impl Slot<'_> {
             let _ = stderr.write_all(mark);
             let _ = io::copy(&mut stdin, &mut io::sink());
 
-            let [stdout, stderr] =
-                [output, error].map(|thread| thread.join().expect("collect does not panic"));
+            // Joined one by one, since a scope by itself only waits for their work, not for the threads to be gone.
+            feeder.join().expect("feed does not panic");
+            let [stdout, stderr] = [output, error].map(|end| end.join().expect("collect does not panic"));
             if too_much.load(Ordering::Relaxed) || stdout.len() + stderr.len() > output_bytes_max {
                 return Err(failed(format!(
                     "{action} wrote more than {output_bytes_max} bytes and was ended"
                 )));
             }
-            let status = exit?
-                .ok_or_else(|| failed(format!("{action} ran longer than {timeout:?} and was killed")))?;
-            Ok(Finished { status, stdout, stderr })
+            let too_long = || failed(format!("{action} ran longer than {timeout:?} and was killed"));
+            let status = exit?.ok_or_else(too_long)?;
+            Ok(Output { status, stdout, stderr })
         })
     }
 }

@@ -14,5 +14,7 @@ pub use number::Number;
 pub use parser::{DEPTH_MAX, Parser, Piece, Sink, Str};
 pub use short::Short;
 pub use text::Text;
+pub(crate) use value::utf8;
 pub use value::{Object, Value};
+pub(crate) use write::Writer;
 pub use write::write_str;

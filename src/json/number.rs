@@ -14,10 +14,13 @@ use super::short::Short;
 pub struct Number(Short<22>);
 
 impl Number {
-    /// What the grammar of numbers has accepted.
+    /// To be set; not a number yet.
+    pub(super) const UNSET: Number = Number(Short::EMPTY);
+
+    /// Becomes what the grammar of numbers has accepted.
     #[inline(always)]
-    pub(super) fn copy(piece: Piece<'_>) -> Number {
-        Number(Short::copy(piece))
+    pub(super) fn set(&mut self, piece: Piece<'_>) {
+        self.0.set(piece);
     }
 
     /// Text known to be a number.
@@ -35,7 +38,11 @@ impl Number {
         self.0.as_str()
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(super) fn digits(&self) -> &Short<22> {
+        &self.0
+    }
+
+    fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 

@@ -114,30 +114,7 @@ impl<'t> Parser<'t> {
 
     /// One value of any kind, told to `sink`.
     pub fn value<S: Sink<'t>>(&mut self, sink: &mut S) -> Result<(), Error> {
-        match self.space(sink) {
-            b'"' => sink.string(self.string()?),
-            b'-' | b'0'..=b'9' => sink.number(self.number()?),
-            b'{' => {
-                sink.begin_object();
-                let count = self.members(sink, |parser, sink, name| {
-                    sink.name(name);
-                    parser.value(sink)
-                })?;
-                sink.end_object(count);
-            }
-            b'[' => {
-                sink.begin_array();
-                let count = self.elements(sink, |parser, sink| parser.value(sink))?;
-                sink.end_array(count);
-            }
-            b'n' => {
-                self.word("null")?;
-                sink.null();
-            }
-            b't' => sink.bool(self.word("true").map(|()| true)?),
-            b'f' => sink.bool(self.word("false").map(|()| false)?),
-            _ => return Err(self.error(Kind::Value)),
-        }
+        self.at = self.value_at(self.at, sink)?;
         Ok(())
     }
 
@@ -147,10 +124,15 @@ impl<'t> Parser<'t> {
         &mut self,
         mut member: impl FnMut(&mut Self, Str<'t>) -> Result<(), E>,
     ) -> Result<(), E> {
-        match self.peek() {
-            b'{' => self.members(&mut (), |parser, (), name| member(parser, name)).map(drop),
-            _ => Err(self.error(Kind::Object).into()),
+        if self.peek() != b'{' {
+            return Err(self.error(Kind::Object, self.at).into());
         }
+        let pull = |parser: &mut Self, at, (): &mut (), name| {
+            parser.at = at;
+            member(parser, name).map(|()| parser.at)
+        };
+        self.at = self.members(self.at, &mut (), pull)?.0;
+        Ok(())
     }
 
     /// One array. `element` must consume one value each time it is called.
@@ -158,10 +140,15 @@ impl<'t> Parser<'t> {
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        match self.peek() {
-            b'[' => self.elements(&mut (), |parser, ()| element(parser)).map(drop),
-            _ => Err(self.error(Kind::Array).into()),
+        if self.peek() != b'[' {
+            return Err(self.error(Kind::Array, self.at).into());
         }
+        let pull = |parser: &mut Self, at, (): &mut ()| {
+            parser.at = at;
+            element(parser).map(|()| parser.at)
+        };
+        self.at = self.elements(self.at, &mut (), pull)?.0;
+        Ok(())
     }
 
     /// One value as text less white space; borrowed where it held none.
@@ -179,97 +166,137 @@ impl<'t> Parser<'t> {
 
     /// The byte that begins what is next, past white space; 0 at the end of the text.
     pub fn peek(&mut self) -> u8 {
-        self.space(&mut ())
+        let (at, byte) = self.space(self.at, &mut ());
+        self.at = at;
+        byte
     }
 
     /// Nothing but white space may be left.
     pub fn end(&mut self) -> Result<(), Error> {
         self.peek();
-        if self.at == self.text.len() { Ok(()) } else { Err(self.error(Kind::End)) }
+        if self.at == self.text.len() { Ok(()) } else { Err(self.error(Kind::End, self.at)) }
+    }
+
+    // From here on the place is passed and returned, not kept in `self`: so it lives in a register.
+
+    fn value_at<S: Sink<'t>>(&mut self, at: usize, sink: &mut S) -> Result<usize, Error> {
+        let (at, byte) = self.space(at, sink);
+        match byte {
+            b'"' => {
+                let (string, at) = self.string(at)?;
+                sink.string(string);
+                Ok(at)
+            }
+            b'-' | b'0'..=b'9' => {
+                let number = self.number(at)?;
+                sink.number(number);
+                Ok(number.to)
+            }
+            b'{' => {
+                sink.begin_object();
+                let (at, count) = self.members(at, sink, |parser, at, sink, name| {
+                    sink.name(name);
+                    parser.value_at(at, sink)
+                })?;
+                sink.end_object(count);
+                Ok(at)
+            }
+            b'[' => {
+                sink.begin_array();
+                let (at, count) = self.elements(at, sink, |parser, at, sink| parser.value_at(at, sink))?;
+                sink.end_array(count);
+                Ok(at)
+            }
+            b'n' => self.word(at, "null").inspect(|_| sink.null()),
+            b't' => self.word(at, "true").inspect(|_| sink.bool(true)),
+            b'f' => self.word(at, "false").inspect(|_| sink.bool(false)),
+            _ => Err(self.error(Kind::Value, at)),
+        }
     }
 
     // object = "{" [ member *( "," member ) ] "}"       member = string ":" value
     #[inline(always)]
     fn members<S: Sink<'t>, E: From<Error>>(
         &mut self,
+        at: usize,
         sink: &mut S,
-        mut member: impl FnMut(&mut Self, &mut S, Str<'t>) -> Result<(), E>,
-    ) -> Result<usize, E> {
-        self.deeper()?;
+        mut member: impl FnMut(&mut Self, usize, &mut S, Str<'t>) -> Result<usize, E>,
+    ) -> Result<(usize, usize), E> {
+        self.deeper(at)?;
         let mut count = 0;
-        if self.space(sink) != b'}' {
+        let (mut at, mut next) = self.space(at + 1, sink);
+        if next != b'}' {
             loop {
-                if self.space(sink) != b'"' {
-                    return Err(self.error(Kind::Name).into());
+                if next != b'"' {
+                    return Err(self.error(Kind::Name, at).into());
                 }
-                let name = self.string()?;
-                if self.space(sink) != b':' {
-                    return Err(self.error(Kind::Colon).into());
+                let (name, end) = self.string(at)?;
+                (at, next) = self.space(end, sink);
+                if next != b':' {
+                    return Err(self.error(Kind::Colon, at).into());
                 }
-                self.at += 1;
-                member(self, sink, name)?;
+                let end = member(self, at + 1, sink, name)?;
                 count += 1;
-                match self.space(sink) {
-                    b',' => self.at += 1,
+                (at, next) = self.space(end, sink);
+                match next {
+                    b',' => (at, next) = self.space(at + 1, sink),
                     b'}' => break,
-                    _ => return Err(self.error(Kind::CommaOrBrace).into()),
+                    _ => return Err(self.error(Kind::CommaOrBrace, at).into()),
                 }
             }
         }
-        self.at += 1;
         self.depth -= 1;
-        Ok(count)
+        Ok((at + 1, count))
     }
 
     // array = "[" [ value *( "," value ) ] "]"
     #[inline(always)]
     fn elements<S: Sink<'t>, E: From<Error>>(
         &mut self,
+        at: usize,
         sink: &mut S,
-        mut element: impl FnMut(&mut Self, &mut S) -> Result<(), E>,
-    ) -> Result<usize, E> {
-        self.deeper()?;
+        mut element: impl FnMut(&mut Self, usize, &mut S) -> Result<usize, E>,
+    ) -> Result<(usize, usize), E> {
+        self.deeper(at)?;
         let mut count = 0;
-        if self.space(sink) != b']' {
+        let (mut at, mut next) = self.space(at + 1, sink);
+        if next != b']' {
             loop {
-                element(self, sink)?;
+                let end = element(self, at, sink)?;
                 count += 1;
-                match self.space(sink) {
-                    b',' => self.at += 1,
+                (at, next) = self.space(end, sink);
+                match next {
+                    b',' => at += 1,
                     b']' => break,
-                    _ => return Err(self.error(Kind::CommaOrBracket).into()),
+                    _ => return Err(self.error(Kind::CommaOrBracket, at).into()),
                 }
             }
         }
-        self.at += 1;
         self.depth -= 1;
-        Ok(count)
+        Ok((at + 1, count))
     }
 
-    /// Past an opening bracket, if the depth allows.
     #[inline(always)]
-    fn deeper(&mut self) -> Result<(), Error> {
+    fn deeper(&mut self, at: usize) -> Result<(), Error> {
         if self.depth == DEPTH_MAX {
-            return Err(self.error(Kind::Depth));
+            return Err(self.error(Kind::Depth, at));
         }
         self.depth += 1;
-        self.at += 1;
         Ok(())
     }
 
-    /// Past white space, to the byte that is next; 0, which no token begins with, at the end.
+    /// Past white space, and the byte that is next; 0, which no token begins with, at the end.
     #[inline(always)]
-    fn space<S: Sink<'t>>(&mut self, sink: &mut S) -> u8 {
-        let next = self.byte(self.at);
+    fn space<S: Sink<'t>>(&self, at: usize, sink: &mut S) -> (usize, u8) {
+        let next = self.byte(at);
         if next > b' ' {
-            return next;
+            return (at, next);
         }
-        let from = self.at;
-        self.at = scan::space(self.text.as_bytes(), from);
-        if self.at > from {
-            sink.white_space(from..self.at);
+        let end = scan::space(self.text.as_bytes(), at);
+        if end > at {
+            sink.white_space(at..end);
         }
-        self.byte(self.at)
+        (end, self.byte(end))
     }
 
     #[inline(always)]
@@ -278,63 +305,49 @@ impl<'t> Parser<'t> {
     }
 
     #[inline(always)]
-    fn word(&mut self, word: &str) -> Result<(), Error> {
-        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
-            return Err(self.error(Kind::Value));
+    fn word(&self, at: usize, word: &str) -> Result<usize, Error> {
+        if !self.text.as_bytes()[at..].starts_with(word.as_bytes()) {
+            return Err(self.error(Kind::Value, at));
         }
-        self.at += word.len();
-        Ok(())
+        Ok(at + word.len())
     }
 
     // number = [ "-" ] int [ "." 1*DIGIT ] [ ( "e" / "E" ) [ "-" / "+" ] 1*DIGIT ]
     // int    = "0" / ( digit1-9 *DIGIT )
     #[inline(always)]
-    fn number(&mut self) -> Result<Piece<'t>, Error> {
-        let from = self.at;
-        self.at += usize::from(self.byte(from) == b'-');
-        if self.byte(self.at) == b'0' {
-            self.at += 1;
-        } else {
-            self.digits()?;
+    fn number(&self, from: usize) -> Result<Piece<'t>, Error> {
+        let mut at = from + usize::from(self.byte(from) == b'-');
+        at = if self.byte(at) == b'0' { at + 1 } else { self.some(at, scan::short_digits)? };
+        if self.byte(at) == b'.' {
+            at = self.some(at + 1, scan::digits)?;
         }
-        if self.byte(self.at) == b'.' {
-            self.at += 1;
-            self.digits()?;
+        if self.byte(at) | 0x20 == b'e' {
+            let signed = matches!(self.byte(at + 1), b'-' | b'+');
+            at = self.some(at + 1 + usize::from(signed), scan::short_digits)?;
         }
-        if self.byte(self.at) | 0x20 == b'e' {
-            self.at += 1;
-            self.at += usize::from(matches!(self.byte(self.at), b'-' | b'+'));
-            self.digits()?;
-        }
-        Ok(Piece { text: self.text, from, to: self.at })
+        Ok(Piece { text: self.text, from, to: at })
     }
 
     #[inline(always)]
-    fn digits(&mut self) -> Result<(), Error> {
-        let end = scan::digits(self.text.as_bytes(), self.at);
-        if end == self.at {
-            return Err(self.error(Kind::Digit));
-        }
-        self.at = end;
-        Ok(())
+    fn some(&self, at: usize, digits: impl FnOnce(&[u8], usize) -> usize) -> Result<usize, Error> {
+        let end = digits(self.text.as_bytes(), at);
+        if end == at { Err(self.error(Kind::Digit, at)) } else { Ok(end) }
     }
 
     // string = %x22 *char %x22
     #[inline(always)]
-    fn string(&mut self) -> Result<Str<'t>, Error> {
-        let (from, mut escaped) = (self.at + 1, false);
-        self.at = from;
+    fn string(&self, quote: usize) -> Result<(Str<'t>, usize), Error> {
+        let (from, mut at, mut escaped) = (quote + 1, quote + 1, false);
         loop {
-            let to = scan::plain(self.text.as_bytes(), self.at);
-            self.at = to;
-            match self.text.as_bytes().get(to) {
+            at = scan::plain(self.text.as_bytes(), at);
+            match self.text.as_bytes().get(at) {
                 Some(b'"') => {
-                    self.at += 1;
-                    return Ok(Str { piece: Piece { text: self.text, from, to }, escaped });
+                    let piece = Piece { text: self.text, from, to: at };
+                    return Ok((Str { piece, escaped }, at + 1));
                 }
-                Some(b'\\') => self.escape()?,
-                Some(_) => return Err(self.error(Kind::Control)),
-                None => return Err(self.error(Kind::Quote)),
+                Some(b'\\') => at = self.escape(at)?,
+                Some(_) => return Err(self.error(Kind::Control, at)),
+                None => return Err(self.error(Kind::Quote, at)),
             }
             escaped = true;
         }
@@ -343,25 +356,23 @@ impl<'t> Parser<'t> {
     /// Past one escape. A character beyond U+FFFF is written as two `\u` escapes, a surrogate pair: the
     /// high half of its number on D800, the low half on DC00. One without the other is no character, and
     /// no `str` could hold it.
-    fn escape(&mut self) -> Result<(), Error> {
-        let rest = &self.text.as_bytes()[self.at..];
-        let len = match rest.get(1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+    fn escape(&self, at: usize) -> Result<usize, Error> {
+        let rest = &self.text.as_bytes()[at..];
+        match rest.get(1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
             Some(b'u') => match (code_unit(rest), rest.get(6..).and_then(code_unit)) {
-                (None, _) => return Err(self.error(Kind::Hex)),
-                (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => 12,
-                (Some(0xD800..0xE000), _) => return Err(self.error(Kind::Surrogate)),
-                _ => 6,
+                (None, _) => Err(self.error(Kind::Hex, at)),
+                (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => Ok(at + 12),
+                (Some(0xD800..0xE000), _) => Err(self.error(Kind::Surrogate, at)),
+                _ => Ok(at + 6),
             },
-            _ => return Err(self.error(Kind::Escape)),
-        };
-        self.at += len;
-        Ok(())
+            _ => Err(self.error(Kind::Escape, at)),
+        }
     }
 
     #[cold]
-    fn error(&self, kind: Kind) -> Error {
-        Error::new(kind, self.text, self.at)
+    fn error(&self, kind: Kind, at: usize) -> Error {
+        Error::new(kind, self.text, at)
     }
 }
 

@@ -53,6 +53,12 @@ pub(super) fn digits(bytes: &[u8], mut at: usize) -> usize {
         }
         at += 8;
     }
+    short_digits(bytes, at)
+}
+
+/// The same for a run that is probably short.
+#[inline(always)]
+pub(super) fn short_digits(bytes: &[u8], mut at: usize) -> usize {
     while bytes.get(at).is_some_and(u8::is_ascii_digit) {
         at += 1;
     }
@@ -64,12 +70,8 @@ pub(super) fn digits(bytes: &[u8], mut at: usize) -> usize {
 pub(super) fn space(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
         at += 1;
-        while let Some(word) = eight(bytes, at) {
-            let spaces = (word ^ (ONES * u64::from(b' '))).trailing_zeros() as usize / 8;
-            at += spaces;
-            if spaces < 8 {
-                break;
-            }
+        while eight(bytes, at) == Some(ONES * u64::from(b' ')) {
+            at += 8;
         }
     }
     at

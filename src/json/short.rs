@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use super::parser::Piece;
+use super::scan;
 
 /// A string of any length; up to `N` bytes are kept in place. Reads as a `str`.
 #[derive(Clone)]
@@ -41,22 +42,36 @@ impl<const N: usize> Short<N> {
         }
     }
 
-    /// A piece of a text, with what follows it for a copy of fixed size.
+    pub(super) const EMPTY: Short<N> = Short(Held::Here { len: 0, bytes: [0; N] });
+
+    /// Becomes a piece of a text. What follows the piece allows a copy of fixed size.
     #[inline(always)]
-    pub(super) fn copy(piece: Piece<'_>) -> Short<N> {
-        let rest = piece.rest();
-        match rest.first_chunk() {
-            Some(bytes) if piece.len() <= N => Short(Held::Here { len: piece.len() as u8, bytes: *bytes }),
-            _ => Short::from(piece.as_str()),
+    pub(super) fn set(&mut self, piece: Piece<'_>) {
+        match (&mut self.0, piece.rest().first_chunk()) {
+            (Held::Here { len, bytes }, Some(chunk)) if piece.len() <= N => {
+                *len = piece.len() as u8;
+                *bytes = *chunk;
+            }
+            _ => *self = Short::from(piece.as_str()),
         }
     }
 
-    /// All N bytes kept in place and how many of them count, if that is where they are.
+    /// Whether it is kept in place and JSON can hold it without escapes. What follows it does not matter.
     #[inline(always)]
-    pub(super) fn in_place(&self) -> Option<(&[u8; N], usize)> {
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(&self.0, Held::Here { len, bytes } if scan::plain(bytes, 0) >= usize::from(*len))
+    }
+
+    /// Appends the bytes; those in place by a copy of fixed size, cut off after.
+    #[inline(always)]
+    pub(super) fn append(&self, out: &mut Vec<u8>) {
         match &self.0 {
-            Held::Here { len, bytes } => Some((bytes, usize::from(*len))),
-            Held::Boxed(_) => None,
+            Held::Here { len, bytes } => {
+                let end = out.len() + usize::from(*len);
+                out.extend_from_slice(bytes);
+                out.truncate(end);
+            }
+            Held::Boxed(text) => out.extend_from_slice(text.as_bytes()),
         }
     }
 }

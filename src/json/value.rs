@@ -1,11 +1,12 @@
 //! JSON as a tree.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use super::parser::{Parser, Piece, Sink, Str};
 use super::short::Short;
 use super::write::Writer;
-use super::{Error, Kind, Number};
+use super::{DEPTH_MAX, Error, Kind, Number};
 
 /// Any JSON value. 32 bytes; a string of up to 30 and a number of up to 22 take no memory beyond that.
 /// Compares by value: numbers exactly, objects regardless of the order of their members.
@@ -84,26 +85,35 @@ impl Value {
 
     /// Compact JSON, appended.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let mut writer = Writer::new(false);
-        std::mem::swap(out, &mut writer.out);
-        writer.value(self);
-        *out = writer.out;
+        self.write_as(out, false);
     }
 
     /// JSON for people: a line an element, indented by two spaces.
     pub fn pretty(&self) -> String {
-        let mut writer = Writer::new(true);
-        writer.value(self);
-        String::from_utf8(writer.out).expect("the writer puts out UTF-8")
+        let mut out = Vec::new();
+        self.write_as(&mut out, true);
+        String::from_utf8(out).expect(UTF8)
+    }
+
+    fn write_as(&self, out: &mut Vec<u8>, pretty: bool) {
+        let mut writer = Writer::new(std::mem::take(out), pretty, |_: &mut Vec<u8>| Ok(()));
+        let done: Result<_, Infallible> = writer.value(self).and_then(|()| writer.close());
+        *out = done.unwrap_or_else(|never| match never {});
     }
 }
+
+const UTF8: &str = "the writer puts out UTF-8";
 
 /// Compact JSON.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = Vec::new();
-        self.write(&mut out);
-        f.write_str(std::str::from_utf8(&out).expect("the writer puts out UTF-8"))
+        let mut writer = Writer::new(Vec::new(), false, |out: &mut Vec<u8>| {
+            f.write_str(std::str::from_utf8(out).expect(UTF8))?;
+            out.clear();
+            Ok(())
+        });
+        writer.value(self)?;
+        writer.close().map(drop)
     }
 }
 
@@ -204,48 +214,87 @@ pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Error> {
     })
 }
 
-/// The sink that builds a tree. Finished values wait on a stack until the bracket around them closes; then
-/// they move, all at once, into a `Vec` of just their number.
+/// The sink that builds a tree. What is finished waits on a stack until the bracket around it closes; then
+/// it moves, all at once, into a `Vec` of just its number.
 #[derive(Default)]
 struct Tree {
+    /// Elements of the arrays that are open; at last, the one value of the text.
     values: Vec<Value>,
-    names: Vec<Short<30>>,
+    /// Members of the objects that are open.
+    members: Vec<(Short<30>, Value)>,
+    /// For each open bracket, innermost lowest, whether it is an object's.
+    objects: u128,
+}
+
+const _: () = assert!(DEPTH_MAX <= u128::BITS as usize);
+
+impl Tree {
+    /// Puts a value in its place: into the member that waits for it, or behind the element before. Longer
+    /// ones are then filled where they are: moving bytes just written stalls the processor.
+    #[inline(always)]
+    fn put(&mut self, value: Value) -> &mut Value {
+        if self.objects & 1 == 0 {
+            self.values.push(value);
+            return self.values.last_mut().expect("just pushed");
+        }
+        let place = &mut self.members.last_mut().expect("its name came first").1;
+        // What was there is null, which needs no dropping; the compiler cannot know.
+        std::mem::forget(std::mem::replace(place, value));
+        place
+    }
 }
 
 #[inline(always)]
-fn short(string: Str<'_>) -> Short<30> {
-    if string.escaped { string.unescape().into_owned().into() } else { Short::copy(string.piece) }
+fn fill(place: &mut Short<30>, string: Str<'_>) {
+    if string.escaped { *place = string.unescape().into_owned().into() } else { place.set(string.piece) }
 }
 
 impl<'t> Sink<'t> for Tree {
     fn null(&mut self) {
-        self.values.push(Value::Null);
+        self.put(Value::Null);
     }
 
     fn bool(&mut self, value: bool) {
-        self.values.push(Value::Bool(value));
+        self.put(Value::Bool(value));
     }
 
+    #[inline(always)]
     fn number(&mut self, number: Piece<'t>) {
-        self.values.push(Value::Number(Number::copy(number)));
+        if let Value::Number(place) = self.put(Value::Number(Number::UNSET)) {
+            place.set(number);
+        }
     }
 
+    #[inline(always)]
     fn string(&mut self, string: Str<'t>) {
-        self.values.push(Value::String(short(string)));
+        if let Value::String(place) = self.put(Value::String(Short::EMPTY)) {
+            fill(place, string);
+        }
     }
 
+    #[inline(always)]
     fn name(&mut self, name: Str<'t>) {
-        self.names.push(short(name));
+        self.members.push((Short::EMPTY, Value::Null));
+        fill(&mut self.members.last_mut().expect("just pushed").0, name);
+    }
+
+    fn begin_array(&mut self) {
+        self.objects <<= 1;
     }
 
     fn end_array(&mut self, count: usize) {
-        let items = self.values.drain(self.values.len() - count..).collect();
-        self.values.push(Value::Array(items));
+        self.objects >>= 1;
+        let items = self.values.split_off(self.values.len() - count);
+        self.put(Value::Array(items));
+    }
+
+    fn begin_object(&mut self) {
+        self.objects = self.objects << 1 | 1;
     }
 
     fn end_object(&mut self, count: usize) {
-        let names = self.names.drain(self.names.len() - count..);
-        let members = names.zip(self.values.drain(self.values.len() - count..)).collect();
-        self.values.push(Value::Object(Object { members }));
+        self.objects >>= 1;
+        let members = self.members.split_off(self.members.len() - count);
+        self.put(Value::Object(Object { members }));
     }
 }

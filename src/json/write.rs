@@ -4,9 +4,9 @@
 //! of brackets and of what comes next. It escapes what RFC 8259 section 7 demands, quotes, backslashes and controls,
 //! and nothing else: other characters are themselves in UTF-8.
 
-use super::{Value, scan};
+use super::{Short, Str, Value, scan};
 
-const INDENT: &str = "  ";
+const INDENT: &[u8] = b"  ";
 
 /// Appends a JSON string: quotes, and escapes where the grammar demands them.
 pub fn write_str(out: &mut Vec<u8>, s: &str) {
@@ -44,19 +44,22 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
     out.extend_from_slice(&[b'\\', short]);
 }
 
-/// JSON on its way out, compact or indented.
-pub(crate) struct Writer {
-    /// What has been written and not been taken yet.
-    pub(crate) out: Vec<u8>,
+/// JSON on its way out, compact or indented. What is written gathers in a buffer; `full` is handed the
+/// buffer, always whole characters, whenever it holds `BUFFER_BYTES`, and by `close`.
+pub(crate) struct Writer<F> {
+    out: Vec<u8>,
+    full: F,
     pretty: bool,
     depth: usize,
     /// Nothing stands in the innermost bracket yet.
     empty: bool,
 }
 
-impl Writer {
-    pub(crate) fn new(pretty: bool) -> Writer {
-        Writer { out: Vec::new(), pretty, depth: 0, empty: true }
+const BUFFER_BYTES: usize = 16 * 1024;
+
+impl<E, F: FnMut(&mut Vec<u8>) -> Result<(), E>> Writer<F> {
+    pub(crate) fn new(out: Vec<u8>, pretty: bool, full: F) -> Self {
+        Writer { out, full, pretty, depth: 0, empty: true }
     }
 
     /// `[` or `{`.
@@ -68,7 +71,10 @@ impl Writer {
 
     /// Called before each element and each name.
     #[inline(always)]
-    pub(crate) fn next(&mut self) {
+    pub(crate) fn next(&mut self) -> Result<(), E> {
+        if self.out.len() >= BUFFER_BYTES {
+            (self.full)(&mut self.out)?;
+        }
         if !self.empty {
             self.out.push(b',');
         }
@@ -76,15 +82,20 @@ impl Writer {
         if self.pretty {
             self.line();
         }
+        Ok(())
     }
 
-    /// Between a name and its value.
-    #[inline(always)]
-    pub(crate) fn colon(&mut self) {
-        self.out.push(b':');
-        if self.pretty {
-            self.out.push(b' ');
-        }
+    /// A scalar, as written.
+    pub(crate) fn raw(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// A name as it was written, and its colon.
+    pub(crate) fn raw_name(&mut self, name: Str<'_>) {
+        self.out.push(b'"');
+        self.raw(name.raw());
+        self.out.push(b'"');
+        self.colon();
     }
 
     /// `]` or `}`.
@@ -97,36 +108,63 @@ impl Writer {
         self.empty = false;
     }
 
-    pub(crate) fn value(&mut self, value: &Value) {
+    pub(super) fn value(&mut self, value: &Value) -> Result<(), E> {
         match value {
-            Value::Null => self.out.extend_from_slice(b"null"),
-            Value::Bool(true) => self.out.extend_from_slice(b"true"),
-            Value::Bool(false) => self.out.extend_from_slice(b"false"),
-            Value::Number(number) => self.out.extend_from_slice(number.as_bytes()),
-            Value::String(string) => write_bytes(&mut self.out, string.as_bytes()),
+            Value::Null => self.raw("null"),
+            Value::Bool(true) => self.raw("true"),
+            Value::Bool(false) => self.raw("false"),
+            Value::Number(number) => number.digits().append(&mut self.out),
+            Value::String(string) => write_short(&mut self.out, string),
             Value::Array(items) => {
                 self.begin(b'[');
                 for item in items {
-                    self.next();
-                    self.value(item);
+                    self.next()?;
+                    self.value(item)?;
                 }
                 self.end(b']');
             }
             Value::Object(object) => {
                 self.begin(b'{');
                 for (name, value) in &object.members {
-                    self.next();
-                    write_bytes(&mut self.out, name.as_bytes());
+                    self.next()?;
+                    write_short(&mut self.out, name);
                     self.colon();
-                    self.value(value);
+                    self.value(value)?;
                 }
                 self.end(b'}');
             }
+        }
+        Ok(())
+    }
+
+    /// The end of the text: what is left in the buffer goes out.
+    pub(crate) fn close(mut self) -> Result<Vec<u8>, E> {
+        (self.full)(&mut self.out)?;
+        Ok(self.out)
+    }
+
+    #[inline(always)]
+    fn colon(&mut self) {
+        self.out.push(b':');
+        if self.pretty {
+            self.out.push(b' ');
         }
     }
 
     fn line(&mut self) {
         self.out.push(b'\n');
-        (0..self.depth).for_each(|_| self.out.extend_from_slice(INDENT.as_bytes()));
+        (0..self.depth).for_each(|_| self.out.extend_from_slice(INDENT));
+    }
+}
+
+/// Nearly all strings are short and need no escapes: those are copied as a whole.
+#[inline(always)]
+fn write_short(out: &mut Vec<u8>, string: &Short<30>) {
+    if string.is_plain() {
+        out.push(b'"');
+        string.append(out);
+        out.push(b'"');
+    } else {
+        write_bytes(out, string.as_bytes());
     }
 }

@@ -25,8 +25,10 @@ use std::time::{Duration, Instant};
 
 use crate::actions::{Action, Actions, Call, RegisterError};
 use crate::json::{Object, Value};
-use crate::session::{Core, Session, Stats, Token};
+use crate::protocol::Code;
+use crate::session::{Core, Session, Stats};
 use crate::store::Store;
+use crate::token::Token;
 pub use connection::Deadlines;
 use connection::End;
 pub use log::{Level, Log};
@@ -153,7 +155,7 @@ impl Server {
     /// under way are finished, and every thread has ended when this returns.
     pub fn run(self) -> io::Result<()> {
         let Server { listener, address, options, mut actions, stop } = self;
-        let stats = Arc::new(Stats::default());
+        let stats = Arc::new(Stats::new(actions.names().chain(["INFO"])));
         let store = Arc::new(Store::new(options.memory_max));
         let info = Info { stats: stats.clone(), store: store.clone(), mode: options.mode, address };
         let started = Instant::now();
@@ -194,9 +196,7 @@ struct Service {
 impl Service {
     fn one_request(&self) {
         while let Some(stream) = self.accept() {
-            let mut session = Session::once(&self.core);
-            self.serve(stream, &mut session);
-            if session.requests() > 0 {
+            if self.serve(stream, Session::once(&self.core)) > 0 {
                 return;
             }
         }
@@ -204,7 +204,7 @@ impl Service {
 
     fn one_by_one(&self) {
         while let Some(stream) = self.accept() {
-            self.serve(stream, &mut Session::new(&self.core));
+            self.serve(stream, Session::new(&self.core));
         }
     }
 
@@ -213,7 +213,7 @@ impl Service {
             threads_max,
             stats: &self.core.stats,
             log: &self.log,
-            serve: |stream| self.serve(stream, &mut Session::new(&self.core)),
+            serve: |stream| _ = self.serve(stream, Session::new(&self.core)),
             queue: Default::default(),
             work: Default::default(),
             waiting: Default::default(),
@@ -255,12 +255,23 @@ impl Service {
     }
 
     /// Serves one connection to its end.
-    fn serve(&self, stream: TcpStream, session: &mut Session<'_>) {
+    fn serve<'c>(&'c self, stream: TcpStream, mut session: Session<'c>) -> u64 {
         let _open = Counted::new(&self.core.stats.connections);
         let stream = self.stop.watch(stream);
-        let end = connection::serve(&stream, session, self.deadlines);
         let peer = || stream.peer_addr().map_or_else(|_| "?".into(), |peer| peer.to_string());
-        match end {
+        if self.log.tells(Level::Debug) {
+            let peer = peer();
+            session.trace(Box::new(move |name, key, failed| {
+                let (key, failed) = (key.unwrap_or_default(), failed.map_or("", Code::as_str));
+                let fields: &[(&str, &dyn fmt::Display)] =
+                    &[("peer", &peer), ("name", &name), ("key", &key), ("failed", &failed)];
+                self.log.event(Level::Debug, "request", fields);
+            }));
+        }
+        match connection::serve(&stream, &mut session, self.deadlines) {
+            End::Closed if session.spoke_http() => {
+                self.log.event(Level::Info, "http_refused", &[("peer", &peer())]);
+            }
             End::Closed | End::Idle => {}
             End::Deadline => {
                 self.core.stats.timed_out.fetch_add(1, Relaxed);
@@ -270,6 +281,7 @@ impl Service {
                 self.log.event(Level::Debug, "broken", &[("peer", &peer()), ("error", &error)]);
             }
         }
+        session.requests()
     }
 }
 

@@ -173,9 +173,7 @@ impl<F: Fn(TcpStream) + Sync> Pool<'_, F> {
 fn refuse(mut stream: TcpStream) -> Option<TcpStream> {
     stream.set_nonblocking(true).ok()?;
     let mut request = Vec::new();
-    if !drain(&mut stream, &mut request) {
-        return None;
-    }
+    let open = drain(&mut stream, &mut request);
     let mut framer = Framer::default();
     let request = request.trim_ascii_start();
     if !request.is_empty() {
@@ -186,7 +184,7 @@ fn refuse(mut stream: TcpStream) -> Option<TcpStream> {
     Reply::Failure { key: None, failure: &failure, present: None }.write_to(framer.form(None), &mut reply);
     stream.write_all(&reply).ok()?;
     stream.shutdown(Shutdown::Write).ok()?;
-    Some(stream)
+    open.then_some(stream)
 }
 
 /// Reads what has arrived, and keeps the first of it; false when the connection has ended.

@@ -23,16 +23,18 @@ pub struct Execution<'e> {
     pub form: Form,
     pub out: &'e mut Vec<u8>,
     pub counts: &'e mut Counts,
+    /// What the request was refused with, if it was.
+    pub failed: Option<Code>,
 }
 
 impl Execution<'_> {
     /// Carries out a request. `known` tells, and learns, whether the client has shown the token.
-    pub fn run(mut self, request: Request<'_>, known: &mut bool) -> After {
+    pub fn run(&mut self, request: &Request<'_>, known: &mut bool) -> After {
         if !*known && !matches!(request, Request::Auth { .. }) {
             return self.deny("this server wants a token first: {\"request\":\"AUTH\",\"token\":\"…\"}");
         }
         let store = &self.core.store;
-        match &request {
+        match request {
             Request::Get { key } => {
                 let (form, out) = (self.form, &mut *self.out);
                 store.get(key, |value| Reply::Entry { key, value }.write_to(form, out));
@@ -77,6 +79,7 @@ impl Execution<'_> {
     fn call(&mut self, name: &str, data: Option<&Text<'_>>) {
         // So that INFO tells of the request that asks it, too.
         self.counts.flush(&self.core.stats);
+        self.core.stats.call(name);
         match self.core.actions.call(name, data.map(Text::borrowed)) {
             Ok(value) if name == "HELLO" => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -120,6 +123,7 @@ impl Execution<'_> {
 
     fn refuse(&mut self, key: Option<&str>, failure: &Failure, present: Option<Option<&str>>) {
         self.counts.error(failure.code);
+        self.failed = Some(failure.code);
         self.reply(&Reply::Failure { key, failure, present });
     }
 

@@ -24,7 +24,7 @@ mod execute;
 mod listing;
 mod stats;
 
-pub use self::core::{Core, Token};
+pub use self::core::Core;
 pub use stats::Stats;
 
 use crate::protocol::{Code, Failure, Form, Frame, Framer, Refused, Reply, Request, not_utf8};
@@ -74,7 +74,13 @@ pub struct Session<'c> {
     /// Requests cut from the input so far, and how many will be.
     requests: u64,
     requests_max: u64,
+    /// The first line was that of an HTTP request.
+    http: bool,
+    trace: Option<Trace<'c>>,
 }
+
+/// Told of each request: its name, its key if it has one, and what it was refused with, if it was.
+pub type Trace<'c> = Box<dyn Fn(&str, Option<&str>, Option<Code>) + 'c>;
 
 impl<'c> Session<'c> {
     /// A session on a new connection.
@@ -90,12 +96,19 @@ impl<'c> Session<'c> {
             counts: Counts::default(),
             requests: 0,
             requests_max: u64::MAX,
+            http: false,
+            trace: None,
         }
     }
 
     /// A session that ends after one request.
     pub fn once(core: &'c Core) -> Session<'c> {
         Session { requests_max: 1, ..Session::new(core) }
+    }
+
+    /// Has `trace` told of each request.
+    pub fn trace(&mut self, trace: Trace<'c>) {
+        self.trace = Some(trace);
     }
 
     /// Works on what there is, and says what must happen before it can go on.
@@ -175,6 +188,11 @@ impl<'c> Session<'c> {
         self.known
     }
 
+    /// Whether the client was turned away because it spoke HTTP.
+    pub fn spoke_http(&self) -> bool {
+        self.http
+    }
+
     /// Answer nothing that comes after what has come so far.
     pub fn close(&mut self) {
         self.state = State::Closing;
@@ -214,7 +232,10 @@ impl<'c> Session<'c> {
                 }
                 self.refuse_and_close(self.framer.form(None), &failure);
             }
-            Frame::Http => self.state = State::Closing,
+            Frame::Http => {
+                self.http = true;
+                self.state = State::Closing;
+            }
         }
         true
     }
@@ -234,6 +255,9 @@ impl<'c> Session<'c> {
         match request {
             Err(Refused { key, failure }) => {
                 counts.error(failure.code);
+                if let Some(trace) = &self.trace {
+                    trace("?", key.as_deref(), Some(failure.code));
+                }
                 Reply::Failure { key: key.as_deref(), failure: &failure, present: None }.write_to(form, out);
                 if !self.known {
                     self.state = State::Closing;
@@ -241,7 +265,12 @@ impl<'c> Session<'c> {
             }
             Ok(request) => {
                 counts.request(&request);
-                match (Execution { core, form, out, counts }).run(request, &mut self.known) {
+                let mut execution = Execution { core, form, out, counts, failed: None };
+                let after = execution.run(&request, &mut self.known);
+                if let Some(trace) = &self.trace {
+                    trace(request.name(), request.key(), execution.failed);
+                }
+                match after {
                     After::Nothing => {}
                     After::List(listing) => self.state = State::Listing(listing),
                     After::Close => self.state = State::Closing,

@@ -3,6 +3,7 @@
 //! A session counts for itself and adds up once a batch, so that requests on two processors do not
 //! fight over one cache line.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::json::{Object, Value};
@@ -11,13 +12,13 @@ use crate::protocol::{Code, Request};
 /// Requests that the session itself answers, in the order of their counters.
 const NAMES: [&str; 10] =
     ["GET", "UPDATE", "INCREMENT", "DELETE", "GETALL", "KEYS", "COUNT", "WATCH", "AUTH", "CLOSE"];
-/// The counter of all actions.
-const CALLS: usize = NAMES.len();
 
 /// Counters of the whole server.
 #[derive(Default)]
 pub struct Stats {
-    requests: [AtomicU64; CALLS + 1],
+    requests: [AtomicU64; NAMES.len()],
+    /// Calls of each action.
+    calls: BTreeMap<String, AtomicU64>,
     errors: [AtomicU64; Code::ALL.len()],
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -34,18 +35,35 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Counters at zero, one for each of these actions.
+    pub fn new<'n>(actions: impl Iterator<Item = &'n str>) -> Stats {
+        Stats {
+            calls: actions.map(|name| (name.to_owned(), AtomicU64::new(0))).collect(),
+            ..Stats::default()
+        }
+    }
+
+    /// Counts a call of an action, if there is one of this name.
+    pub fn call(&self, name: &str) {
+        if let Some(counter) = self.calls.get(name) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
     /// The counters as members of INFO.
     pub fn members(&self) -> Vec<(&'static str, Value)> {
         let number = |counter: &AtomicU64| Value::from(counter.load(Relaxed));
-        let codes = Code::ALL.iter().map(|code| code.as_str());
+        let requests = NAMES.into_iter().zip(&self.requests);
+        let calls = self.calls.iter().map(|(name, counter)| (name.as_str(), counter));
+        let errors = Code::ALL.iter().map(|code| code.as_str()).zip(&self.errors);
         vec![
             ("accepted", number(&self.accepted)),
             ("connections", number(&self.connections)),
             ("workers", number(&self.workers)),
             ("refused", number(&self.refused)),
             ("timed_out", number(&self.timed_out)),
-            ("requests", told(NAMES.into_iter().chain(["actions"]), &self.requests)),
-            ("errors", told(codes, &self.errors)),
+            ("requests", told(requests.chain(calls))),
+            ("errors", told(errors)),
             ("bytes_in", number(&self.bytes_in)),
             ("bytes_out", number(&self.bytes_out)),
         ]
@@ -53,9 +71,9 @@ impl Stats {
 }
 
 /// The counters that have counted anything.
-fn told<'n>(names: impl Iterator<Item = &'n str>, counters: &[AtomicU64]) -> Value {
+fn told<'n>(counters: impl Iterator<Item = (&'n str, &'n AtomicU64)>) -> Value {
     let mut object = Object::new();
-    for (name, counter) in names.zip(counters) {
+    for (name, counter) in counters {
         match counter.load(Relaxed) {
             0 => {}
             n => object.push(name, n),
@@ -67,7 +85,7 @@ fn told<'n>(names: impl Iterator<Item = &'n str>, counters: &[AtomicU64]) -> Val
 /// What one session has counted and not yet added up.
 #[derive(Default)]
 pub struct Counts {
-    requests: [u32; CALLS + 1],
+    requests: [u32; NAMES.len()],
     errors: [u32; Code::ALL.len()],
     bytes_in: u64,
     bytes_out: u64,
@@ -86,7 +104,7 @@ impl Counts {
             Request::Watch { .. } => 7,
             Request::Auth { .. } => 8,
             Request::Close => 9,
-            Request::Call { .. } => CALLS,
+            Request::Call { .. } => return,
         };
         self.requests[at] += 1;
     }

@@ -1,3 +1,8 @@
 //! Every test that needs only the library's public face or the binary, as one crate: it links once.
 
+mod actions;
 mod json;
+mod server;
+mod programs;
+mod session;
+mod tidy;

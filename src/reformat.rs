@@ -1,0 +1,107 @@
+//! `st json`: JSON in, the same JSON out, indented or compact, or only checked.
+//!
+//! It builds no tree. The text is checked first, so that nothing comes out of what is not JSON, and then
+//! copied from the parser to the writer: numbers and strings stay as they were written, and a file of a
+//! gigabyte takes a gigabyte and a buffer.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+
+use crate::json::{self, Parser, Writer};
+
+/// What is to come out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// One line.
+    Compact,
+    /// A line an element, indented by two spaces.
+    Pretty,
+    /// Nothing: only the result counts.
+    Check,
+}
+
+/// Why nothing, or not everything, came out.
+#[derive(Debug)]
+pub enum ReformatError {
+    /// The input is not JSON.
+    Json(json::Error),
+    /// The input could not be read.
+    Read(io::Error),
+    /// The output could not be written.
+    Write(io::Error),
+}
+
+/// Reads one JSON value and writes it in `layout`, with a newline after it.
+pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) -> Result<(), ReformatError> {
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes).map_err(ReformatError::Read)?;
+    let text = json::utf8(&bytes)?;
+    let mut parser = Parser::new(text);
+    parser.skip()?;
+    parser.end()?;
+    if layout == Layout::Check {
+        return Ok(());
+    }
+    let mut writer = Writer::new(Vec::new(), layout == Layout::Pretty, |out: &mut Vec<u8>| {
+        output.write_all(out).map_err(ReformatError::Write)?;
+        out.clear();
+        Ok(())
+    });
+    copy(&mut Parser::new(text), &mut writer)?;
+    writer.raw("\n");
+    writer.close()?;
+    output.flush().map_err(ReformatError::Write)
+}
+
+/// One value. The parser is pulled rather than given a sink, since a full disk must end it.
+fn copy<F>(parser: &mut Parser<'_>, writer: &mut Writer<F>) -> Result<(), ReformatError>
+where
+    F: FnMut(&mut Vec<u8>) -> Result<(), ReformatError>,
+{
+    match parser.peek() {
+        b'[' => {
+            writer.begin(b'[');
+            parser.array(|parser| {
+                writer.next()?;
+                copy(parser, writer)
+            })?;
+            writer.end(b']');
+        }
+        b'{' => {
+            writer.begin(b'{');
+            parser.object(|parser, name| {
+                writer.next()?;
+                writer.raw_name(name);
+                copy(parser, writer)
+            })?;
+            writer.end(b'}');
+        }
+        _ => writer.raw(parser.compact()?.as_str()),
+    }
+    Ok(())
+}
+
+impl From<json::Error> for ReformatError {
+    fn from(error: json::Error) -> ReformatError {
+        ReformatError::Json(error)
+    }
+}
+
+impl fmt::Display for ReformatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReformatError::Json(error) => write!(f, "not JSON: {error}"),
+            ReformatError::Read(error) => write!(f, "cannot read the input: {error}"),
+            ReformatError::Write(error) => write!(f, "cannot write the output: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ReformatError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ReformatError::Json(error) => Some(error),
+            ReformatError::Read(error) | ReformatError::Write(error) => Some(error),
+        }
+    }
+}
