@@ -2,6 +2,7 @@
 //! environment, stdin, stdout and stderr.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
             let io = Io { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
             ExitCode::from(client::run(&name, &args, io))
         }
-        Command::Json(_) => ExitCode::from(2),
+        Command::Json(args) => json(&name, &args),
         Command::Server(args) => serve(&args),
     }
 }
@@ -41,19 +42,37 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
+fn json(name: &str, args: &args::JsonArgs) -> ExitCode {
+    use socket_tables::reformat::{ReformatError, reformat};
+    let (done, from) = match &args.file {
+        None => (reformat(io::stdin().lock(), io::stdout().lock(), args.layout), "stdin".into()),
+        Some(file) => {
+            let opened = File::open(file).map_err(ReformatError::Read);
+            let done = opened.and_then(|input| reformat(input, io::stdout().lock(), args.layout));
+            (done, file.display().to_string())
+        }
+    };
+    let (code, text) = match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(ReformatError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return ExitCode::SUCCESS;
+        }
+        Err(ReformatError::Json(error)) => (1, format!("{from}: {error}")),
+        Err(ReformatError::Read(error)) => (6, format!("{from}: {error}")),
+        Err(ReformatError::Write(error)) => (6, format!("cannot write to stdout: {error}")),
+    };
+    let _ = writeln!(io::stderr(), "{name}: {text}");
+    ExitCode::from(code)
+}
+
 // A stand-in until the server's own `run`.
 fn serve(args: &args::ServerArgs) -> ExitCode {
     use socket_tables::{address::Address, server};
     let all = Address::parse(&args.address).and_then(|address| address.resolve());
-    let mode = match args.mode {
-        args::ModeName::Pool => server::Mode::Pool { threads: args.threads },
-        args::ModeName::Iterative => server::Mode::Iterative,
-        args::ModeName::Once => server::Mode::Once,
-    };
     match all.map(|all| server::Server::bind(&all[..])) {
         Ok(Ok(bound)) => {
             let _ = writeln!(io::stdout(), "{}", bound.local_addr());
-            let _ = bound.mode(mode).run();
+            let _ = bound.mode(args.mode).run();
             ExitCode::SUCCESS
         }
         _ => ExitCode::from(6),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::options::{Opt, Words, from_environment};
 use super::values::{Expected, MILLISECOND, put, seconds, text, whole};
-use super::{Command, Problem, Topic, none_left};
+use super::{Command, Problem, Topic};
 use crate::address::DEFAULT;
 use crate::near::nearest;
 use crate::protocol::check_key;
@@ -115,8 +115,8 @@ impl Default for ClientArgs {
 /// One command: all that is known of it.
 pub(super) struct Spec {
     pub name: &'static str,
-    /// Another name for it, or empty.
-    pub alias: &'static str,
+    /// Another name for it.
+    pub alias: Option<&'static str>,
     pub operands: &'static str,
     pub about: &'static str,
     /// More than the line above has room for, or empty.
@@ -173,61 +173,61 @@ use ClientCommand as C;
 /// Every command, in the order of the help text.
 #[rustfmt::skip]
 pub(super) const COMMANDS: &[Spec] = &[
-    Spec { name: "get", alias: "", operands: "KEY [DEFAULT]", about: "print a value",
+    Spec { name: "get", alias: None, operands: "KEY [DEFAULT]", about: "print a value",
         more: "DEFAULT is printed only when the server says that KEY is missing, never on a failure.",
         example: "get colour red", no: "KEY is missing and there is no DEFAULT",
         read: |w, _| Ok(C::Get { key: key(w)?, default: optional(w, "DEFAULT")? }) },
-    Spec { name: "update", alias: "set", operands: "KEY VALUE|-", about: "set a value",
+    Spec { name: "update", alias: Some("set"), operands: "KEY VALUE|-", about: "set a value",
         more: "A dash reads the value from stdin, less one newline at its end.",
         example: "update colour blue", no: "the value is not what --if says; nothing was changed",
         read: |w, _| Ok(C::Update { key: key(w)?, value: data(w, "VALUE")? }) },
-    Spec { name: "add", alias: "", operands: "KEY VALUE|-", about: "set a value, if there is none yet",
+    Spec { name: "add", alias: None, operands: "KEY VALUE|-", about: "set a value, if there is none yet",
         more: "Of many that add one key at once, one succeeds: that makes it a lock.",
         example: "add lock \"$$\"", no: "KEY exists already; nothing was changed",
         read: |w, _| Ok(C::Add { key: key(w)?, value: data(w, "VALUE")? }) },
-    Spec { name: "delete", alias: "del", operands: "KEY", about: "remove a key and its value", more: "",
+    Spec { name: "delete", alias: Some("del"), operands: "KEY", about: "remove a key and its value", more: "",
         example: "delete --if \"$$\" lock", no: "KEY is missing, or not what --if says",
         read: |w, _| Ok(C::Delete { key: key(w)? }) },
-    Spec { name: "increment", alias: "incr", operands: "KEY [N]", about: "add N (1) to a number, and print the sum",
+    Spec { name: "increment", alias: Some("incr"), operands: "KEY [N]", about: "add N (1) to a number, and print the sum",
         more: "A missing KEY counts as 0; N may be negative.", example: "increment visits", no: "",
         read: |w, _| Ok(C::Increment { key: key(w)?, by: integer(w)? }) },
-    Spec { name: "exists", alias: "", operands: "KEY", about: "tell by the exit code whether KEY has a value", more: "",
+    Spec { name: "exists", alias: None, operands: "KEY", about: "tell by the exit code whether KEY has a value", more: "",
         example: "exists door && echo there", no: "it has none", read: |w, _| Ok(C::Exists { key: key(w)? }) },
-    Spec { name: "getall", alias: "list", operands: "[PREFIX]", about: "print keys and values",
+    Spec { name: "getall", alias: Some("list"), operands: "[PREFIX]", about: "print keys and values",
         more: "A line each: the key, a tab, the value as JSON. With -j one JSON object.",
         example: "getall config/", no: "", read: |w, _| Ok(C::GetAll { prefix: prefix(w)? }) },
-    Spec { name: "keys", alias: "", operands: "[PREFIX]", about: "print keys, one a line", more: "With -j one JSON array.",
+    Spec { name: "keys", alias: None, operands: "[PREFIX]", about: "print keys, one a line", more: "With -j one JSON array.",
         example: "keys config/", no: "", read: |w, _| Ok(C::Keys { prefix: prefix(w)? }) },
-    Spec { name: "count", alias: "", operands: "[PREFIX]", about: "print how many keys there are", more: "",
+    Spec { name: "count", alias: None, operands: "[PREFIX]", about: "print how many keys there are", more: "",
         example: "count config/", no: "", read: |w, _| Ok(C::Count { prefix: prefix(w)? }) },
-    Spec { name: "watch", alias: "", operands: "KEY|--prefix P [PROGRAM …]", about: "follow changes, the present state first",
+    Spec { name: "watch", alias: None, operands: "KEY|--prefix P [PROGRAM …]", about: "follow changes, the present state first",
         more: "A line each: UPDATE or DELETE, the key and the value as JSON, tabs between. With -j, as on\nthe wire. Or PROGRAM is run for each, with ST_EVENT, ST_KEY and ST_VALUE. After a lost\nconnection it connects again, and the present state comes again.",
         example: "watch config/port ./reload.sh", no: "",
         read: |w, a| Ok(C::Watch { key: if a.prefix.is_none() { Some(key(w)?) } else { None }, program: w.rest() }) },
-    Spec { name: "dump", alias: "", operands: "[PREFIX]", about: "write keys and values, as 'load' reads them",
+    Spec { name: "dump", alias: None, operands: "[PREFIX]", about: "write keys and values, as 'load' reads them",
         more: "A line of JSON each, sorted by key.", example: "dump > table.json", no: "",
         read: |w, _| Ok(C::Dump { prefix: prefix(w)? }) },
-    Spec { name: "load", alias: "", operands: "", about: "set what stdin says",
+    Spec { name: "load", alias: None, operands: "", about: "set what stdin says",
         more: "That is what 'dump' wrote, or one JSON object of keys and values.",
         example: "load < table.json", no: "", read: |_, _| Ok(C::Load) },
-    Spec { name: "batch", alias: "", operands: "", about: "send requests in the wire's JSON from stdin, print the replies",
+    Spec { name: "batch", alias: None, operands: "", about: "send requests in the wire's JSON from stdin, print the replies",
         more: "Replies come a line each, in order; the exit code is the worst of theirs.",
         example: "batch < requests.json", no: "a key is missing, or a condition did not hold", read: |_, _| Ok(C::Batch) },
-    Spec { name: "call", alias: "", operands: "NAME [DATA|-]", about: "run the action NAME, print its value", more: "",
+    Spec { name: "call", alias: None, operands: "NAME [DATA|-]", about: "run the action NAME, print its value", more: "",
         example: "call SHOUT hello", no: "",
         read: |w, _| Ok(C::Call { name: word(w, "NAME")?, data: optional(w, "DATA")?.map(dash) }) },
-    Spec { name: "hello", alias: "", operands: "", about: "print the server's greeting", more: "", example: "hello", no: "",
+    Spec { name: "hello", alias: None, operands: "", about: "print the server's greeting", more: "", example: "hello", no: "",
         read: |_, _| Ok(call("HELLO", None)) },
-    Spec { name: "time", alias: "", operands: "", about: "print the server's time, in UTC", more: "", example: "time", no: "",
+    Spec { name: "time", alias: None, operands: "", about: "print the server's time, in UTC", more: "", example: "time", no: "",
         read: |_, _| Ok(call("TIME", None)) },
-    Spec { name: "echo", alias: "", operands: "DATA|-", about: "have DATA sent back", more: "", example: "echo hello", no: "",
+    Spec { name: "echo", alias: None, operands: "DATA|-", about: "have DATA sent back", more: "", example: "echo hello", no: "",
         read: |w, _| Ok(call("ECHO", Some(data(w, "DATA")?))) },
-    Spec { name: "exec", alias: "", operands: "PROGRAM …", about: "run a program on the server, where it allows that",
+    Spec { name: "exec", alias: None, operands: "PROGRAM …", about: "run a program on the server, where it allows that",
         more: "What it wrote to stdout and stderr is written to ours.", example: "exec uptime",
         no: "the program's status was not 0", read: |w, _| Ok(C::Exec { program: program(w)? }) },
-    Spec { name: "history", alias: "", operands: "", about: "print the programs that were run, as JSON", more: "", example: "history", no: "",
+    Spec { name: "history", alias: None, operands: "", about: "print the programs that were run, as JSON", more: "", example: "history", no: "",
         read: |_, _| Ok(call("HISTORY", None)) },
-    Spec { name: "info", alias: "", operands: "", about: "print the server's figures, as JSON", more: "", example: "info | st json", no: "",
+    Spec { name: "info", alias: None, operands: "", about: "print the server's figures, as JSON", more: "", example: "info | st json", no: "",
         read: |_, _| Ok(call("INFO", None)) },
 ];
 
@@ -243,34 +243,30 @@ pub(super) fn parse(
     if words.options(OPTIONS, &mut args)? {
         return Ok(Command::Help(*topic));
     }
-    if let Some(word) = words.next().map(|word| word.to_string_lossy().into_owned()) {
+    let mut command = "a session";
+    if let Some(word) = words.next() {
         if word == "help" {
             return about(words);
         }
-        let spec = find(&word)?;
-        *topic = Topic::ClientCommand(spec.name);
+        let spec = find(&word.to_string_lossy())?;
+        command = spec.name;
+        *topic = Topic::ClientCommand(command);
         if words.options(OPTIONS, &mut args)? {
             return Ok(Command::Help(*topic));
         }
-        let misplaced = OPTIONS.iter().find(|opt| {
-            words.given.contains(&opt.long) && !opt.only.is_empty() && !opt.only.contains(&spec.name)
-        });
-        if let Some(Opt { long: option, only, .. }) = misplaced {
-            return Err(Problem::Misplaced { option, only });
-        }
         args.command = (spec.read)(words, &args)?;
-    } else if let Some(opt) =
-        OPTIONS.iter().find(|opt| words.given.contains(&opt.long) && !opt.only.is_empty())
-    {
-        return Err(Problem::Misplaced { option: opt.long, only: opt.only });
+    }
+    let elsewhere = |opt: &&Opt<_>| !opt.only.is_empty() && !opt.only.contains(&command);
+    if let Some(opt) = OPTIONS.iter().filter(elsewhere).find(|opt| words.given.contains(&opt.long)) {
+        return Err(Problem::Misplaced(opt.long, opt.only));
     }
     from_environment(OPTIONS, &words.given, env, &mut args)?;
     if args.secret.is_none() {
         let token = env("ST_TOKEN").filter(|token| !token.is_empty());
-        let token = token.map(|token| token.into_string().map_err(|_| Problem::NotUtf8 { what: "ST_TOKEN" }));
+        let token = token.map(|token| token.into_string().map_err(|_| Problem::NotUtf8("ST_TOKEN")));
         args.secret = token.transpose()?.map(Secret::Token);
     }
-    none_left(words, Command::Client(args))
+    words.end().map(|()| Command::Client(args))
 }
 
 /// `help COMMAND`.
@@ -279,25 +275,23 @@ pub(super) fn about(words: &mut Words) -> Result<Command, Problem> {
         Some(word) => Topic::ClientCommand(find(&word.to_string_lossy())?.name),
         None => Topic::Client,
     };
-    none_left(words, Command::Help(topic))
+    words.end().map(|()| Command::Help(topic))
 }
 
 fn find(word: &str) -> Result<&'static Spec, Problem> {
-    COMMANDS.iter().find(|spec| word == spec.name || (word == spec.alias && !word.is_empty())).ok_or_else(
-        || {
-            let names = COMMANDS.iter().flat_map(|spec| [spec.name, spec.alias]).chain(["help"]);
-            let near = nearest(word, names.filter(|name| !name.is_empty()));
-            Problem::UnknownCommand { word: word.into(), near }
-        },
-    )
+    if let Some(spec) = COMMANDS.iter().find(|spec| word == spec.name || Some(word) == spec.alias) {
+        return Ok(spec);
+    }
+    let names = COMMANDS.iter().flat_map(|spec| [Some(spec.name), spec.alias]).flatten();
+    Err(Problem::UnknownCommand(word.into(), nearest(word, names.chain(["help"]))))
 }
 
 fn optional(words: &mut Words, what: &'static str) -> Result<Option<String>, Problem> {
-    words.next().map(|word| text(word).map_err(|_| Problem::NotUtf8 { what })).transpose()
+    words.next().map(|word| text(word).map_err(|_| Problem::NotUtf8(what))).transpose()
 }
 
 fn word(words: &mut Words, operand: &'static str) -> Result<String, Problem> {
-    optional(words, operand)?.ok_or(Problem::MissingOperand { operand })
+    optional(words, operand)?.ok_or(Problem::MissingOperand(operand))
 }
 
 fn key(words: &mut Words) -> Result<String, Problem> {
@@ -331,8 +325,7 @@ fn integer(words: &mut Words) -> Result<i128, Problem> {
 
 fn program(words: &mut Words) -> Result<Vec<String>, Problem> {
     let first = word(words, "PROGRAM")?;
-    let rest =
-        words.rest().into_iter().map(|word| text(word).map_err(|_| Problem::NotUtf8 { what: "an argument" }));
+    let rest = words.rest().into_iter().map(|word| text(word).map_err(|_| Problem::NotUtf8("an argument")));
     std::iter::once(Ok(first)).chain(rest).collect()
 }
 

@@ -64,7 +64,7 @@ fn server(out: &mut String, program: &str) -> std::fmt::Result {
 fn client(out: &mut String, program: &str) -> std::fmt::Result {
     writeln!(out, "{program} client [OPTIONS] COMMAND …: ask a server\n\nCommands:")?;
     for spec in COMMANDS {
-        let alias = if spec.alias.is_empty() { String::new() } else { format!(" ({})", spec.alias) };
+        let alias = spec.alias.map_or(String::new(), |alias| format!(" ({alias})"));
         let usage = format!("{} {}", spec.name, spec.operands);
         writeln!(out, "  {usage:<34} {}{alias}", spec.about)?;
     }
@@ -83,8 +83,8 @@ fn client_command(out: &mut String, program: &str, name: &str) -> std::fmt::Resu
     let Some(spec) = COMMANDS.iter().find(|spec| spec.name == name) else { return Ok(()) };
     let usage = format!("{program} client [OPTIONS] {name} {}", spec.operands);
     writeln!(out, "{}: {}\n", usage.trim_end(), spec.about)?;
-    if !spec.alias.is_empty() {
-        writeln!(out, "It is also called {}.", spec.alias)?;
+    if let Some(alias) = spec.alias {
+        writeln!(out, "It is also called {alias}.\n")?;
     }
     if !spec.more.is_empty() {
         writeln!(out, "{}\n", spec.more)?;

@@ -17,11 +17,12 @@ use std::path::PathBuf;
 
 pub use client::{ClientArgs, ClientCommand, Data, Secret};
 pub use help::text as help;
-pub use server::{ModeName, ServerArgs, Verbosity};
+pub use server::ServerArgs;
 
 use crate::near::nearest;
 use crate::protocol::KeyError;
-use options::{Opt, Words};
+use crate::reformat::Layout;
+use options::{Found, Opt, Words};
 use values::put;
 
 /// What the program was asked to do.
@@ -54,46 +55,21 @@ pub enum Topic {
     Json,
 }
 
-impl Topic {
-    /// The words that lead to it, after the program's name.
-    fn words(self) -> String {
-        match self {
-            Topic::Program => String::new(),
-            Topic::Server => " server".into(),
-            Topic::Client => " client".into(),
-            Topic::ClientCommand(name) => format!(" client {name}"),
-            Topic::Json => " json".into(),
-        }
-    }
-}
-
 /// `st json`: what to do with which file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonArgs {
     /// What to write.
-    pub style: JsonStyle,
+    pub layout: Layout,
     /// What to read; stdin where there is none.
     pub file: Option<PathBuf>,
 }
 
-/// What `st json` writes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum JsonStyle {
-    /// Indented, for people.
-    #[default]
-    Pretty,
-    /// One line.
-    Compact,
-    /// Nothing: the exit code tells.
-    Check,
-}
-
 const JSON_OPTIONS: &[Opt<JsonArgs>] = &[
-    Opt::new(Some('c'), "compact", "", |args: &mut JsonArgs, _| put(&mut args.style, Ok(JsonStyle::Compact)))
+    Opt::new(Some('c'), "compact", "", |args: &mut JsonArgs, _| put(&mut args.layout, Ok(Layout::Compact)))
         .help("one line, no spaces"),
-    Opt::new(Some('p'), "pretty", "", |args: &mut JsonArgs, _| put(&mut args.style, Ok(JsonStyle::Pretty)))
+    Opt::new(Some('p'), "pretty", "", |args: &mut JsonArgs, _| put(&mut args.layout, Ok(Layout::Pretty)))
         .help("indented (the default)"),
-    Opt::new(None, "check", "", |args: &mut JsonArgs, _| put(&mut args.style, Ok(JsonStyle::Check)))
+    Opt::new(None, "check", "", |args: &mut JsonArgs, _| put(&mut args.layout, Ok(Layout::Check)))
         .help("write nothing: the exit code tells"),
 ];
 
@@ -108,108 +84,69 @@ pub struct UsageError {
     pub problem: Problem,
 }
 
-/// What is wrong with the words.
+/// What is wrong with the words. What was typed comes first.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Problem {
     /// No command at all.
     NoCommand,
-    /// There is no such command.
-    UnknownCommand {
-        /// As typed.
-        word: String,
-        /// What was probably meant.
-        near: Option<&'static str>,
-    },
-    /// There is no such option.
-    UnknownOption {
-        /// As typed.
-        option: String,
-        /// The long name that was probably meant.
-        near: Option<&'static str>,
-    },
-    /// The option needs a value, and the words end.
-    MissingValue {
-        /// As typed.
-        option: String,
-        /// What the value is called.
-        value: &'static str,
-    },
+    /// There is no such command; perhaps this one was meant.
+    UnknownCommand(String, Option<&'static str>),
+    /// There is no such option; perhaps this one was meant.
+    UnknownOption(String, Option<&'static str>),
+    /// The option needs a value, which is called so.
+    MissingValue(String, &'static str),
     /// A flag was given a value.
-    UnwantedValue {
-        /// As typed.
-        option: String,
-    },
-    /// A value that will not do.
+    UnwantedValue(String),
+    /// The option, variable or operand was given a value that will not do.
     BadValue {
-        /// The option, variable or operand.
+        /// What was given the value.
         what: String,
         /// As typed.
         value: String,
         /// What would do.
         expected: String,
     },
-    /// The option belongs to other commands.
-    Misplaced {
-        /// Its long name.
-        option: &'static str,
-        /// Where it belongs.
-        only: &'static [&'static str],
-    },
-    /// A key that the server would not take.
+    /// A key that no server would take.
     BadKey(KeyError),
-    /// The command needs one more word.
-    MissingOperand {
-        /// What the word is called.
-        operand: &'static str,
-    },
+    /// The option belongs to these commands only.
+    Misplaced(&'static str, &'static [&'static str]),
+    /// The command needs one more word, which is called so.
+    MissingOperand(&'static str),
     /// A word too many.
-    Unexpected {
-        /// As typed.
-        word: String,
-    },
-    /// Something is not text.
-    NotUtf8 {
-        /// What it is called.
-        what: &'static str,
-    },
-    /// One option needs another.
-    Needs {
-        /// The one.
-        option: &'static str,
-        /// The other.
-        other: &'static str,
-    },
+    Unexpected(String),
+    /// What is called so is not text.
+    NotUtf8(&'static str),
+    /// The first option needs the second.
+    Needs(&'static str, &'static str),
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Problem::NoCommand => write!(f, "a command is needed"),
-            Problem::UnknownCommand { word, near: None } => write!(f, "no command {word:?}"),
-            Problem::UnknownCommand { word, near: Some(near) } => {
+            Problem::UnknownCommand(word, None) => write!(f, "no command {word:?}"),
+            Problem::UnknownCommand(word, Some(near)) => {
                 write!(f, "no command {word:?}; did you mean '{near}'?")
             }
-            Problem::UnknownOption { option, near: Some(near) } => {
+            Problem::UnknownOption(option, Some(near)) => {
                 write!(f, "no option {option:?}; did you mean '--{near}'?")
             }
-            Problem::UnknownOption { option, near: None } => {
+            Problem::UnknownOption(option, None) => {
                 write!(f, "no option {option:?}; before data that begins with a dash put '--'")
             }
-            Problem::MissingValue { option, value } => write!(f, "'{option}' needs a value, {value}"),
-            Problem::UnwantedValue { option } => write!(f, "'{option}' takes no value"),
+            Problem::MissingValue(option, value) => write!(f, "{option} needs a value, {value}"),
+            Problem::UnwantedValue(option) => write!(f, "{option} takes no value"),
             Problem::BadValue { what, value, expected } => {
                 write!(f, "{what} wants {expected}, not {value:?}")
             }
-            Problem::Misplaced { option, only } => {
-                write!(f, "'--{option}' goes with {} only", only.join(" and "))
-            }
             Problem::BadKey(error) => write!(f, "{error}"),
-            Problem::MissingOperand { operand } => write!(f, "{operand} is missing"),
-            Problem::Unexpected { word } => write!(f, "a word too many: {word:?}"),
-            Problem::NotUtf8 { what } => {
+            Problem::Misplaced(option, only) => write!(f, "--{option} goes with {} only", only.join(" and ")),
+            Problem::MissingOperand(operand) => write!(f, "{operand} is missing"),
+            Problem::Unexpected(word) => write!(f, "a word too many: {word:?}"),
+            Problem::NotUtf8(what) => {
                 write!(f, "{what} is not UTF-8 text; other bytes can be stored as base64")
             }
-            Problem::Needs { option, other } => write!(f, "'--{option}' needs '--{other}'"),
+            Problem::Needs(option, other) => write!(f, "--{option} needs --{other}"),
         }
     }
 }
@@ -217,7 +154,15 @@ impl fmt::Display for Problem {
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let UsageError { program, topic, problem } = self;
-        write!(f, "{program}: {problem} (see '{program}{} --help')", topic.words())
+        write!(f, "{program}: {problem} (see '{program}")?;
+        match topic {
+            Topic::Program => {}
+            Topic::Server => f.write_str(" server")?,
+            Topic::Client => f.write_str(" client")?,
+            Topic::ClientCommand(name) => write!(f, " client {name}")?,
+            Topic::Json => f.write_str(" json")?,
+        }
+        f.write_str(" --help')")
     }
 }
 
@@ -257,7 +202,7 @@ fn dispatch(
     let word = words.next().ok_or(Problem::NoCommand)?.to_string_lossy().into_owned();
     match &*word {
         "-h" | "--help" => Ok(Command::Help(Topic::Program)),
-        "-V" | "--version" => none_left(words, Command::Version),
+        "-V" | "--version" => words.end().map(|()| Command::Version),
         "help" => about(words),
         "server" => {
             *topic = Topic::Server;
@@ -270,11 +215,11 @@ fn dispatch(
         }
         _ if word.starts_with('-') => {
             let near = nearest(word.trim_start_matches('-'), ["help", "version"]);
-            Err(Problem::UnknownOption { option: word, near })
+            Err(Problem::UnknownOption(word, near))
         }
         _ => {
             let near = nearest(&word, ["server", "client", "json", "help"]);
-            Err(Problem::UnknownCommand { word, near })
+            Err(Problem::UnknownCommand(word, near))
         }
     }
 }
@@ -288,31 +233,17 @@ fn about(words: &mut Words) -> Result<Command, Problem> {
         Some("client") => return client::about(words),
         Some(word) => {
             let near = nearest(word, ["server", "client", "json"]);
-            return Err(Problem::UnknownCommand { word: word.into(), near });
+            return Err(Problem::UnknownCommand(word.into(), near));
         }
     };
-    none_left(words, Command::Help(topic))
+    words.end().map(|()| Command::Help(topic))
 }
 
 fn parse_json(words: &mut Words) -> Result<Command, Problem> {
-    let mut args = JsonArgs::default();
-    loop {
-        if words.options(JSON_OPTIONS, &mut args)? {
-            return Ok(Command::Help(Topic::Json));
-        }
-        match words.next() {
-            Some(file) if args.file.is_none() => args.file = Some(file.into()),
-            Some(word) => return Err(Problem::Unexpected { word: word.to_string_lossy().into() }),
-            None => break,
-        }
+    let mut args = JsonArgs { layout: Layout::Pretty, file: None };
+    match words.around(JSON_OPTIONS, &mut args)? {
+        Found::Help => return Ok(Command::Help(Topic::Json)),
+        Found::Operand(file) => args.file = file.filter(|file| file != "-").map(PathBuf::from),
     }
-    args.file.take_if(|file| file.as_os_str() == "-");
     Ok(Command::Json(args))
-}
-
-fn none_left(words: &mut Words, command: Command) -> Result<Command, Problem> {
-    match words.next() {
-        None => Ok(command),
-        Some(word) => Err(Problem::Unexpected { word: word.to_string_lossy().into() }),
-    }
 }

@@ -50,6 +50,14 @@ impl<T> Opt<T> {
     }
 }
 
+/// What there was beside options.
+pub(super) enum Found {
+    /// A wish for help: nothing else matters.
+    Help,
+    /// An operand, or none.
+    Operand(Option<OsString>),
+}
+
 /// The words not yet understood, in order.
 pub(super) struct Words {
     words: VecDeque<OsString>,
@@ -74,6 +82,23 @@ impl Words {
         self.words.drain(..).collect()
     }
 
+    /// Nothing may be left.
+    pub fn end(&mut self) -> Result<(), Problem> {
+        self.next().map_or(Ok(()), |word| Err(Problem::Unexpected(word.to_string_lossy().into())))
+    }
+
+    /// Applies options before and after the one operand that there may be, where no operand is free text.
+    pub fn around<T>(&mut self, table: &'static [Opt<T>], into: &mut T) -> Result<Found, Problem> {
+        if self.options(table, into)? {
+            return Ok(Found::Help);
+        }
+        let operand = self.next();
+        if self.options(table, into)? {
+            return Ok(Found::Help);
+        }
+        self.end().map(|()| Found::Operand(operand))
+    }
+
     /// Applies the options at the front, up to the first word of data. True where help is asked
     /// for: then nothing after it matters.
     pub fn options<T>(&mut self, table: &'static [Opt<T>], into: &mut T) -> Result<bool, Problem> {
@@ -81,9 +106,7 @@ impl Words {
         let dashed = |word: &OsString| word.len() > 1 && word.as_encoded_bytes()[0] == b'-';
         while !self.data_only && self.words.front().is_some_and(dashed) {
             let word = self.words.pop_front().unwrap_or_default();
-            let Some(word) = word.to_str() else {
-                return Err(Problem::NotUtf8 { what: "an option" });
-            };
+            let word = word.to_str().ok_or(Problem::NotUtf8("an option"))?;
             let help = match word.strip_prefix("--") {
                 Some("") => {
                     self.data_only = true;
@@ -110,10 +133,10 @@ impl Words {
         }
         let Some(found) = table.iter().find(|opt| opt.long == name) else {
             let near = nearest(name, table.iter().map(|opt| opt.long).chain(["help"]));
-            return Err(Problem::UnknownOption { option, near });
+            return Err(Problem::UnknownOption(option, near));
         };
         if found.value.is_empty() && attached.is_some() {
-            return Err(Problem::UnwantedValue { option });
+            return Err(Problem::UnwantedValue(option));
         }
         self.apply(found, option, attached, into)?;
         Ok(false)
@@ -127,7 +150,7 @@ impl Words {
             }
             let option = format!("-{letter}");
             let Some(found) = table.iter().find(|opt| opt.short == Some(letter)) else {
-                return Err(Problem::UnknownOption { option, near: None });
+                return Err(Problem::UnknownOption(option, None));
             };
             if found.value.is_empty() {
                 self.apply(found, option, None, into)?;
@@ -151,10 +174,7 @@ impl Words {
         let value = match attached {
             Some(value) => value.into(),
             None if opt.value.is_empty() => OsString::new(),
-            None => match self.next() {
-                Some(value) => value,
-                None => return Err(Problem::MissingValue { option, value: opt.value }),
-            },
+            None => self.next().ok_or_else(|| Problem::MissingValue(option.clone(), opt.value))?,
         };
         self.given.push(opt.long);
         set(opt, option, value, into)

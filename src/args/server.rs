@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::options::{Opt, Words};
+use super::options::{Found, Opt, Words};
 use super::values::{Expected, MILLISECOND, put, seconds, size, text, whole};
 use super::{Command, Problem, Topic};
 use crate::address::DEFAULT;
+use crate::server::{Level, Mode};
 
 /// What `st server` was told.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,9 +17,7 @@ pub struct ServerArgs {
     /// Where to listen, as typed.
     pub address: String,
     /// Who serves how many clients at once.
-    pub mode: ModeName,
-    /// Live connections at once in pool mode.
-    pub threads: usize,
+    pub mode: Mode,
     /// The largest request, in bytes.
     pub max_request: usize,
     /// The longest silence between requests; where absent, the mode's own.
@@ -26,7 +25,7 @@ pub struct ServerArgs {
     /// How long a request once begun may take to arrive, and a reply to be taken.
     pub deadline: Duration,
     /// The most bytes of keys and values.
-    pub max_memory: Option<u64>,
+    pub max_memory: Option<usize>,
     /// How long a program run as an action may take.
     pub action_timeout: Duration,
     /// How many programs may run at once.
@@ -40,50 +39,8 @@ pub struct ServerArgs {
     /// Listen beyond this machine without a token.
     pub insecure: bool,
     /// How much to log.
-    pub verbosity: Verbosity,
-}
-
-/// Who serves how many clients at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModeName {
-    /// Many, a worker each.
-    Pool,
-    /// One after another.
-    Iterative,
-    /// One request, and the server ends.
-    Once,
-}
-
-/// How much the server logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verbosity {
-    /// Errors.
-    Quiet,
-    /// And what an operator should know.
-    Normal,
-    /// And every request.
-    Verbose,
-}
-
-impl Default for ServerArgs {
-    fn default() -> ServerArgs {
-        ServerArgs {
-            address: DEFAULT.into(),
-            mode: ModeName::Pool,
-            threads: 512,
-            max_request: 1 << 20,
-            idle: None,
-            deadline: Duration::from_secs(10),
-            max_memory: None,
-            action_timeout: Duration::from_secs(5),
-            action_jobs: 16,
-            actions: Vec::new(),
-            allow_exec: false,
-            token_file: None,
-            insecure: false,
-            verbosity: Verbosity::Normal,
-        }
-    }
+    pub level: Level,
+    threads: usize,
 }
 
 const THREADS_MAX: u64 = 100_000;
@@ -131,54 +88,58 @@ pub(super) const OPTIONS: &[Opt<ServerArgs>] = &[
         .help("clients must show the token, FILE's first line"),
     opt(None, "insecure", "", |args, _| put(&mut args.insecure, Ok(true)))
         .help("listen beyond this machine without a token"),
-    opt(Some('q'), "quiet", "", |args, _| put(&mut args.verbosity, Ok(Verbosity::Quiet))).help("log errors only"),
-    opt(Some('v'), "verbose", "", |args, _| put(&mut args.verbosity, Ok(Verbosity::Verbose)))
+    opt(Some('q'), "quiet", "", |args, _| put(&mut args.level, Ok(Level::Error))).help("log errors only"),
+    opt(Some('v'), "verbose", "", |args, _| put(&mut args.level, Ok(Level::Debug)))
         .help("log every request"),
 ];
 
-/// Options and the one operand, in any order: nothing here is free text.
+/// Understands the words after `server`.
 pub(super) fn parse(words: &mut Words) -> Result<Command, Problem> {
-    let mut args = ServerArgs::default();
-    let mut address = None;
-    loop {
-        if words.options(OPTIONS, &mut args)? {
-            return Ok(Command::Help(Topic::Server));
-        }
-        match words.next() {
-            Some(word) if address.is_none() => {
-                address = Some(text(word).map_err(|_| Problem::NotUtf8 { what: "ADDR" })?);
-            }
-            Some(word) => return Err(Problem::Unexpected { word: word.to_string_lossy().into() }),
-            None => break,
-        }
+    let mut args = ServerArgs {
+        address: DEFAULT.into(),
+        mode: Mode::Pool { threads: 0 },
+        max_request: 1 << 20,
+        idle: None,
+        deadline: Duration::from_secs(10),
+        max_memory: None,
+        action_timeout: Duration::from_secs(5),
+        action_jobs: 16,
+        actions: Vec::new(),
+        allow_exec: false,
+        token_file: None,
+        insecure: false,
+        level: Level::Info,
+        threads: 512,
+    };
+    match words.around(OPTIONS, &mut args)? {
+        Found::Help => return Ok(Command::Help(Topic::Server)),
+        Found::Operand(None) => {}
+        Found::Operand(Some(word)) => args.address = text(word).map_err(|_| Problem::NotUtf8("ADDR"))?,
+    }
+    if let Mode::Pool { threads } = &mut args.mode {
+        *threads = args.threads;
     }
     if args.allow_exec && args.token_file.is_none() {
-        return Err(Problem::Needs { option: "allow-exec", other: "token-file" });
+        return Err(Problem::Needs("allow-exec", "token-file"));
     }
-    args.address = address.unwrap_or(args.address);
     Ok(Command::Server(args))
 }
 
-fn mode(word: OsString) -> Result<ModeName, Expected> {
+fn mode(word: OsString) -> Result<Mode, Expected> {
     match word.to_str() {
-        Some("pool") => Ok(ModeName::Pool),
-        Some("iterative") => Ok(ModeName::Iterative),
-        Some("once") => Ok(ModeName::Once),
+        Some("pool") => Ok(Mode::Pool { threads: 0 }),
+        Some("iterative") => Ok(Mode::Iterative),
+        Some("once") => Ok(Mode::Once),
         _ => Err("pool, iterative or once".into()),
     }
 }
 
-/// An absolute path, since a server should not depend on where it was started.
+/// The path is absolute: what a server runs should not depend on where it was started.
 fn action(word: OsString) -> Result<(String, PathBuf), Expected> {
-    let allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
-    let split = word.to_str().and_then(|word| word.split_once('='));
-    let fits = |name: &str, program: &str| {
-        name.starts_with(|c: char| c.is_ascii_uppercase())
-            && name.bytes().all(allowed)
-            && program.starts_with('/')
-    };
-    match split {
-        Some((name, program)) if fits(name, program) => Ok((name.into(), program.into())),
-        _ => Err("NAME=/PATH, with NAME in capitals, digits, _ and -".into()),
+    match word.to_str().and_then(|word| word.split_once('=')) {
+        Some((name, program)) if !name.is_empty() && program.starts_with('/') => {
+            Ok((name.into(), program.into()))
+        }
+        _ => Err("NAME=/PATH/TO/PROGRAM".into()),
     }
 }

@@ -2,7 +2,7 @@
 
 mod actions;
 mod json;
-mod server;
 mod programs;
+mod server;
 mod session;
 mod tidy;
