@@ -3,6 +3,9 @@
 #![deny(missing_docs)]
 
 pub mod actions;
+pub mod address;
+pub mod args;
+pub mod client;
 pub mod json;
 mod near;
 pub mod protocol;
