@@ -2,7 +2,11 @@
 
 mod actions;
 mod json;
+mod limits;
+mod log;
+mod process;
 mod programs;
 mod server;
 mod session;
 mod tidy;
+mod tokens;
