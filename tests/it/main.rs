@@ -6,3 +6,4 @@ mod programs;
 mod server;
 mod session;
 mod tidy;
+mod watch;
