@@ -72,7 +72,12 @@ fn serve(args: &args::ServerArgs) -> ExitCode {
     match all.map(|all| server::Server::bind(&all[..])) {
         Ok(Ok(bound)) => {
             let _ = writeln!(io::stdout(), "{}", bound.local_addr());
-            let _ = bound.mode(args.mode).run();
+            let options = server::Options {
+                request_bytes_max: args.max_request,
+                memory_max: args.max_memory,
+                ..Default::default()
+            };
+            let _ = bound.options(options).mode(args.mode).run();
             ExitCode::SUCCESS
         }
         _ => ExitCode::from(6),

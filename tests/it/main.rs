@@ -1,8 +1,11 @@
 //! Every test that needs only the library's public face or the binary, as one crate: it links once.
 
 mod actions;
+mod args;
+mod cli;
 mod json;
 mod programs;
 mod server;
 mod session;
+mod support;
 mod tidy;
