@@ -10,6 +10,7 @@ pub mod json;
 mod near;
 pub mod protocol;
 pub mod reformat;
+pub mod serve;
 pub mod server;
 pub mod session;
 pub mod store;

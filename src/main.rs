@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use socket_tables::args::{self, Command};
 use socket_tables::client::{self, Io};
+use socket_tables::serve;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
             ExitCode::from(client::run(&name, &args, io))
         }
         Command::Json(args) => json(&name, &args),
-        Command::Server(args) => serve(&args),
+        Command::Server(args) => serve(&name, &args),
     }
 }
 
@@ -65,21 +66,8 @@ fn json(name: &str, args: &args::JsonArgs) -> ExitCode {
     ExitCode::from(code)
 }
 
-// A stand-in until the server's own `run`.
-fn serve(args: &args::ServerArgs) -> ExitCode {
-    use socket_tables::{address::Address, server};
-    let all = Address::parse(&args.address).and_then(|address| address.resolve());
-    match all.map(|all| server::Server::bind(&all[..])) {
-        Ok(Ok(bound)) => {
-            let _ = writeln!(io::stdout(), "{}", bound.local_addr());
-            let options = server::Options {
-                request_bytes_max: args.max_request,
-                memory_max: args.max_memory,
-                ..Default::default()
-            };
-            let _ = bound.options(options).mode(args.mode).run();
-            ExitCode::SUCCESS
-        }
-        _ => ExitCode::from(6),
-    }
+fn serve(name: &str, args: &args::ServerArgs) -> ExitCode {
+    let Err(error) = serve::run(args, &mut io::stdout(), io::stderr()) else { return ExitCode::SUCCESS };
+    let _ = writeln!(io::stderr(), "{name}: {error}");
+    ExitCode::from(error.exit_code())
 }

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use crate::actions::{Limits, Program, ProgramError, RegisterError};
 use crate::address::{Address, AddressError};
-use crate::args::{ModeName, ServerArgs, Verbosity};
-use crate::server::{Level, Log, Mode, Options, Server};
+use crate::args::ServerArgs;
+use crate::server::{Level, Log, Options, Server};
 use crate::token::{Token, TokenError};
 
 /// Why the server did not start, or ended.
@@ -83,30 +83,21 @@ pub fn run(
     let token = args.token_file.as_deref().map(Token::read).transpose().map_err(ServeError::Token)?;
     let mut server = bind(args, token.is_some())?;
     register(args, &mut server)?;
-    let level = match args.verbosity {
-        Verbosity::Quiet => Level::Error,
-        Verbosity::Normal => Level::Info,
-        Verbosity::Verbose => Level::Debug,
-    };
-    let log = Log::new(level, events).map_err(ServeError::Run)?;
+    let log = Log::new(args.level, events).map_err(ServeError::Run)?;
     let address = server.local_addr();
     writeln!(out, "{address}").and_then(|()| out.flush()).map_err(ServeError::Run)?;
     if !address.ip().is_loopback() {
-        let advice = format!("nothing is encrypted here; safer: ssh -L 7777:127.0.0.1:{} HOST", address.port());
+        let advice =
+            format!("nothing is encrypted here; safer: ssh -L 7777:127.0.0.1:{} HOST", address.port());
         log.event(Level::Info, "exposed", &[("address", &address), ("advice", &advice)]);
     }
     log.event(Level::Info, "listening", &[("address", &address)]);
     let options = Options {
-        mode: match args.mode {
-            ModeName::Pool => Mode::Pool { threads: args.threads },
-            ModeName::Iterative => Mode::Iterative,
-            ModeName::Once => Mode::Once,
-        },
+        mode: args.mode,
         request_bytes_max: args.max_request,
         idle: args.idle,
         deadline: args.deadline,
-        // On a machine with a smaller word no table could be larger than this.
-        memory_max: args.max_memory.map(|max| usize::try_from(max).unwrap_or(usize::MAX)),
+        memory_max: args.max_memory,
         token,
         log: log.clone(),
     };

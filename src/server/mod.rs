@@ -218,14 +218,24 @@ impl Service {
             work: Default::default(),
             waiting: Default::default(),
         };
+        self.make_room(threads_max);
         thread::scope(|scope| {
             pool.open(scope)?;
             while let Some(stream) = self.accept() {
-                pool.submit(scope, stream);
+                pool.submit(stream);
             }
             pool.close();
             Ok(())
         })
+    }
+
+    /// Has the kernel make the process's table of descriptors as large as it will be needed, by filling
+    /// it once. It doubles as it fills up, which takes tens of milliseconds where there are threads; in
+    /// a burst of connects the queue to `accept` would overflow meanwhile, and clients
+    /// whose SYN is dropped try again after a second.
+    fn make_room(&self, descriptors: usize) {
+        let filled: Vec<_> = (0..descriptors).map_while(|_| self.listener.try_clone().ok()).collect();
+        drop(filled);
     }
 
     /// The next connection; `None` when the server is to stop. Where none can be accepted (no

@@ -4,9 +4,10 @@
 //! server there is, and the kernel schedules it well. Workers are started as connections come and retire
 //! when they have been idle for a while, so the pool is as large as the load.
 //!
-//! The thread that accepts never waits: it queues a connection and goes on. Where all workers are
-//! busy the connection waits in the queue for a second at most; then the usher, a thread of its own,
-//! tells the client `busy` and closes. All threads are scoped: they borrow what they share, and the
+//! The thread that accepts does nothing else: it queues a connection and goes on. The usher, a thread
+//! of its own, sees to the queue: it starts workers while there are fewer than connections, and
+//! when the limit is reached and a connection has waited for a second, it tells the client
+//! `busy` and closes. All threads are scoped: they borrow what they share, and the
 //! scope cannot end before each of them has.
 
 use std::collections::VecDeque;
@@ -31,7 +32,9 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Connections that may wait, and refused ones that may linger. One more is closed at once.
 const WAITING_MAX: usize = 4096;
 /// How often the usher looks after refused connections, while there are any.
-const USHER_TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(20);
+/// How long to wait after the system had no thread for us.
+const START_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves connections on a changing number of threads.
 pub struct Pool<'p, F> {
@@ -43,7 +46,7 @@ pub struct Pool<'p, F> {
     pub queue: Mutex<Queue>,
     /// Told when a connection is queued for an idle worker, and at the end.
     pub work: Condvar,
-    /// Told when a connection has to wait, and at the end.
+    /// Told when a connection is queued and no worker is idle, and at the end.
     pub waiting: Condvar,
 }
 
@@ -53,7 +56,7 @@ pub struct Queue {
     /// Accepted, and since when they wait.
     connections: VecDeque<(TcpStream, Instant)>,
     workers: usize,
-    /// Workers that wait for a connection, those among them included that are just being woken.
+    /// Those of them without a connection: waiting for one, just being woken, or just being started.
     idle: usize,
     closed: bool,
 }
@@ -61,30 +64,22 @@ pub struct Queue {
 impl<F: Fn(TcpStream) + Sync> Pool<'_, F> {
     /// Starts the usher.
     pub fn open<'s>(&'s self, scope: &'s Scope<'s, '_>) -> std::io::Result<()> {
-        Builder::new().name("usher".into()).spawn_scoped(scope, || self.usher()).map(drop)
+        Builder::new().name("usher".into()).spawn_scoped(scope, || self.usher(scope)).map(drop)
     }
 
-    /// Hands a connection to a worker, present or new, or lets it wait.
-    pub fn submit<'s>(&'s self, scope: &'s Scope<'s, '_>, stream: TcpStream) {
+    /// Takes a connection for a worker, present or future. Never waits, nor starts a thread: the
+    /// kernel drops a client's SYN when the queue of those to be accepted is full, and holds only 128.
+    pub fn submit(&self, stream: TcpStream) {
         let mut queue = self.lock();
         if queue.connections.len() >= WAITING_MAX {
             self.count_refused(&stream);
             return;
         }
         queue.connections.push_back((stream, Instant::now()));
-        if queue.connections.len() <= queue.idle {
-            self.work.notify_one();
-            return;
+        match queue.connections.len() <= queue.idle {
+            true => self.work.notify_one(),
+            false => self.waiting.notify_one(),
         }
-        if queue.workers < self.threads_max {
-            queue.workers += 1;
-            drop(queue);
-            let worker = Builder::new().stack_size(WORKER_STACK_BYTES);
-            let Err(error) = worker.spawn_scoped(scope, || self.worker()) else { return };
-            self.log.event(Level::Error, "no_thread", &[("error", &error)]);
-            self.lock().workers -= 1;
-        }
-        self.waiting.notify_one();
     }
 
     /// Ends all threads as soon as they have nothing left to serve.
@@ -104,6 +99,7 @@ impl<F: Fn(TcpStream) + Sync> Pool<'_, F> {
             if catch_unwind(AssertUnwindSafe(|| (self.serve)(stream))).is_err() {
                 self.log.event(Level::Error, "panic", &[]);
             }
+            self.lock().idle += 1;
         }
         self.stats.workers.fetch_sub(1, Relaxed);
     }
@@ -113,47 +109,67 @@ impl<F: Fn(TcpStream) + Sync> Pool<'_, F> {
         let mut queue = self.lock();
         let mut timed_out = false;
         loop {
-            if let Some((stream, _)) = queue.connections.pop_front() {
-                return Some(stream);
+            let next = queue.connections.pop_front();
+            if next.is_some() || queue.closed || timed_out {
+                queue.idle -= 1;
+                queue.workers -= usize::from(next.is_none());
+                return next.map(|(stream, _)| stream);
             }
-            if queue.closed || timed_out {
-                queue.workers -= 1;
-                return None;
-            }
-            queue.idle += 1;
             let woken = self.work.wait_timeout(queue, WORKER_IDLE);
             let (guard, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
             queue = guard;
-            queue.idle -= 1;
             timed_out = timeout.timed_out();
         }
     }
 
-    fn usher(&self) {
+    /// Starts workers where there are too few, and turns away who has waited too long.
+    fn usher<'s>(&'s self, scope: &'s Scope<'s, '_>) {
         let mut lingering = Vec::new();
+        let mut start_again = Instant::now();
         let mut queue = self.lock();
         while !queue.closed {
             let now = Instant::now();
-            let left = queue.connections.front().map(|(_, since)| (*since + WAIT_MAX).duration_since(now));
-            let left = match left {
-                Some(Duration::ZERO) => {
-                    let overdue = queue.connections.pop_front();
-                    drop(queue);
-                    if let Some((stream, _)) = overdue {
-                        self.count_refused(&stream);
-                        lingering.extend(refuse(stream).map(|stream| (stream, now)));
-                    }
-                    queue = self.lock();
-                    continue;
+            let unserved = queue.connections.len() > queue.idle;
+            let oldest = queue.connections.front().filter(|_| unserved);
+            let left = oldest.map(|(_, since)| (*since + WAIT_MAX).saturating_duration_since(now));
+            if unserved && queue.workers < self.threads_max && now >= start_again {
+                queue.workers += 1;
+                queue.idle += 1;
+                drop(queue);
+                let started = self.start_worker(scope);
+                queue = self.lock();
+                if !started {
+                    queue.workers -= 1;
+                    queue.idle -= 1;
+                    start_again = now + START_AGAIN;
                 }
-                left if lingering.is_empty() => left.unwrap_or(Duration::MAX),
-                left => left.map_or(USHER_TICK, |left| left.min(USHER_TICK)),
-            };
-            let woken = self.waiting.wait_timeout(queue, left);
-            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
-            lingering
-                .retain_mut(|(stream, since)| since.elapsed() < WAIT_MAX && drain(stream, &mut Vec::new()));
+            } else if left == Some(Duration::ZERO) {
+                let overdue = queue.connections.pop_front();
+                drop(queue);
+                if let Some((stream, _)) = overdue {
+                    self.count_refused(&stream);
+                    lingering.extend(refuse(stream).map(|stream| (stream, now)));
+                }
+                queue = self.lock();
+            } else {
+                // Unserved and below the limit: a thread could not be started and will be tried again.
+                let soon = !lingering.is_empty() || unserved && queue.workers < self.threads_max;
+                let tick = if soon { TICK } else { Duration::MAX };
+                let woken = self.waiting.wait_timeout(queue, tick.min(left.unwrap_or(tick)));
+                queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+                lingering.retain_mut(|(stream, since)| {
+                    since.elapsed() < WAIT_MAX && drain(stream, &mut Vec::new())
+                });
+            }
         }
+    }
+
+    fn start_worker<'s>(&'s self, scope: &'s Scope<'s, '_>) -> bool {
+        let started = Builder::new().stack_size(WORKER_STACK_BYTES).spawn_scoped(scope, || self.worker());
+        if let Err(error) = &started {
+            self.log.event(Level::Error, "no_thread", &[("error", error)]);
+        }
+        started.is_ok()
     }
 
     fn count_refused(&self, stream: &TcpStream) {

@@ -1,7 +1,7 @@
 //! The bytes that have arrived and are not yet used.
 
 /// What a connection that says little needs.
-const CAPACITY_MIN: usize = 4 << 10;
+const CAPACITY_MIN: usize = 1 << 10;
 /// Past this a buffer grows only for a request that does not fit: a read of this size costs the
 /// system call so little a request that a larger one would gain nothing.
 const CAPACITY_BUSY: usize = 16 << 10;

@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("server",   &["actions", "json", "protocol", "session", "store", "token"],        &["net", "thread", "time", "sync"]),
     ("client",   &["address", "args", "json", "near", "protocol", "token"],            &["net", "time", "env", "fs", "process", "thread"]),
     ("reformat", &["json"],                                                            &[]),
-    ("args",     &["address", "near"],                                                 &["env", "time"]),
+    ("args",     &["address", "near", "reformat", "server"],                           &["env", "time"]),
     ("serve",    &["actions", "address", "args", "server", "token"],                   &["net"]),
     ("main",     &["args", "client", "json", "reformat", "serve"],                     &["env", "process", "fs"]),
 ];
