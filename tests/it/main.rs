@@ -3,8 +3,10 @@
 mod actions;
 mod args;
 mod cli;
+mod fake;
 mod json;
 mod programs;
+mod recipes;
 mod server;
 mod session;
 mod support;
