@@ -1,9 +1,14 @@
 //! Every test that needs only the library's public face or the binary, as one crate: it links once.
 
 mod actions;
+mod args;
+mod cli;
+mod fake;
 mod json;
 mod programs;
+mod recipes;
 mod server;
 mod session;
+mod support;
 mod tidy;
 mod watch;
