@@ -6,8 +6,7 @@
 
 use std::fmt;
 
-use super::parser::Piece;
-use super::short::Short;
+use super::{Short, Str};
 
 /// A number, as it was written. Compares by value: `1.0`, `1` and `10e-1` are equal, at any length.
 #[derive(Clone)]
@@ -19,7 +18,7 @@ impl Number {
 
     /// Becomes what the grammar of numbers has accepted.
     #[inline(always)]
-    pub(super) fn set(&mut self, piece: Piece<'_>) {
+    pub(super) fn set(&mut self, piece: Str<'_>) {
         self.0.set(piece);
     }
 

@@ -8,10 +8,10 @@
 //!
 //! It does not read from files or sockets: all of the text is there, as a `&str`, which proves it UTF-8.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use super::error::{Error, Kind};
+use super::string::{Str, escape};
 use super::{Text, scan, text::Gaps};
 
 /// How deep arrays and objects may nest. Each level is a frame on the stack of whoever parses, clones,
@@ -26,7 +26,7 @@ pub trait Sink<'t> {
     /// `true` or `false`.
     fn bool(&mut self, value: bool) {}
     /// A number, as written.
-    fn number(&mut self, number: Piece<'t>) {}
+    fn number(&mut self, number: Str<'t>) {}
     /// A string that is a value.
     fn string(&mut self, string: Str<'t>) {}
     /// A member's name; its value comes next.
@@ -40,63 +40,11 @@ pub trait Sink<'t> {
     /// `}` after this many members.
     fn end_object(&mut self, count: usize) {}
     /// White space between tokens, by its place in the text.
-    fn white_space(&mut self, range: Range<usize>) {}
+    fn white_space(&mut self, gap: Range<usize>) {}
 }
 
 /// The sink that only checks.
 impl Sink<'_> for () {}
-
-/// A piece of the text, as written.
-#[derive(Clone, Copy, Debug)]
-pub struct Piece<'t> {
-    text: &'t str,
-    from: usize,
-    to: usize,
-}
-
-impl<'t> Piece<'t> {
-    /// What it says.
-    pub fn as_str(self) -> &'t str {
-        &self.text[self.from..self.to]
-    }
-
-    #[inline(always)]
-    pub(super) fn len(self) -> usize {
-        self.to - self.from
-    }
-
-    /// From its first byte to the end of the whole text.
-    #[inline(always)]
-    pub(super) fn rest(self) -> &'t [u8] {
-        &self.text.as_bytes()[self.from..]
-    }
-}
-
-/// A string as it stands in the text, between its quotes, with its escapes still escaped.
-#[derive(Clone, Copy, Debug)]
-pub struct Str<'t> {
-    pub(super) piece: Piece<'t>,
-    pub(super) escaped: bool,
-}
-
-impl<'t> Str<'t> {
-    /// What stands between the quotes of a valid JSON string.
-    pub(super) fn within_quotes(quoted: &'t str) -> Str<'t> {
-        let piece = Piece { text: quoted, from: 1, to: quoted.len() - 1 };
-        Str { piece, escaped: quoted.as_bytes().contains(&b'\\') }
-    }
-
-    /// The text between the quotes, as written.
-    pub fn raw(self) -> &'t str {
-        self.piece.as_str()
-    }
-
-    /// The string that is meant. Borrowed where it has no escapes. Cannot fail: the parser has refused
-    /// every escape that means nothing.
-    pub fn unescape(self) -> Cow<'t, str> {
-        if self.escaped { Cow::Owned(unescape(self.raw())) } else { Cow::Borrowed(self.raw()) }
-    }
-}
 
 /// A parser at some place in a text. After an error it is at no place in particular: drop it.
 #[derive(Debug)]
@@ -114,7 +62,8 @@ impl<'t> Parser<'t> {
 
     /// One value of any kind, told to `sink`.
     pub fn value<S: Sink<'t>>(&mut self, sink: &mut S) -> Result<(), Error> {
-        self.at = self.value_at(self.at, sink)?;
+        let (at, next) = self.space(self.at, sink);
+        self.at = self.any(at, next, sink)?;
         Ok(())
     }
 
@@ -127,11 +76,10 @@ impl<'t> Parser<'t> {
         if self.peek() != b'{' {
             return Err(self.error(Kind::Object, self.at).into());
         }
-        let pull = |parser: &mut Self, at, (): &mut (), name| {
+        (self.at, _) = self.members(self.at, &mut (), |parser, at, _, (), name| {
             parser.at = at;
             member(parser, name).map(|()| parser.at)
-        };
-        self.at = self.members(self.at, &mut (), pull)?.0;
+        })?;
         Ok(())
     }
 
@@ -143,11 +91,10 @@ impl<'t> Parser<'t> {
         if self.peek() != b'[' {
             return Err(self.error(Kind::Array, self.at).into());
         }
-        let pull = |parser: &mut Self, at, (): &mut ()| {
+        (self.at, _) = self.elements(self.at, &mut (), |parser, at, _, ()| {
             parser.at = at;
             element(parser).map(|()| parser.at)
-        };
-        self.at = self.elements(self.at, &mut (), pull)?.0;
+        })?;
         Ok(())
     }
 
@@ -166,9 +113,9 @@ impl<'t> Parser<'t> {
 
     /// The byte that begins what is next, past white space; 0 at the end of the text.
     pub fn peek(&mut self) -> u8 {
-        let (at, byte) = self.space(self.at, &mut ());
+        let (at, next) = self.space(self.at, &mut ());
         self.at = at;
-        byte
+        next
     }
 
     /// Nothing but white space may be left.
@@ -178,14 +125,15 @@ impl<'t> Parser<'t> {
     }
 
     // From here on the place is passed and returned, not kept in `self`: so it lives in a register.
+    // `next` is the byte there, past any white space.
 
-    fn value_at<S: Sink<'t>>(&mut self, at: usize, sink: &mut S) -> Result<usize, Error> {
-        let (at, byte) = self.space(at, sink);
-        match byte {
+    // value = false / null / true / object / array / number / string
+    fn any<S: Sink<'t>>(&mut self, at: usize, next: u8, sink: &mut S) -> Result<usize, Error> {
+        match next {
             b'"' => {
-                let (string, at) = self.string(at)?;
+                let (string, end) = self.string(at)?;
                 sink.string(string);
-                Ok(at)
+                Ok(end)
             }
             b'-' | b'0'..=b'9' => {
                 let number = self.number(at)?;
@@ -194,18 +142,18 @@ impl<'t> Parser<'t> {
             }
             b'{' => {
                 sink.begin_object();
-                let (at, count) = self.members(at, sink, |parser, at, sink, name| {
+                let (end, count) = self.members(at, sink, |parser, at, next, sink, name| {
                     sink.name(name);
-                    parser.value_at(at, sink)
+                    parser.any(at, next, sink)
                 })?;
                 sink.end_object(count);
-                Ok(at)
+                Ok(end)
             }
             b'[' => {
                 sink.begin_array();
-                let (at, count) = self.elements(at, sink, |parser, at, sink| parser.value_at(at, sink))?;
+                let (end, count) = self.elements(at, sink, Self::any)?;
                 sink.end_array(count);
-                Ok(at)
+                Ok(end)
             }
             b'n' => self.word(at, "null").inspect(|_| sink.null()),
             b't' => self.word(at, "true").inspect(|_| sink.bool(true)),
@@ -220,33 +168,20 @@ impl<'t> Parser<'t> {
         &mut self,
         at: usize,
         sink: &mut S,
-        mut member: impl FnMut(&mut Self, usize, &mut S, Str<'t>) -> Result<usize, E>,
+        mut member: impl FnMut(&mut Self, usize, u8, &mut S, Str<'t>) -> Result<usize, E>,
     ) -> Result<(usize, usize), E> {
-        self.deeper(at)?;
-        let mut count = 0;
-        let (mut at, mut next) = self.space(at + 1, sink);
-        if next != b'}' {
-            loop {
-                if next != b'"' {
-                    return Err(self.error(Kind::Name, at).into());
-                }
-                let (name, end) = self.string(at)?;
-                (at, next) = self.space(end, sink);
-                if next != b':' {
-                    return Err(self.error(Kind::Colon, at).into());
-                }
-                let end = member(self, at + 1, sink, name)?;
-                count += 1;
-                (at, next) = self.space(end, sink);
-                match next {
-                    b',' => (at, next) = self.space(at + 1, sink),
-                    b'}' => break,
-                    _ => return Err(self.error(Kind::CommaOrBrace, at).into()),
-                }
+        self.list(at, b'}', Kind::CommaOrBrace, sink, |parser, at, next, sink| {
+            if next != b'"' {
+                return Err(parser.error(Kind::Name, at).into());
             }
-        }
-        self.depth -= 1;
-        Ok((at + 1, count))
+            let (name, end) = parser.string(at)?;
+            let (at, next) = parser.space(end, sink);
+            if next != b':' {
+                return Err(parser.error(Kind::Colon, at).into());
+            }
+            let (at, next) = parser.space(at + 1, sink);
+            member(parser, at, next, sink, name)
+        })
     }
 
     // array = "[" [ value *( "," value ) ] "]"
@@ -255,34 +190,40 @@ impl<'t> Parser<'t> {
         &mut self,
         at: usize,
         sink: &mut S,
-        mut element: impl FnMut(&mut Self, usize, &mut S) -> Result<usize, E>,
+        element: impl FnMut(&mut Self, usize, u8, &mut S) -> Result<usize, E>,
     ) -> Result<(usize, usize), E> {
-        self.deeper(at)?;
+        self.list(at, b']', Kind::CommaOrBracket, sink, element)
+    }
+
+    /// What arrays and objects share. Where it ends, and how many items it has.
+    #[inline(always)]
+    fn list<S: Sink<'t>, E: From<Error>>(
+        &mut self,
+        bracket: usize,
+        close: u8,
+        otherwise: Kind,
+        sink: &mut S,
+        mut item: impl FnMut(&mut Self, usize, u8, &mut S) -> Result<usize, E>,
+    ) -> Result<(usize, usize), E> {
+        if self.depth == DEPTH_MAX {
+            return Err(self.error(Kind::Depth, bracket).into());
+        }
+        self.depth += 1;
         let mut count = 0;
-        let (mut at, mut next) = self.space(at + 1, sink);
-        if next != b']' {
-            loop {
-                let end = element(self, at, sink)?;
-                count += 1;
-                (at, next) = self.space(end, sink);
-                match next {
-                    b',' => at += 1,
-                    b']' => break,
-                    _ => return Err(self.error(Kind::CommaOrBracket, at).into()),
-                }
+        let (mut at, mut next) = self.space(bracket + 1, sink);
+        while next != close || count > 0 {
+            let end = item(self, at, next, sink)?;
+            count += 1;
+            (at, next) = self.space(end, sink);
+            if next == close {
+                break;
+            } else if next != b',' {
+                return Err(self.error(otherwise, at).into());
             }
+            (at, next) = self.space(at + 1, sink);
         }
         self.depth -= 1;
         Ok((at + 1, count))
-    }
-
-    #[inline(always)]
-    fn deeper(&mut self, at: usize) -> Result<(), Error> {
-        if self.depth == DEPTH_MAX {
-            return Err(self.error(Kind::Depth, at));
-        }
-        self.depth += 1;
-        Ok(())
     }
 
     /// Past white space, and the byte that is next; 0, which no token begins with, at the end.
@@ -306,112 +247,54 @@ impl<'t> Parser<'t> {
 
     #[inline(always)]
     fn word(&self, at: usize, word: &str) -> Result<usize, Error> {
-        if !self.text.as_bytes()[at..].starts_with(word.as_bytes()) {
-            return Err(self.error(Kind::Value, at));
-        }
-        Ok(at + word.len())
+        let found = self.text.as_bytes()[at..].starts_with(word.as_bytes());
+        if found { Ok(at + word.len()) } else { Err(self.error(Kind::Value, at)) }
     }
 
     // number = [ "-" ] int [ "." 1*DIGIT ] [ ( "e" / "E" ) [ "-" / "+" ] 1*DIGIT ]
     // int    = "0" / ( digit1-9 *DIGIT )
     #[inline(always)]
-    fn number(&self, from: usize) -> Result<Piece<'t>, Error> {
+    fn number(&self, from: usize) -> Result<Str<'t>, Error> {
         let mut at = from + usize::from(self.byte(from) == b'-');
-        at = if self.byte(at) == b'0' { at + 1 } else { self.some(at, scan::short_digits)? };
+        at = if self.byte(at) == b'0' { at + 1 } else { self.digits(at, scan::digits)? };
         if self.byte(at) == b'.' {
-            at = self.some(at + 1, scan::digits)?;
+            at = self.digits(at + 1, scan::many_digits)?;
         }
         if self.byte(at) | 0x20 == b'e' {
             let signed = matches!(self.byte(at + 1), b'-' | b'+');
-            at = self.some(at + 1 + usize::from(signed), scan::short_digits)?;
+            at = self.digits(at + 1 + usize::from(signed), scan::digits)?;
         }
-        Ok(Piece { text: self.text, from, to: at })
+        Ok(Str { text: self.text, from, to: at, escaped: false })
     }
 
     #[inline(always)]
-    fn some(&self, at: usize, digits: impl FnOnce(&[u8], usize) -> usize) -> Result<usize, Error> {
-        let end = digits(self.text.as_bytes(), at);
+    fn digits(&self, at: usize, scan: impl FnOnce(&[u8], usize) -> usize) -> Result<usize, Error> {
+        let end = scan(self.text.as_bytes(), at);
         if end == at { Err(self.error(Kind::Digit, at)) } else { Ok(end) }
     }
 
-    // string = %x22 *char %x22
+    // string = %x22 *char %x22       And the place behind it.
     #[inline(always)]
     fn string(&self, quote: usize) -> Result<(Str<'t>, usize), Error> {
-        let (from, mut at, mut escaped) = (quote + 1, quote + 1, false);
+        let (from, mut to, mut escaped) = (quote + 1, quote + 1, false);
         loop {
-            at = scan::plain(self.text.as_bytes(), at);
-            match self.text.as_bytes().get(at) {
-                Some(b'"') => {
-                    let piece = Piece { text: self.text, from, to: at };
-                    return Ok((Str { piece, escaped }, at + 1));
-                }
-                Some(b'\\') => at = self.escape(at)?,
-                Some(_) => return Err(self.error(Kind::Control, at)),
-                None => return Err(self.error(Kind::Quote, at)),
+            to = scan::plain(self.text.as_bytes(), to);
+            match self.text.as_bytes().get(to) {
+                Some(b'"') => return Ok((Str { text: self.text, from, to, escaped }, to + 1)),
+                Some(b'\\') => to += self.escape(to)?,
+                Some(_) => return Err(self.error(Kind::Control, to)),
+                None => return Err(self.error(Kind::Quote, to)),
             }
             escaped = true;
         }
     }
 
-    /// Past one escape. A character beyond U+FFFF is written as two `\u` escapes, a surrogate pair: the
-    /// high half of its number on D800, the low half on DC00. One without the other is no character, and
-    /// no `str` could hold it.
     fn escape(&self, at: usize) -> Result<usize, Error> {
-        let rest = &self.text.as_bytes()[at..];
-        match rest.get(1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
-            Some(b'u') => match (code_unit(rest), rest.get(6..).and_then(code_unit)) {
-                (None, _) => Err(self.error(Kind::Hex, at)),
-                (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => Ok(at + 12),
-                (Some(0xD800..0xE000), _) => Err(self.error(Kind::Surrogate, at)),
-                _ => Ok(at + 6),
-            },
-            _ => Err(self.error(Kind::Escape, at)),
-        }
+        escape(&self.text.as_bytes()[at..]).map(|(_, len)| len).map_err(|kind| self.error(kind, at))
     }
 
     #[cold]
     fn error(&self, kind: Kind, at: usize) -> Error {
         Error::new(kind, self.text, at)
-    }
-}
-
-/// The number in an escape `\uXXXX` at the start of `bytes`.
-fn code_unit(bytes: &[u8]) -> Option<u32> {
-    let [b'\\', b'u', hex @ ..] = bytes.first_chunk::<6>()? else { return None };
-    hex.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
-}
-
-fn unescape(raw: &str) -> String {
-    let mut out = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((plain, escape)) = rest.split_once('\\') {
-        out.push_str(plain);
-        let at = raw.len() - escape.len() - 1;
-        let (meant, len) = match escape.as_bytes()[0] {
-            b'u' => decode(&raw.as_bytes()[at..]),
-            b'b' => ('\u{8}', 2),
-            b'f' => ('\u{c}', 2),
-            b'n' => ('\n', 2),
-            b'r' => ('\r', 2),
-            b't' => ('\t', 2),
-            itself => (char::from(itself), 2),
-        };
-        out.push(meant);
-        rest = &raw[at + len..];
-    }
-    out.push_str(rest);
-    out
-}
-
-/// What one `\u` escape, or a pair of them, at the start of `bytes` stands for, and how long it is.
-fn decode(bytes: &[u8]) -> (char, usize) {
-    let unit = |at: usize| bytes.get(at..).and_then(code_unit).expect("the parser has checked it");
-    match unit(0) {
-        high @ 0xD800..0xDC00 => {
-            let number = 0x10000 + ((high - 0xD800) << 10) + (unit(6) - 0xDC00);
-            (char::from_u32(number).expect("a pair is always a character"), 12)
-        }
-        number => (char::from_u32(number).expect("the parser refused lone surrogates"), 6),
     }
 }

@@ -8,8 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use super::parser::{Parser, Sink, Str};
-use super::{Error, Number, Value, write_str};
+use super::{Error, Number, Parser, Sink, Str, Value, write_str};
 
 /// One JSON value as text, without white space outside strings. Compares by text; see [`Text::same_value`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +60,7 @@ impl<'a> Text<'a> {
 
     /// The string that is meant, if this is a string. Borrowed where it has no escapes.
     pub fn as_string(&self) -> Option<Cow<'_, str>> {
-        self.0.starts_with('"').then(|| Str::within_quotes(&self.0).unescape())
+        self.0.starts_with('"').then(|| Str::within(&self.0).unescape())
     }
 
     /// The integer, if this is a number that is one by value and fits: `5`, `5.0` and `0.5e1` are.

@@ -3,10 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 
-use super::parser::{Parser, Piece, Sink, Str};
-use super::short::Short;
-use super::write::Writer;
-use super::{DEPTH_MAX, Error, Kind, Number};
+use super::{DEPTH_MAX, Error, Kind, Number, Parser, Short, Sink, Str, Writer};
 
 /// Any JSON value. 32 bytes; a string of up to 30 and a number of up to 22 take no memory beyond that.
 /// Compares by value: numbers exactly, objects regardless of the order of their members.
@@ -246,7 +243,7 @@ impl Tree {
 
 #[inline(always)]
 fn fill(place: &mut Short<30>, string: Str<'_>) {
-    if string.escaped { *place = string.unescape().into_owned().into() } else { place.set(string.piece) }
+    if string.escaped { *place = string.unescape().into_owned().into() } else { place.set(string) }
 }
 
 impl<'t> Sink<'t> for Tree {
@@ -259,7 +256,7 @@ impl<'t> Sink<'t> for Tree {
     }
 
     #[inline(always)]
-    fn number(&mut self, number: Piece<'t>) {
+    fn number(&mut self, number: Str<'t>) {
         if let Value::Number(place) = self.put(Value::Number(Number::UNSET)) {
             place.set(number);
         }
