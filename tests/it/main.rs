@@ -1,3 +1,5 @@
 //! Every test that needs only the library's public face or the binary, as one crate: it links once.
 
 mod json;
+mod json_random;
+mod json_tree;
