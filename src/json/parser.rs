@@ -33,12 +33,12 @@ pub trait Sink<'t> {
     fn name(&mut self, name: Str<'t>) {}
     /// `[`.
     fn begin_array(&mut self) {}
-    /// `]` after this many elements.
-    fn end_array(&mut self, count: usize) {}
+    /// `]`
+    fn end_array(&mut self) {}
     /// `{`.
     fn begin_object(&mut self) {}
-    /// `}` after this many members.
-    fn end_object(&mut self, count: usize) {}
+    /// `}`
+    fn end_object(&mut self) {}
     /// White space between tokens, by its place in the text.
     fn white_space(&mut self, gap: Range<usize>) {}
 }
@@ -73,13 +73,14 @@ impl<'t> Parser<'t> {
         &mut self,
         mut member: impl FnMut(&mut Self, Str<'t>) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.peek() != b'{' {
-            return Err(self.error(Kind::Object, self.at).into());
+        let mut more = self.begin(b'{', b'}', Kind::Object)?;
+        while more {
+            let next = self.peek();
+            let (name, at, _) = self.name(self.at, next, &mut ())?;
+            self.at = at;
+            member(self, name)?;
+            more = self.more(b'}', Kind::CommaOrBrace)?;
         }
-        (self.at, _) = self.members(self.at, &mut (), |parser, at, _, (), name| {
-            parser.at = at;
-            member(parser, name).map(|()| parser.at)
-        })?;
         Ok(())
     }
 
@@ -88,13 +89,11 @@ impl<'t> Parser<'t> {
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.peek() != b'[' {
-            return Err(self.error(Kind::Array, self.at).into());
+        let mut more = self.begin(b'[', b']', Kind::Array)?;
+        while more {
+            element(self)?;
+            more = self.more(b']', Kind::CommaOrBracket)?;
         }
-        (self.at, _) = self.elements(self.at, &mut (), |parser, at, _, ()| {
-            parser.at = at;
-            element(parser).map(|()| parser.at)
-        })?;
         Ok(())
     }
 
@@ -124,106 +123,122 @@ impl<'t> Parser<'t> {
         if self.at == self.text.len() { Ok(()) } else { Err(self.error(Kind::End, self.at)) }
     }
 
+    /// Past an opening bracket; whether anything stands before the closing one.
+    fn begin(&mut self, open: u8, close: u8, otherwise: Kind) -> Result<bool, Error> {
+        if self.peek() != open {
+            return Err(self.error(otherwise, self.at));
+        }
+        self.depth = self.deeper(self.depth, self.at)?;
+        self.at += 1;
+        if self.peek() == close { self.more(close, otherwise) } else { Ok(true) }
+    }
+
+    /// Past what follows an item; whether that was a comma.
+    fn more(&mut self, close: u8, otherwise: Kind) -> Result<bool, Error> {
+        let next = self.peek();
+        if next != b',' && next != close {
+            return Err(self.error(otherwise, self.at));
+        }
+        self.at += 1;
+        self.depth -= usize::from(next == close);
+        Ok(next == b',')
+    }
+
     // From here on the place is passed and returned, not kept in `self`: so it lives in a register.
     // `next` is the byte there, past any white space.
 
-    // value = false / null / true / object / array / number / string
-    fn any<S: Sink<'t>>(&mut self, at: usize, next: u8, sink: &mut S) -> Result<usize, Error> {
-        match next {
-            b'"' => {
-                let (string, end) = self.string(at)?;
-                sink.string(string);
-                Ok(end)
-            }
-            b'-' | b'0'..=b'9' => {
-                let number = self.number(at)?;
-                sink.number(number);
-                Ok(number.to)
-            }
-            b'{' => {
-                sink.begin_object();
-                let (end, count) = self.members(at, sink, |parser, at, next, sink, name| {
-                    sink.name(name);
-                    parser.any(at, next, sink)
-                })?;
-                sink.end_object(count);
-                Ok(end)
-            }
-            b'[' => {
-                sink.begin_array();
-                let (end, count) = self.elements(at, sink, Self::any)?;
-                sink.end_array(count);
-                Ok(end)
-            }
-            b'n' => self.word(at, "null").inspect(|_| sink.null()),
-            b't' => self.word(at, "true").inspect(|_| sink.bool(true)),
-            b'f' => self.word(at, "false").inspect(|_| sink.bool(false)),
-            _ => Err(self.error(Kind::Value, at)),
-        }
-    }
-
+    // value  = false / null / true / object / array / number / string
     // object = "{" [ member *( "," member ) ] "}"       member = string ":" value
-    #[inline(always)]
-    fn members<S: Sink<'t>, E: From<Error>>(
-        &mut self,
-        at: usize,
-        sink: &mut S,
-        mut member: impl FnMut(&mut Self, usize, u8, &mut S, Str<'t>) -> Result<usize, E>,
-    ) -> Result<(usize, usize), E> {
-        self.list(at, b'}', Kind::CommaOrBrace, sink, |parser, at, next, sink| {
-            if next != b'"' {
-                return Err(parser.error(Kind::Name, at).into());
+    // array  = "[" [ value *( "," value ) ] "]"
+    fn any<S: Sink<'t>>(&mut self, mut at: usize, mut next: u8, sink: &mut S) -> Result<usize, Error> {
+        // The stack: for each open bracket, innermost lowest, whether it is an object's.
+        let (mut depth, mut objects) = (self.depth, 0_u128);
+        loop {
+            match next {
+                b'"' => {
+                    let (string, end) = self.string(at)?;
+                    sink.string(string);
+                    at = end;
+                }
+                b'-' | b'0'..=b'9' => {
+                    let number = self.number(at)?;
+                    sink.number(number);
+                    at = number.to;
+                }
+                b'{' => {
+                    depth = self.deeper(depth, at)?;
+                    objects = objects << 1 | 1;
+                    sink.begin_object();
+                    (at, next) = self.space(at + 1, sink);
+                    if next != b'}' {
+                        (at, next) = self.named(at, next, sink)?;
+                        continue;
+                    }
+                }
+                b'[' => {
+                    depth = self.deeper(depth, at)?;
+                    objects <<= 1;
+                    sink.begin_array();
+                    (at, next) = self.space(at + 1, sink);
+                    if next != b']' {
+                        continue;
+                    }
+                }
+                b'n' => at = self.word(at, "null").inspect(|_| sink.null())?,
+                b't' => at = self.word(at, "true").inspect(|_| sink.bool(true))?,
+                b'f' => at = self.word(at, "false").inspect(|_| sink.bool(false))?,
+                _ => return Err(self.error(Kind::Value, at)),
             }
-            let (name, end) = parser.string(at)?;
-            let (at, next) = parser.space(end, sink);
-            if next != b':' {
-                return Err(parser.error(Kind::Colon, at).into());
+            // A value has ended, and with it perhaps those around it.
+            while depth > self.depth {
+                let in_object = objects & 1 == 1;
+                (at, next) = self.space(at, sink);
+                match next {
+                    b',' => break,
+                    b'}' if in_object => sink.end_object(),
+                    b']' if !in_object => sink.end_array(),
+                    _ if in_object => return Err(self.error(Kind::CommaOrBrace, at)),
+                    _ => return Err(self.error(Kind::CommaOrBracket, at)),
+                }
+                at += 1;
+                depth -= 1;
+                objects >>= 1;
             }
-            let (at, next) = parser.space(at + 1, sink);
-            member(parser, at, next, sink, name)
-        })
-    }
-
-    // array = "[" [ value *( "," value ) ] "]"
-    #[inline(always)]
-    fn elements<S: Sink<'t>, E: From<Error>>(
-        &mut self,
-        at: usize,
-        sink: &mut S,
-        element: impl FnMut(&mut Self, usize, u8, &mut S) -> Result<usize, E>,
-    ) -> Result<(usize, usize), E> {
-        self.list(at, b']', Kind::CommaOrBracket, sink, element)
-    }
-
-    /// What arrays and objects share. Where it ends, and how many items it has.
-    #[inline(always)]
-    fn list<S: Sink<'t>, E: From<Error>>(
-        &mut self,
-        bracket: usize,
-        close: u8,
-        otherwise: Kind,
-        sink: &mut S,
-        mut item: impl FnMut(&mut Self, usize, u8, &mut S) -> Result<usize, E>,
-    ) -> Result<(usize, usize), E> {
-        if self.depth == DEPTH_MAX {
-            return Err(self.error(Kind::Depth, bracket).into());
-        }
-        self.depth += 1;
-        let mut count = 0;
-        let (mut at, mut next) = self.space(bracket + 1, sink);
-        while next != close || count > 0 {
-            let end = item(self, at, next, sink)?;
-            count += 1;
-            (at, next) = self.space(end, sink);
-            if next == close {
-                break;
-            } else if next != b',' {
-                return Err(self.error(otherwise, at).into());
+            if depth == self.depth {
+                return Ok(at);
             }
             (at, next) = self.space(at + 1, sink);
+            if objects & 1 == 1 {
+                (at, next) = self.named(at, next, sink)?;
+            }
         }
-        self.depth -= 1;
-        Ok((at + 1, count))
+    }
+
+    #[inline(always)]
+    fn named<S: Sink<'t>>(&self, at: usize, next: u8, sink: &mut S) -> Result<(usize, u8), Error> {
+        let (name, at, next) = self.name(at, next, sink)?;
+        sink.name(name);
+        Ok((at, next))
+    }
+
+    /// A member's name; past the colon.
+    #[inline(always)]
+    fn name<S: Sink<'t>>(&self, at: usize, next: u8, sink: &mut S) -> Result<(Str<'t>, usize, u8), Error> {
+        if next != b'"' {
+            return Err(self.error(Kind::Name, at));
+        }
+        let (name, end) = self.string(at)?;
+        let (at, next) = self.space(end, sink);
+        if next != b':' {
+            return Err(self.error(Kind::Colon, at));
+        }
+        let (at, next) = self.space(at + 1, sink);
+        Ok((name, at, next))
+    }
+
+    #[inline(always)]
+    fn deeper(&self, depth: usize, bracket: usize) -> Result<usize, Error> {
+        if depth < DEPTH_MAX { Ok(depth + 1) } else { Err(self.error(Kind::Depth, bracket)) }
     }
 
     /// Past white space, and the byte that is next; 0, which no token begins with, at the end.

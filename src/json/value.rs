@@ -7,7 +7,7 @@ use super::{DEPTH_MAX, Error, Kind, Number, Parser, Short, Sink, Str, Writer};
 
 /// Any JSON value. 32 bytes; a string of up to 30 and a number of up to 22 take no memory beyond that.
 /// Compares by value: numbers exactly, objects regardless of the order of their members.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Value {
     /// `null`
     Null,
@@ -25,7 +25,7 @@ pub enum Value {
 
 /// An object: its members in the order they were written, duplicates kept. Lookup takes time in proportion
 /// to the number of members, which for the few that objects have beats hashing.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Object {
     pub(super) members: Vec<(Short<30>, Value)>,
 }
@@ -111,6 +111,32 @@ impl fmt::Display for Value {
         });
         writer.value(self)?;
         writer.close().map(drop)
+    }
+}
+
+/// By hand, one frame a level: what `derive` and `Vec` make of it takes seven, too many for a small stack.
+impl Clone for Value {
+    fn clone(&self) -> Value {
+        match self {
+            Value::Null => Value::Null,
+            Value::Bool(bool) => Value::Bool(*bool),
+            Value::Number(number) => Value::Number(number.clone()),
+            Value::String(string) => Value::String(string.clone()),
+            Value::Array(items) => {
+                let mut copy = Vec::with_capacity(items.len());
+                for item in items {
+                    copy.push(item.clone());
+                }
+                Value::Array(copy)
+            }
+            Value::Object(object) => {
+                let mut members = Vec::with_capacity(object.len());
+                for (name, value) in &object.members {
+                    members.push((name.clone(), value.clone()));
+                }
+                Value::Object(Object { members })
+            }
+        }
     }
 }
 
@@ -219,7 +245,9 @@ struct Tree {
     values: Vec<Value>,
     /// Members of the objects that are open.
     members: Vec<(Short<30>, Value)>,
-    /// For each open bracket, innermost lowest, whether it is an object's.
+    /// For each open bracket, where in its stack its contents start.
+    starts: Vec<usize>,
+    /// And whether it is an object's, innermost lowest.
     objects: u128,
 }
 
@@ -276,22 +304,26 @@ impl<'t> Sink<'t> for Tree {
     }
 
     fn begin_array(&mut self) {
+        self.starts.push(self.values.len());
         self.objects <<= 1;
     }
 
-    fn end_array(&mut self, count: usize) {
+    fn end_array(&mut self) {
         self.objects >>= 1;
-        let items = self.values.split_off(self.values.len() - count);
+        let start = self.starts.pop().expect("it was begun");
+        let items = self.values.split_off(start);
         self.put(Value::Array(items));
     }
 
     fn begin_object(&mut self) {
+        self.starts.push(self.members.len());
         self.objects = self.objects << 1 | 1;
     }
 
-    fn end_object(&mut self, count: usize) {
+    fn end_object(&mut self) {
         self.objects >>= 1;
-        let members = self.members.split_off(self.members.len() - count);
+        let start = self.starts.pop().expect("it was begun");
+        let members = self.members.split_off(start);
         self.put(Value::Object(Object { members }));
     }
 }

@@ -158,7 +158,7 @@ impl<E, F: FnMut(&mut Vec<u8>) -> Result<(), E>> Writer<F> {
 }
 
 /// Nearly all strings are short and need no escapes: those are copied as a whole.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))] // There it would swell the frame of the recursion.
 fn write_short(out: &mut Vec<u8>, string: &Short<30>) {
     if string.is_plain() {
         out.push(b'"');
