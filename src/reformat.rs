@@ -35,7 +35,7 @@ pub enum ReformatError {
 pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) -> Result<(), ReformatError> {
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes).map_err(ReformatError::Read)?;
-    let text = json::utf8(&bytes)?;
+    let text = json::Error::unless_utf8(&bytes)?;
     let mut parser = Parser::new(text);
     parser.skip()?;
     parser.end()?;

@@ -1,10 +1,8 @@
 //! The grammar of RFC 8259, once.
 //!
-//! Recursive descent: each production is a function that looks at one byte, knows from it what must
-//! follow, and calls the function of the production inside. The parser builds nothing. It tells a
-//! [`Sink`] what it meets, and the compiler makes a parser of its own for each sink: one that checks
-//! has no trace of a tree. [`Parser::object`] and [`Parser::array`] are the same productions for a
-//! caller that wants to pull the members one by one.
+//! Each rule stands as a comment over the function that follows it. The rules for values, arrays and objects,
+//! which contain each other, are one loop; see the module above for why. [`Parser::object`] and
+//! [`Parser::array`] are for callers who want to pull items one by one, and recurse themselves.
 //!
 //! It does not read from files or sockets: all of the text is there, as a `&str`, which proves it UTF-8.
 
@@ -14,8 +12,7 @@ use super::error::{Error, Kind};
 use super::string::{Str, escape};
 use super::{Text, scan, text::Gaps};
 
-/// How deep arrays and objects may nest. Each level is a frame on the stack of whoever parses, clones,
-/// compares, prints or drops it, and a stack overflow ends the process: 100,000 `[` must be an error.
+/// How deep arrays and objects may nest: 128 brackets are accepted, one more is an error.
 pub const DEPTH_MAX: usize = 128;
 
 /// Is told what a parser meets, in order. Each method does nothing unless it is overridden.
@@ -144,8 +141,8 @@ impl<'t> Parser<'t> {
         Ok(next == b',')
     }
 
-    // From here on the place is passed and returned, not kept in `self`: so it lives in a register.
-    // `next` is the byte there, past any white space.
+    // From here on the place is passed and returned, not kept in `self`: so it lives in a register. `next` is
+    // the byte there, past any white space.
 
     // value  = false / null / true / object / array / number / string
     // object = "{" [ member *( "," member ) ] "}"       member = string ":" value

@@ -1,5 +1,7 @@
 //! Every test that needs only the library's public face or the binary, as one crate: it links once.
 
+#![allow(clippy::unwrap_used)]
+
 mod json;
 mod json_random;
 mod json_tree;
