@@ -9,7 +9,7 @@ use std::fmt;
 use super::{Short, Str};
 
 /// A number, as it was written. Compares by value: `1.0`, `1` and `10e-1` are equal, at any length.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Number(Short<22>);
 
 impl Number {
@@ -82,12 +82,6 @@ impl PartialEq for Number {
 impl Eq for Number {}
 
 impl fmt::Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

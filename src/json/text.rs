@@ -65,7 +65,8 @@ impl<'a> Text<'a> {
 
     /// The integer, if this is a number that is one by value and fits: `5`, `5.0` and `0.5e1` are.
     pub fn as_i128(&self) -> Option<i128> {
-        self.is_number().then(|| Number::known(&self.0).as_i128()).flatten()
+        let number = self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        number.then(|| Number::known(&self.0).as_i128()).flatten()
     }
 
     /// Whether this is `null`.
@@ -76,10 +77,6 @@ impl<'a> Text<'a> {
     /// Equality as JSON: numbers by value, objects regardless of the order of their members.
     pub fn same_value(&self, other: &Text<'_>) -> bool {
         self.0 == other.0 || self.to_value() == other.to_value()
-    }
-
-    fn is_number(&self) -> bool {
-        self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit())
     }
 }
 

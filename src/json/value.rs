@@ -7,7 +7,7 @@ use super::{Error, Number, Short, Writer, tree};
 
 /// Any JSON value. 32 bytes; a string of up to 30 and a number of up to 22 take no memory beyond that.
 /// Compares by value: numbers exactly, objects regardless of the order of their members.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub enum Value {
     /// `null`
     Null,
@@ -25,7 +25,7 @@ pub enum Value {
 
 /// An object: its members in the order they were written, duplicates kept. Lookup takes time in proportion
 /// to the number of members, which for the few that objects have beats hashing.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Object {
     pub(super) members: Vec<(Short<30>, Value)>,
 }
@@ -110,6 +110,13 @@ impl fmt::Display for Value {
     }
 }
 
+/// Compact JSON too.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 /// By hand, one frame a level: what `derive` and `Vec` make of it takes seven, too many for a small stack.
 impl Clone for Value {
     fn clone(&self) -> Value {
@@ -126,7 +133,7 @@ impl Clone for Value {
                 Value::Array(copy)
             }
             Value::Object(object) => {
-                let mut members = Vec::with_capacity(object.len());
+                let mut members = Vec::with_capacity(object.members.len());
                 for (name, value) in &object.members {
                     members.push((name.clone(), value.clone()));
                 }
@@ -137,21 +144,6 @@ impl Clone for Value {
 }
 
 impl Object {
-    /// An object without members.
-    pub fn new() -> Object {
-        Object::default()
-    }
-
-    /// How many members, duplicates counted.
-    pub fn len(&self) -> usize {
-        self.members.len()
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-
     /// The value of a member; of duplicates, the last.
     pub fn get(&self, name: &str) -> Option<&Value> {
         let name = name.as_bytes();
@@ -188,12 +180,6 @@ impl PartialEq for Object {
 }
 
 impl Eq for Object {}
-
-impl fmt::Debug for Object {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
-    }
-}
 
 impl<N: AsRef<str>, V: Into<Value>> FromIterator<(N, V)> for Object {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(members: I) -> Object {

@@ -54,7 +54,8 @@ fn numbers_are_equal_by_value_at_any_length() {
 
 #[test]
 fn a_machine_number_comes_out_only_where_it_is_exact() {
-    let rows: &[(&str, Option<i64>, Option<u64>, Option<i128>, Option<f64>)] = &[
+    type Row = (&'static str, Option<i64>, Option<u64>, Option<i128>, Option<f64>);
+    let rows: &[Row] = &[
         ("0", Some(0), Some(0), Some(0), Some(0.0)),
         ("-0", Some(0), Some(0), Some(0), Some(-0.0)),
         ("5.0", Some(5), Some(5), Some(5), Some(5.0)),
