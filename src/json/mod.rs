@@ -1,5 +1,16 @@
 //! JSON, as RFC 8259 defines it: nothing more is accepted, nothing less.
 //!
+//! ```
+//! use socket_tables::json::{Text, Value};
+//!
+//! let value = Value::parse(r#"{"pi": 3.14159265358979323846, "list": [1, 2]}"#)?;
+//! assert_eq!(value.to_string(), r#"{"pi":3.14159265358979323846,"list":[1,2]}"#);
+//! assert_eq!(value.get("list"), Some(&Value::from(vec![Value::from(1), Value::from(2)])));
+//! assert!(Text::parse("1.0")?.same_value(&Text::parse("10e-1")?));
+//! assert_eq!(Value::parse("[1,]").unwrap_err().offset(), 3);
+//! # Ok::<(), socket_tables::json::Error>(())
+//! ```
+//!
 //! # How a text is parsed
 //! The grammar is recursive: a value may be an array, and an array holds values. **Recursive descent**
 //! makes each rule a function that looks at one byte, knows from it which rule applies, and calls that

@@ -66,6 +66,23 @@ impl<'t> Parser<'t> {
 
     /// One object. `member` is called with each name and must consume the value: by `value`, `object`,
     /// `array`, `compact` or `skip`.
+    ///
+    /// ```
+    /// use socket_tables::json::{Error, Parser};
+    ///
+    /// let mut key = None;
+    /// let mut parser = Parser::new(r#"{"request": "GET", "key": "door"}"#);
+    /// parser.object::<Error>(|parser, name| {
+    ///     let value = parser.compact()?;
+    ///     if name.unescape() == "key" {
+    ///         key = value.as_string().map(String::from);
+    ///     }
+    ///     Ok(())
+    /// })?;
+    /// parser.end()?;
+    /// assert_eq!(key.as_deref(), Some("door"));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn object<E: From<Error>>(
         &mut self,
         mut member: impl FnMut(&mut Self, Str<'t>) -> Result<(), E>,
