@@ -148,6 +148,16 @@ fn values_are_equal_as_json() {
 }
 
 #[test]
+fn of_duplicate_names_the_last_counts() {
+    let mut object = Value::parse("{\"a\":1,\"b\":2,\"a\":3}").unwrap().as_object().unwrap().clone();
+    assert_eq!(object.get("a"), Some(&Value::from(3)));
+    assert_eq!(object.get("c"), None);
+    object.push("b", "4");
+    assert_eq!(object.get("b"), Some(&Value::from("4")));
+    assert_eq!(object.iter().map(|(name, _)| name).collect::<String>(), "abab");
+}
+
+#[test]
 fn comparing_large_objects_is_not_quadratic() {
     let members = |order: &mut dyn Iterator<Item = u32>| {
         Value::from(order.map(|n| (format!("name {n}"), n)).collect::<Object>())
@@ -240,6 +250,7 @@ fn objects_are_picked_apart_by_pulling() {
     }
     assert!(dig(&mut Parser::new(&("[".repeat(128) + &"]".repeat(128)))).is_ok());
     assert_eq!(dig(&mut Parser::new(&"[".repeat(129))).unwrap_err().kind(), Kind::Depth);
+    assert!(dig(&mut Parser::new(&format!("[{}[1]]", "[],[1],".repeat(200)))).is_ok());
 }
 
 #[test]
@@ -251,6 +262,19 @@ fn pretty_is_two_spaces_a_level() {
     let mut out = Vec::new();
     reformat(value.to_string().as_bytes(), &mut out, Layout::Pretty).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), format!("{pretty}\n"));
+}
+
+/// Notes how much it is given at a time.
+struct Pieces(Vec<usize>);
+
+impl std::io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.push(bytes.len());
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[test]
@@ -270,6 +294,10 @@ fn reformatting_keeps_what_was_written() {
         "{\n  \"\\u0061\": [\n    1.50E+2,\n    \"\\/\\ud83d\\ude00\"\n  ],\n  \"\\u0061\": -0\n}\n"
     );
     let large = format!("[{}1]", "1,".repeat(100_000));
+    let mut pieces = Pieces(Vec::new());
+    reformat(large.as_bytes(), &mut pieces, Layout::Compact).unwrap();
+    assert_eq!(pieces.0.iter().sum::<usize>(), large.len() + 1);
+    assert!(pieces.0.iter().all(|len| (1..=32 * 1024).contains(len)), "gathered: {:?}", pieces.0);
     let full: &mut [u8] = &mut [0; 50_000];
     let error = reformat(large.as_bytes(), full, Layout::Compact).unwrap_err();
     assert!(matches!(error, ReformatError::Write(_)), "{error}");
