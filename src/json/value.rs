@@ -1,9 +1,8 @@
 //! JSON as a tree.
 
-use std::convert::Infallible;
 use std::fmt;
 
-use super::{Error, Number, Short, Writer, tree};
+use super::{Error, Number, Short, Writer, tree, write};
 
 /// Any JSON value. 32 bytes; a string of up to 30 and a number of up to 22 take no memory beyond that.
 /// Compares by value: numbers exactly, objects regardless of the order of their members.
@@ -89,8 +88,8 @@ impl Value {
     }
 
     fn write_as(&self, out: &mut Vec<u8>, pretty: bool) {
-        let mut writer = Writer::new(std::mem::take(out), pretty, |_: &mut Vec<u8>| Ok(()));
-        let done: Result<_, Infallible> = writer.value(self).and_then(|()| writer.close());
+        let mut writer = Writer::new(std::mem::take(out), pretty, write::append);
+        let done = writer.value(self).and_then(|()| writer.close());
         *out = done.unwrap_or_else(|never| match never {});
     }
 }
@@ -100,10 +99,10 @@ const UTF8: &str = "the writer puts out UTF-8";
 /// Compact JSON.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut writer = Writer::new(Vec::new(), false, |out: &mut Vec<u8>| {
+        let mut writer = Writer::new(Vec::new(), false, |out: &mut Vec<u8>, text: &str| {
             f.write_str(std::str::from_utf8(out).expect(UTF8))?;
             out.clear();
-            Ok(())
+            f.write_str(text)
         });
         writer.value(self)?;
         writer.close().map(drop)
