@@ -15,9 +15,9 @@
 //! The grammar is recursive: a value may be an array, and an array holds values. **Recursive descent**
 //! makes each rule a function that looks at one byte, knows from it which rule applies, and calls that
 //! rule's function. One byte always decides in JSON, so nothing is ever tried and taken back, and parsing takes
-//! time in proportion to the text. What such functions keep on the call stack is only where to go on when the
-//! inner value ends: behind an element or behind a member. That is one bit a level, so [`Parser`] keeps its stack
-//! in a number and loops: nesting costs it no memory.
+//! time in proportion to the text. What such functions keep on the call stack is only where to go on when
+//! the inner value ends: behind an element or behind a member. That is one bit a level, so [`Parser`] keeps its
+//! stack in a number and loops: nesting costs it no memory.
 //!
 //! # Why there is a limit to nesting
 //! A tree is still walked by recursion, to clone, compare, print and drop it, and a frame for each of 100,000
@@ -25,16 +25,16 @@
 //!
 //! # One grammar, many readers
 //! The parser builds nothing. It tells a [`Sink`] what it meets, and the compiler makes one of its own for
-//! each sink: for `()`, which listens to nothing, it only checks. Building a [`Value`], taking white space out of a
-//! [`Text`] and passing over a member are sinks, so they cannot disagree on what is JSON.
+//! each sink: for `()`, which listens to nothing, it only checks. Building a [`Value`], taking white space out
+//! of a [`Text`] and passing over a member are sinks, so they cannot disagree on what is JSON.
 //!
 //! # Why text is kept
 //! Whoever reads numbers into floats changes them: 2^53 + 1, 0.1 and 1e400 do not fit. A [`Number`] is its
 //! digits; a [`Text`] is all of a value, checked and kept as it was sent.
 //!
 //! # Reading order
-//! `parser`, `string` (escapes, surrogate pairs), `scan` (eight bytes at a time), `error`; `value`, `tree`, `short`,
-//! `number`; `text`; `write`.
+//! `parser`, `string` (escapes, surrogate pairs), `scan` (eight bytes at a time), `error`; `value`, `tree`,
+//! `short`, `number`; `text`; `write`.
 //!
 //! Deliberately absent: input in pieces (whoever reads a socket finds the end of a message first), types of
 //! one's own (no `derive`), extensions (comments, trailing commas), and anything that touches a file.

@@ -25,7 +25,7 @@ impl<'t> Str<'t> {
         &self.text[self.from..self.to]
     }
 
-    /// As meant; borrowed where there are no escapes. Cannot fail: the parser has refused all that mean nothing.
+    /// As meant; borrowed where there are no escapes. Cannot fail: the parser refuses any that mean nothing.
     pub fn unescape(self) -> Cow<'t, str> {
         let mut rest = self.raw();
         if !self.escaped {

@@ -1,8 +1,8 @@
 //! The sink that builds a tree.
 //!
 //! What is finished waits on a stack until the bracket around it closes; then it moves, all at once, into a
-//! `Vec` of just its number. So a tree takes one allocation for each array and object that is not empty, none of
-//! them too large, and the stack's are made once.
+//! `Vec` of just its number. So a tree takes one allocation for each array and object that is not empty, and
+//! none is larger than it must be.
 
 use super::{DEPTH_MAX, Error, Number, Parser, Short, Sink, Str, Value, value::Object};
 

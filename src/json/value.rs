@@ -116,7 +116,7 @@ impl fmt::Debug for Value {
     }
 }
 
-/// By hand, at most two frames a level: what `derive` and `Vec` make of it takes seven, too many for a small stack.
+/// By hand, at most two frames a level: `derive` and `Vec` take seven, too many for a small stack.
 impl Clone for Value {
     fn clone(&self) -> Value {
         match self {
@@ -147,6 +147,11 @@ impl Clone for Object {
 }
 
 impl Object {
+    /// An object without members.
+    pub fn new() -> Object {
+        Object::default()
+    }
+
     /// The value of a member; of duplicates, the last.
     pub fn get(&self, name: &str) -> Option<&Value> {
         let name = name.as_bytes();

@@ -1,8 +1,8 @@
 //! Trees and strings to text.
 //!
 //! One walker for both layouts: a [`Writer`] knows where commas, line breaks and indentation go, and is told
-//! of brackets and of what comes next. It escapes what RFC 8259 section 7 demands, quotes, backslashes and controls,
-//! and nothing else: other characters are themselves in UTF-8.
+//! of brackets and of what comes next. It escapes what RFC 8259 section 7 demands, quotes, backslashes and
+//! controls, and nothing else: other characters are themselves in UTF-8.
 
 use std::convert::Infallible;
 
@@ -59,8 +59,8 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
 }
 
 /// JSON on its way out, compact or indented. What is written gathers in a buffer. `full` is called with the
-/// buffer and a text that comes next: it takes both away, or keeps both in the buffer. It is called whenever the
-/// buffer holds `BUFFER_BYTES`, for long strings, which so are not copied twice, and by `close`.
+/// buffer and a text that comes next: it takes both away, or keeps both in the buffer. It is called whenever
+/// the buffer holds `BUFFER_BYTES`, for long strings, which so are not copied twice, and by `close`.
 pub(crate) struct Writer<F> {
     out: Vec<u8>,
     full: F,
