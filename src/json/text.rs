@@ -63,6 +63,14 @@ impl<'a> Text<'a> {
         self.0.starts_with('"').then(|| Str::within(&self.0).unescape())
     }
 
+    /// The same, as long-lived as the text.
+    pub fn into_string(self) -> Option<Cow<'a, str>> {
+        match self.0 {
+            Cow::Borrowed(text) => text.starts_with('"').then(|| Str::within(text).unescape()),
+            Cow::Owned(_) => self.as_string().map(|string| string.into_owned().into()),
+        }
+    }
+
     /// The integer, if this is a number that is one by value and fits: `5`, `5.0` and `0.5e1` are.
     pub fn as_i128(&self) -> Option<i128> {
         let number = self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit());

@@ -1,7 +1,16 @@
-//! Requests, replies and errors, and how they look on the wire.
+//! The wire: requests, replies and errors, and how each looks in the three dialects. Bytes in,
+//! bytes out; nothing here opens a socket or knows what a request does.
 
 mod error;
+mod framing;
+mod line;
+mod reply;
 mod request;
+mod scanner;
 
 pub use error::{Code, Failure};
-pub use request::{Condition, Request, Scope};
+pub use framing::{Frame, Framer};
+pub use line::not_utf8;
+pub use reply::{Form, HEADER_BYTES, Reply, begin, end};
+pub use request::{Condition, KEY_BYTES_MAX, KeyError, Refused, Request, Scope, check_key};
+pub use scanner::{Scan, Scanner};

@@ -1,0 +1,132 @@
+//! The actions every server has: ECHO, TIME, HELLO, EXEC, HISTORY.
+//!
+//! (INFO tells about the server itself, so the server registers it.) They are plain functions in a table, no
+//! different from those that others register.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::sync::PoisonError;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Call, Spec, spec};
+use crate::json::{Text, Value};
+use crate::protocol::{Code, Failure};
+
+/// HISTORY keeps this many commands, and this many bytes of them; the oldest go first.
+const HISTORY_COMMANDS_MAX: usize = 1_000;
+const HISTORY_BYTES_MAX: usize = 1 << 20;
+
+type Answer = Result<Text<'static>, Failure>;
+type Function = fn(&Call<'_>) -> Answer;
+
+pub(super) const ACTIONS: [(Spec<'static>, Function); 5] = [
+    (spec("ECHO", "DATA", "DATA, as it came"), echo),
+    (spec("TIME", "", "the time, UTC"), time),
+    (spec("HELLO", "", "a greeting with the host's name"), hello),
+    (spec("EXEC", "PROGRAM ARG...", "run a program, where the server allows it"), exec),
+    (spec("HISTORY", "", "the last 1,000 commands that EXEC ran"), history),
+];
+
+fn echo(call: &Call<'_>) -> Answer {
+    call.data().cloned().map(Text::into_owned).ok_or_else(|| call.needs("what to echo, any JSON"))
+}
+
+fn time(_: &Call<'_>) -> Answer {
+    Ok(Text::string(&rfc3339(SystemTime::now())))
+}
+
+fn hello(call: &Call<'_>) -> Answer {
+    Ok(Text::string(&format!("Hello from {}", call.actions.host)))
+}
+
+/// Gives the program's output lossily where it is not UTF-8: status and the rest are worth having then.
+fn exec(call: &Call<'_>) -> Answer {
+    if !call.actions.exec_allowed {
+        let way_out = "EXEC is not allowed here: the server has to be started with --allow-exec and a token";
+        return Err(Failure::new(Code::Denied, way_out));
+    }
+    let data = call.value();
+    let words = data.as_array().and_then(|words| words.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+    let (Some([program, arguments @ ..]), Some(text)) = (words.as_deref(), call.data()) else {
+        return Err(call.needs(r#"the command, an array of strings such as ["date","-u"]"#));
+    };
+    let slot = call.actions.runner.slot()?;
+    call.actions.history.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone().into_owned());
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let done = slot.run(command, call.name(), "")?;
+    // As shells count it: 128 and the signal's number.
+    let status = done.status.code().or(done.status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
+    let said = |bytes: &[u8]| Text::string(&String::from_utf8_lossy(bytes));
+    let (stdout, stderr) = (said(&done.stdout), said(&done.stderr));
+    Ok(Text::known(format!(r#"{{"status":{status},"stdout":{stdout},"stderr":{stderr}}}"#)))
+}
+
+fn history(call: &Call<'_>) -> Answer {
+    let history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
+    let commands: Vec<&str> = history.commands.iter().map(Text::as_str).collect();
+    Ok(Text::known(format!("[{}]", commands.join(","))))
+}
+
+/// What EXEC ran, or tried to: the commands' JSON, oldest first.
+#[derive(Default)]
+pub(super) struct History {
+    commands: VecDeque<Text<'static>>,
+    bytes: usize,
+}
+
+impl History {
+    /// A command larger than all that is kept goes the way of the oldest at once.
+    fn push(&mut self, command: Text<'static>) {
+        self.bytes += command.as_str().len();
+        self.commands.push_back(command);
+        while self.commands.len() > HISTORY_COMMANDS_MAX || self.bytes > HISTORY_BYTES_MAX {
+            self.bytes -= self.commands.pop_front().map_or(0, |oldest| oldest.as_str().len());
+        }
+    }
+}
+
+/// The host's name, from where it can be had without a system call that std lacks.
+pub(super) fn host_name() -> String {
+    let name = |text: String| Some(text.trim().to_owned()).filter(|name| !name.is_empty());
+    let file = |path| fs::read_to_string(path).ok().and_then(name);
+    let program = || String::from_utf8(Command::new("hostname").output().ok()?.stdout).ok().and_then(name);
+    file("/proc/sys/kernel/hostname")
+        .or_else(|| file("/etc/hostname"))
+        .or_else(program)
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// A time as RFC 3339 has it, in UTC and whole seconds: `2026-11-20T08:49:00Z`. (The format ends with the
+/// year 9999; what lies beyond gets more digits.)
+pub fn rfc3339(time: SystemTime) -> String {
+    const DAY: i64 = 86_400;
+    /// The Gregorian calendar repeats itself after this many days.
+    const DAYS_400_YEARS: i64 = 400 * 365 + 97;
+
+    let seconds = match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => after.as_secs().cast_signed(),
+        Err(before) => {
+            -before.duration().as_secs().cast_signed() - i64::from(before.duration().subsec_nanos() > 0)
+        }
+    };
+    let days = seconds.div_euclid(DAY);
+    let mut year = 1970 + 400 * days.div_euclid(DAYS_400_YEARS);
+    let mut day = days.rem_euclid(DAYS_400_YEARS);
+    let leap = |year: i64| i64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
+    while day >= 365 + leap(year) {
+        day -= 365 + leap(year);
+        year += 1;
+    }
+    let months = [31, 28 + leap(year), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 0;
+    while day >= months[month] {
+        day -= months[month];
+        month += 1;
+    }
+    let (month, day, second) = (month + 1, day + 1, seconds.rem_euclid(DAY));
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}

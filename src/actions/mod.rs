@@ -1,0 +1,283 @@
+//! Actions: what the server does for a name that is not one of the table's own requests.
+//!
+//! An action is a function from a request's `data` to a value, registered under a name. The built-in ones
+//! sit in the same table as anybody's and are called the same way, so whoever wants to write one starts
+//! from ECHO. The table is filled before the server runs and only read afterwards: finding an action takes
+//! no lock. Whatever actions share, they hold themselves (a closure over an `Arc`, say).
+//!
+//! An action's failure is its caller's business and nobody else's: an error becomes the error reply, a
+//! panic is caught here and becomes one too, and the connection and the worker go on.
+//!
+//! Deliberately absent: sockets; replacing or removing an action (a name means one thing for as long as
+//! the server runs); a time limit for actions written in Rust (a thread cannot be killed; a program can).
+
+mod builtin;
+mod program;
+mod run;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::{error, fmt};
+
+pub use builtin::rfc3339;
+pub use program::{Program, ProgramError};
+pub use run::Limits;
+
+use crate::json::{Text, Value};
+use crate::near::nearest;
+use crate::protocol::{Code, Failure};
+
+/// An action's name is at most this long.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Something the server can be asked to do by name. Closures are actions:
+///
+/// ```
+/// use socket_tables::actions::{Actions, Call};
+/// use socket_tables::json::{Text, Value};
+///
+/// let mut actions = Actions::new();
+/// actions.register("SHOUT", "TEXT", "the text in capitals", |call: &Call<'_>| {
+///     Ok(Value::from(call.data_str()?.to_uppercase()))
+/// })?;
+/// let reply = actions.call("SHOUT", Some(Text::string("hi")));
+/// assert_eq!(reply.map(|text| text.as_str().to_owned()), Ok("\"HI\"".to_owned()));
+/// # Ok::<(), socket_tables::actions::RegisterError>(())
+/// ```
+pub trait Action: Send + Sync {
+    /// Answers one call. Many threads call at once. An error is sent to the client as it is; any
+    /// standard error turns into `action_failed` by `?`.
+    fn call(&self, call: &Call<'_>) -> Result<Text<'static>, Failure>;
+}
+
+impl<F, V> Action for F
+where
+    F: Fn(&Call<'_>) -> Result<V, Failure> + Send + Sync,
+    V: Into<Text<'static>>,
+{
+    fn call(&self, call: &Call<'_>) -> Result<Text<'static>, Failure> {
+        self(call).map(V::into)
+    }
+}
+
+/// One request to an action.
+pub struct Call<'a> {
+    name: &'a str,
+    data: Option<Text<'a>>,
+    /// The registry: where the built-in actions find what they share.
+    actions: &'a Actions,
+}
+
+impl<'a> Call<'a> {
+    /// The name the action was called by.
+    pub fn name(&self) -> &str {
+        self.name
+    }
+
+    /// The argument as JSON text, if there is one.
+    pub fn data(&self) -> Option<&Text<'a>> {
+        self.data.as_ref()
+    }
+
+    /// The argument, which has to be a string; anything else, or none, is `bad_request`.
+    pub fn data_str(&self) -> Result<Cow<'_, str>, Failure> {
+        self.data.as_ref().and_then(Text::as_string).ok_or_else(|| self.needs("a string"))
+    }
+
+    /// The argument as a tree; null where there is none.
+    pub fn value(&self) -> Value {
+        self.data.as_ref().map_or(Value::Null, Text::to_value)
+    }
+
+    fn needs(&self, what: &str) -> Failure {
+        Failure::new(Code::BadRequest, format!("{} needs \"data\": {what}", self.name))
+    }
+}
+
+/// What people are told about a request: `--help`, INFO and error messages read this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spec<'a> {
+    /// The name, in capitals.
+    pub name: &'a str,
+    /// Its arguments as the text dialect takes them; empty for none.
+    pub args: &'a str,
+    /// What it answers, in a few words.
+    pub help: &'a str,
+}
+
+const fn spec(name: &'static str, args: &'static str, help: &'static str) -> Spec<'static> {
+    Spec { name, args, help }
+}
+
+/// The requests that a session answers itself, since they need the table or the connection.
+pub const REQUESTS: &[Spec<'static>] = &[
+    spec("GET", "KEY", "the value of a key"),
+    spec("UPDATE", "KEY VALUE", "set a key"),
+    spec("INCREMENT", "KEY [BY]", "add to a number"),
+    spec("DELETE", "KEY", "remove a key"),
+    spec("GETALL", "[PREFIX]", "keys and values, sorted by key"),
+    spec("KEYS", "[PREFIX]", "keys, sorted"),
+    spec("COUNT", "[PREFIX]", "how many keys there are"),
+    spec("WATCH", "[PREFIX]", "what is there, then every change as it happens"),
+    spec("AUTH", "TOKEN", "show the token, where the server wants one"),
+    spec("CLOSE", "", "end the connection"),
+];
+
+struct Entry {
+    args: String,
+    help: String,
+    action: Box<dyn Action>,
+}
+
+/// The registry: every action by its name.
+pub struct Actions {
+    table: BTreeMap<String, Entry>,
+    runner: run::Runner,
+    history: Mutex<builtin::History>,
+    exec_allowed: bool,
+    host: String,
+}
+
+impl Default for Actions {
+    fn default() -> Actions {
+        Actions::new()
+    }
+}
+
+impl Actions {
+    /// The built-in actions; EXEC refuses until [`allow_exec`](Actions::allow_exec).
+    pub fn new() -> Actions {
+        let mut actions = Actions {
+            table: BTreeMap::new(),
+            host: builtin::host_name(),
+            runner: run::Runner::default(),
+            history: Mutex::default(),
+            exec_allowed: false,
+        };
+        for (spec, action) in builtin::ACTIONS {
+            actions.insert(spec, Box::new(action));
+        }
+        actions
+    }
+
+    /// Adds an action under a new name: a capital letter, then capitals, digits, `_` and `-`.
+    pub fn register(
+        &mut self,
+        name: &str,
+        args: &str,
+        help: &str,
+        action: impl Action + 'static,
+    ) -> Result<(), RegisterError> {
+        let tail_is_good = |c| matches!(c, b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-');
+        if name.len() > NAME_BYTES_MAX
+            || !name.starts_with(|c: char| c.is_ascii_uppercase())
+            || !name.bytes().all(tail_is_good)
+        {
+            return Err(RegisterError::BadName { name: name.to_owned() });
+        }
+        if self.names().any(|taken| taken == name) {
+            return Err(RegisterError::Taken { name: name.to_owned() });
+        }
+        self.insert(Spec { name, args, help }, Box::new(action));
+        Ok(())
+    }
+
+    /// Lets clients run programs of their choice by EXEC. Whoever can connect can then do whatever the
+    /// server's user can: the caller sees to it that a token is set.
+    pub fn allow_exec(&mut self) {
+        self.exec_allowed = true;
+    }
+
+    /// How long programs may run, how much they may write, and how many at once.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.runner = run::Runner::new(limits);
+    }
+
+    /// Calls the action of this name. Fails with `unknown_request` where there is none, with the action's
+    /// own error, or with `action_failed` and the panic's message where it panics.
+    pub fn call(&self, name: &str, data: Option<Text<'_>>) -> Result<Text<'static>, Failure> {
+        let entry = self.table.get(name).ok_or_else(|| self.unknown(name))?;
+        let call = Call { name, data, actions: self };
+        // Unwind safety: the only state of ours that a panic could leave half-changed is the history,
+        // which is whole between any two calls; whatever else an action holds is its author's to guard.
+        catch_unwind(AssertUnwindSafe(|| entry.action.call(&call))).unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(Failure::new(Code::ActionFailed, format!("{name} panicked: {}", excerpt(said.as_bytes()))))
+        })
+    }
+
+    /// Every request there is, the session's own ones first, then the actions by name.
+    pub fn specs(&self) -> impl Iterator<Item = Spec<'_>> {
+        let actions =
+            self.table.iter().map(|(name, entry)| Spec { name, args: &entry.args, help: &entry.help });
+        REQUESTS.iter().copied().chain(actions)
+    }
+
+    /// The names of [`specs`](Actions::specs).
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.specs().map(|spec| spec.name)
+    }
+
+    fn insert(&mut self, spec: Spec<'_>, action: Box<dyn Action>) {
+        let entry = Entry { args: spec.args.to_owned(), help: spec.help.to_owned(), action };
+        self.table.insert(spec.name.to_owned(), entry);
+    }
+
+    fn unknown(&self, name: &str) -> Failure {
+        let hint = match nearest(name, self.names()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("there are {}", self.names().collect::<Vec<_>>().join(", ")),
+        };
+        Failure::new(
+            Code::UnknownRequest,
+            format!("no request is named {}: {hint}", excerpt(name.as_bytes())),
+        )
+    }
+}
+
+/// Why a name was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegisterError {
+    /// An action or a built-in request has this name already.
+    Taken {
+        /// The name.
+        name: String,
+    },
+    /// Not a name that requests can have.
+    BadName {
+        /// What was given.
+        name: String,
+    },
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RegisterError::Taken { name } => write!(f, "the name {name} is taken already"),
+            RegisterError::BadName { name } => write!(
+                f,
+                "{name:?} is no name for an action: a capital letter, then capitals, digits, '_' and '-', \
+                 {NAME_BYTES_MAX} bytes at most"
+            ),
+        }
+    }
+}
+
+impl error::Error for RegisterError {}
+
+/// Somebody else's words, fit to stand in a one-line message: trimmed, cut, control characters escaped.
+fn excerpt(words: &[u8]) -> String {
+    const BYTES_MAX: usize = 256;
+    let mut shown = String::new();
+    for c in String::from_utf8_lossy(words).trim().chars() {
+        if shown.len() >= BYTES_MAX {
+            shown.push('…');
+            break;
+        }
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}

@@ -1,0 +1,252 @@
+//! Addresses as people write them: `7777`, `box:7777`, `[::1]:7777`, `box:LIFE_GEN`, `LIFE_GEN`. A
+//! port may be said by a service's name, as in micro-client-server: programs then agree on a word,
+//! and one file says which port it means.
+//!
+//! `localhost` is answered here and not by the system, whose answer comes from files and shared
+//! libraries that a static binary may not find (an empty chroot has neither). 127.0.0.1 goes first,
+//! because that is where `st server` listens by default; ::1 is tried when that fails.
+//! Deliberately absent: service databases other than the file, and protocols other than tcp.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+/// The address where none is given.
+pub const DEFAULT: &str = "127.0.0.1:7777";
+
+/// A host and a port, not yet resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    host: String,
+    port: u16,
+}
+
+/// Why a text is no address, or an address leads nowhere.
+#[derive(Debug)]
+pub enum AddressError {
+    /// Not of any form we know.
+    Malformed {
+        /// The address as written.
+        text: String,
+    },
+    /// A number, but no port.
+    PortTooLarge {
+        /// The address as written.
+        text: String,
+    },
+    /// An IPv6 address must be bracketed, or its last group would be a port.
+    Brackets {
+        /// The address as written.
+        text: String,
+    },
+    /// The file of services does not name it.
+    UnknownService {
+        /// The name looked for.
+        name: String,
+        /// The file that was read.
+        file: PathBuf,
+    },
+    /// The file of services cannot be read.
+    Services {
+        /// The name looked for.
+        name: String,
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The host's name leads to no address.
+    UnknownHost {
+        /// The host.
+        host: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AddressError::Malformed { text } => {
+                write!(f, "{text:?} is no address: write PORT, HOST:PORT, [IPV6]:PORT or a service's name")
+            }
+            AddressError::PortTooLarge { text } => write!(f, "{text:?}: a port is at most 65535"),
+            AddressError::Brackets { text } => write!(f, "{text:?}: write [IPV6]:PORT, with the brackets"),
+            AddressError::UnknownService { name, file } => {
+                let file = file.display();
+                write!(f, "no tcp service {name:?} in {file}; for a host write {name}:PORT")
+            }
+            AddressError::Services { name, file, source } => {
+                write!(f, "cannot look up the service {name:?} in {}: {source}", file.display())
+            }
+            AddressError::UnknownHost { host, source } => write!(f, "{host}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for AddressError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            AddressError::Services { source, .. } | AddressError::UnknownHost { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl Address {
+    /// Reads an address; a service's name is looked up in the file that the environment variable
+    /// `ST_SERVICES` names, else in `/etc/services`.
+    ///
+    /// ```
+    /// use socket_tables::address::Address;
+    /// assert_eq!(Address::parse("7777")?.to_string(), "127.0.0.1:7777");
+    /// assert_eq!(Address::parse("[::1]:80")?.to_string(), "[::1]:80");
+    /// # Ok::<(), socket_tables::address::AddressError>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Address, AddressError> {
+        let file = std::env::var_os("ST_SERVICES").filter(|file| !file.is_empty());
+        Address::parse_with(text, file.as_deref().unwrap_or("/etc/services".as_ref()).as_ref())
+    }
+
+    fn parse_with(text: &str, services: &Path) -> Result<Address, AddressError> {
+        // The way most addresses are written, and the only one that takes an IPv6 scope.
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            let host = text[..text.rfind(':').unwrap_or(0)].trim_matches(['[', ']']);
+            return Ok(Address { host: host.into(), port: address.port() });
+        }
+        let (host, port) = text.rsplit_once(':').unwrap_or(("127.0.0.1", text));
+        let owned = || text.to_owned();
+        if host.contains(':') && host.chars().all(|c| c.is_ascii_hexdigit() || ":.%[]".contains(c)) {
+            return Err(AddressError::Brackets { text: owned() });
+        }
+        let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+        if host.is_empty() || port.is_empty() || !host.chars().chain(port.chars()).all(plain) {
+            return Err(AddressError::Malformed { text: owned() });
+        }
+        let port = if port.bytes().all(|b| b.is_ascii_digit()) {
+            port.parse().map_err(|_| AddressError::PortTooLarge { text: owned() })?
+        } else {
+            service(port, services)?
+        };
+        Ok(Address { host: host.into(), port })
+    }
+
+    /// Every address the host's name stands for, in the order in which to try them; at least one.
+    pub fn resolve(&self) -> Result<Vec<SocketAddr>, AddressError> {
+        if let Ok(ip) = self.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, self.port)]);
+        }
+        if self.host.eq_ignore_ascii_case("localhost") {
+            let both: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            return Ok(both.map(|ip| SocketAddr::new(ip, self.port)).to_vec());
+        }
+        // A scoped IPv6 address is understood by the system alone: `(host, port)` takes it.
+        let found = (&*self.host, self.port).to_socket_addrs().map(Vec::from_iter);
+        found
+            .and_then(|all| match all.is_empty() {
+                true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+                false => Ok(all),
+            })
+            .map_err(|source| AddressError::UnknownHost { host: self.host.clone(), source })
+    }
+}
+
+/// The tcp port of a service, from a file of lines `name port/tcp alias … # comment`. Lines of any
+/// other form are passed over, as every reader of that file does.
+fn service(name: &str, file: &Path) -> Result<u16, AddressError> {
+    let failed = |source| AddressError::Services { name: name.into(), file: file.into(), source };
+    for line in BufReader::new(File::open(file).map_err(failed)?).split(b'\n') {
+        let line = line.map_err(failed)?;
+        let line = String::from_utf8_lossy(&line);
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let (Some(first), Some(port)) = (words.next(), words.next()) else { continue };
+        let port = port.strip_suffix("/tcp").and_then(|port| port.parse().ok());
+        if let Some(port) = port.filter(|_| first == name || words.any(|alias| alias == name)) {
+            return Ok(port);
+        }
+    }
+    Err(AddressError::UnknownService { name: name.into(), file: file.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn services(test: &str) -> PathBuf {
+        let file = std::env::temp_dir().join(format!("st-services-{}-{test}", std::process::id()));
+        let text = "# a comment\nlife 70000/tcp\nLIFE_GEN\t7001/udp\nLIFE_GEN 7002/tcp life_gen lg # lg2\n\
+                    \u{fffd}broken\nlast 65535/tcp";
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    #[test]
+    fn every_form_of_address_is_read_and_written() {
+        let file = services("forms");
+        for (text, read) in [
+            ("7777", "127.0.0.1:7777"),
+            ("0", "127.0.0.1:0"),
+            ("65535", "127.0.0.1:65535"),
+            ("localhost:80", "localhost:80"),
+            ("box-1.example.org:080", "box-1.example.org:80"),
+            ("[::1]:7777", "[::1]:7777"),
+            ("[fe80::1%2]:7777", "[fe80::1%2]:7777"),
+            ("0.0.0.0:1", "0.0.0.0:1"),
+            ("LIFE_GEN", "127.0.0.1:7002"),
+            ("box:lg", "box:7002"),
+            ("last", "127.0.0.1:65535"),
+            ("", "Malformed"),
+            (":", "Malformed"),
+            (":7777", "Malformed"),
+            ("box:", "Malformed"),
+            ("box :1", "Malformed"),
+            ("-5", "UnknownService"),
+            ("+80", "Malformed"),
+            ("http://box:80", "Malformed"),
+            ("a/b:80", "Malformed"),
+            ("65536", "PortTooLarge"),
+            ("box:99999999999999999999", "PortTooLarge"),
+            ("::1", "Brackets"),
+            ("::1:7777", "Brackets"),
+            ("[::1]", "Brackets"),
+            ("[box]:7777", "Malformed"),
+            ("life", "UnknownService"),
+            ("lg2", "UnknownService"),
+            ("life_GEN", "UnknownService"),
+        ] {
+            match Address::parse_with(text, &file) {
+                Ok(address) => assert_eq!(address.to_string(), read, "{text}"),
+                Err(error) => assert!(format!("{error:?}").starts_with(read), "{text}: {error:?}"),
+            }
+        }
+        std::fs::remove_file(&file).unwrap();
+        let missing = Address::parse_with("lg", &file).unwrap_err().to_string();
+        assert!(missing.contains(&*file.to_string_lossy()), "{missing}");
+    }
+
+    #[test]
+    fn an_unknown_service_says_which_file_was_read() {
+        let file = services("unknown");
+        let error = Address::parse_with("localhost", &file).unwrap_err().to_string();
+        std::fs::remove_file(&file).unwrap();
+        assert!(error.contains(&*file.to_string_lossy()) && error.contains("localhost:PORT"), "{error}");
+    }
+
+    #[test]
+    fn localhost_is_both_loopback_addresses() {
+        let all = Address::parse("LocalHost:9").unwrap().resolve().unwrap();
+        assert_eq!(all, ["127.0.0.1:9".parse().unwrap(), "[::1]:9".parse().unwrap()]);
+        assert_eq!(Address::parse("9").unwrap().resolve().unwrap(), ["127.0.0.1:9".parse().unwrap()]);
+    }
+}

@@ -1,0 +1,249 @@
+//! Words to a [`Command`]: what the program was asked to do, as data. Nothing here opens a file or
+//! a socket or ends the process, so a test can try every line a person might type. The words and
+//! the environment come in as arguments; `main` fetches them.
+//!
+//! Options are read by getopt's conventions, with one rule of our own: the client's options end
+//! where its data begins, so that `st client update temp -5` stores `-5`.
+
+mod client;
+mod help;
+mod options;
+mod server;
+mod values;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+pub use client::{ClientArgs, ClientCommand, Data, Secret};
+pub use help::text as help;
+pub use server::ServerArgs;
+
+use crate::near::nearest;
+use crate::protocol::KeyError;
+use crate::reformat::Layout;
+use options::{Found, Opt, Words};
+use values::put;
+
+/// What the program was asked to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Explain something.
+    Help(Topic),
+    /// Say which version this is.
+    Version,
+    /// Serve.
+    Server(ServerArgs),
+    /// Ask a server.
+    Client(ClientArgs),
+    /// Check or reformat JSON.
+    Json(JsonArgs),
+}
+
+/// What there is help about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// The program.
+    Program,
+    /// `st server`.
+    Server,
+    /// `st client`.
+    Client,
+    /// One of the client's commands.
+    ClientCommand(&'static str),
+    /// `st json`.
+    Json,
+}
+
+/// `st json`: what to do with which file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JsonArgs {
+    /// What to write.
+    pub layout: Layout,
+    /// What to read; stdin where there is none.
+    pub file: Option<PathBuf>,
+}
+
+const JSON_OPTIONS: &[Opt<JsonArgs>] = &[
+    Opt::new(Some('c'), "compact", "", |args: &mut JsonArgs, _| put(&mut args.layout, Ok(Layout::Compact)))
+        .help("one line, no spaces"),
+    Opt::new(Some('p'), "pretty", "", |args: &mut JsonArgs, _| put(&mut args.layout, Ok(Layout::Pretty)))
+        .help("indented (the default)"),
+    Opt::new(None, "check", "", |args: &mut JsonArgs, _| put(&mut args.layout, Ok(Layout::Check)))
+        .help("write nothing: the exit code tells"),
+];
+
+/// Words that ask for nothing we have. Its text is one line and names the help to read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UsageError {
+    /// The name the program was called by.
+    pub program: String,
+    /// Where it is explained.
+    pub topic: Topic,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What is wrong with the words. What was typed comes first.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Problem {
+    /// No command at all.
+    NoCommand,
+    /// There is no such command; perhaps this one was meant.
+    UnknownCommand(String, Option<&'static str>),
+    /// There is no such option; perhaps this one was meant.
+    UnknownOption(String, Option<&'static str>),
+    /// The option needs a value, which is called so.
+    MissingValue(String, &'static str),
+    /// A flag was given a value.
+    UnwantedValue(String),
+    /// The option, variable or operand was given a value that will not do.
+    BadValue {
+        /// What was given the value.
+        what: String,
+        /// As typed.
+        value: String,
+        /// What would do.
+        expected: String,
+    },
+    /// A key that no server would take.
+    BadKey(KeyError),
+    /// The option belongs to these commands only.
+    Misplaced(&'static str, &'static [&'static str]),
+    /// The command needs one more word, which is called so.
+    MissingOperand(&'static str),
+    /// A word too many.
+    Unexpected(String),
+    /// What is called so is not text.
+    NotUtf8(&'static str),
+    /// The first option needs the second.
+    Needs(&'static str, &'static str),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::NoCommand => write!(f, "a command is needed"),
+            Problem::UnknownCommand(word, None) => write!(f, "no command {word:?}"),
+            Problem::UnknownCommand(word, Some(near)) => {
+                write!(f, "no command {word:?}; did you mean '{near}'?")
+            }
+            Problem::UnknownOption(option, Some(near)) => {
+                write!(f, "no option {option:?}; did you mean '--{near}'?")
+            }
+            Problem::UnknownOption(option, None) => {
+                write!(f, "no option {option:?}; before data that begins with a dash put '--'")
+            }
+            Problem::MissingValue(option, value) => write!(f, "{option} needs a value, {value}"),
+            Problem::UnwantedValue(option) => write!(f, "{option} takes no value"),
+            Problem::BadValue { what, value, expected } => {
+                write!(f, "{what} wants {expected}, not {value:?}")
+            }
+            Problem::BadKey(error) => write!(f, "{error}"),
+            Problem::Misplaced(option, only) => write!(f, "--{option} goes with {} only", only.join(" and ")),
+            Problem::MissingOperand(operand) => write!(f, "{operand} is missing"),
+            Problem::Unexpected(word) => write!(f, "a word too many: {word:?}"),
+            Problem::NotUtf8(what) => {
+                write!(f, "{what} is not UTF-8 text; other bytes can be stored as base64")
+            }
+            Problem::Needs(option, other) => write!(f, "--{option} needs --{other}"),
+        }
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let UsageError { program, topic, problem } = self;
+        write!(f, "{program}: {problem} (see '{program}")?;
+        match topic {
+            Topic::Program => {}
+            Topic::Server => f.write_str(" server")?,
+            Topic::Client => f.write_str(" client")?,
+            Topic::ClientCommand(name) => write!(f, " client {name}")?,
+            Topic::Json => f.write_str(" json")?,
+        }
+        f.write_str(" --help')")
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Understands the words after the program's name; `program` is that name, for the messages, and
+/// `env` looks up environment variables.
+pub fn parse(
+    program: &str,
+    words: impl IntoIterator<Item = OsString>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Command, UsageError> {
+    let mut words = Words::new(words);
+    let mut topic = Topic::Program;
+    dispatch(&mut words, env, &mut topic).map_err(|problem| UsageError {
+        program: program.into(),
+        topic,
+        problem,
+    })
+}
+
+/// Understands a line of a session, whose own arguments are the defaults.
+pub fn parse_line(words: Vec<String>, args: &ClientArgs) -> Result<Command, UsageError> {
+    let mut words = Words::new(words.into_iter().map(OsString::from));
+    let mut topic = Topic::Client;
+    // The environment had its say when the session began.
+    let parsed = client::parse(&mut words, args.clone(), &|_| None, &mut topic);
+    parsed.map_err(|problem| UsageError { program: String::new(), topic, problem })
+}
+
+/// `topic` follows how far the words were understood: an error points to the help for that.
+fn dispatch(
+    words: &mut Words,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    topic: &mut Topic,
+) -> Result<Command, Problem> {
+    let word = words.next().ok_or(Problem::NoCommand)?.to_string_lossy().into_owned();
+    match &*word {
+        "-h" | "--help" => Ok(Command::Help(Topic::Program)),
+        "-V" | "--version" => words.end().map(|()| Command::Version),
+        "help" => about(words),
+        "server" => {
+            *topic = Topic::Server;
+            server::parse(words)
+        }
+        "client" => client::parse(words, ClientArgs::default(), env, topic),
+        "json" => {
+            *topic = Topic::Json;
+            parse_json(words)
+        }
+        _ if word.starts_with('-') => {
+            let near = nearest(word.trim_start_matches('-'), ["help", "version"]);
+            Err(Problem::UnknownOption(word, near))
+        }
+        _ => {
+            let near = nearest(&word, ["server", "client", "json", "help"]);
+            Err(Problem::UnknownCommand(word, near))
+        }
+    }
+}
+
+/// `st help`, `st help client`, `st help client get`.
+fn about(words: &mut Words) -> Result<Command, Problem> {
+    let topic = match words.next().map(|word| word.to_string_lossy().into_owned()).as_deref() {
+        None => Topic::Program,
+        Some("server") => Topic::Server,
+        Some("json") => Topic::Json,
+        Some("client") => return client::about(words),
+        Some(word) => {
+            let near = nearest(word, ["server", "client", "json"]);
+            return Err(Problem::UnknownCommand(word.into(), near));
+        }
+    };
+    words.end().map(|()| Command::Help(topic))
+}
+
+fn parse_json(words: &mut Words) -> Result<Command, Problem> {
+    let mut args = JsonArgs { layout: Layout::Pretty, file: None };
+    match words.around(JSON_OPTIONS, &mut args)? {
+        Found::Help => return Ok(Command::Help(Topic::Json)),
+        Found::Operand(file) => args.file = file.filter(|file| file != "-").map(PathBuf::from),
+    }
+    Ok(Command::Json(args))
+}

@@ -1,0 +1,145 @@
+//! The words of `st server`. A value that cannot be right is refused here; whether a file exists or
+//! a port is free is for the server to find out.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::options::{Found, Opt, Words};
+use super::values::{Expected, MILLISECOND, put, seconds, size, text, whole};
+use super::{Command, Problem, Topic};
+use crate::address::DEFAULT;
+use crate::server::{Level, Mode};
+
+/// What `st server` was told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerArgs {
+    /// Where to listen, as typed.
+    pub address: String,
+    /// Who serves how many clients at once.
+    pub mode: Mode,
+    /// The largest request, in bytes.
+    pub max_request: usize,
+    /// The longest silence between requests; where absent, the mode's own.
+    pub idle: Option<Duration>,
+    /// How long a request once begun may take to arrive, and a reply to be taken.
+    pub deadline: Duration,
+    /// The most bytes of keys and values.
+    pub max_memory: Option<usize>,
+    /// How long a program run as an action may take.
+    pub action_timeout: Duration,
+    /// How many programs may run at once.
+    pub action_jobs: usize,
+    /// Names of actions and the programs behind them, in the order given.
+    pub actions: Vec<(String, PathBuf)>,
+    /// Whether EXEC is offered.
+    pub allow_exec: bool,
+    /// The file that holds the token.
+    pub token_file: Option<PathBuf>,
+    /// Listen beyond this machine without a token.
+    pub insecure: bool,
+    /// How much to log.
+    pub level: Level,
+    threads: usize,
+}
+
+const THREADS_MAX: u64 = 100_000;
+const JOBS_MAX: u64 = 1_000;
+/// A request is held in memory whole, once a connection.
+const REQUEST_BYTES_MAX: u64 = 1 << 30;
+const MEMORY_BYTES_MAX: u64 = 1 << 60;
+
+const fn opt(
+    short: Option<char>,
+    long: &'static str,
+    value: &'static str,
+    set: fn(&mut ServerArgs, OsString) -> Result<(), Expected>,
+) -> Opt<ServerArgs> {
+    Opt::new(short, long, value, set)
+}
+
+/// Every option of the server.
+pub(super) const OPTIONS: &[Opt<ServerArgs>] = &[
+    opt(Some('m'), "mode", "MODE", |args, word| put(&mut args.mode, mode(word)))
+        .help("pool: many clients, a worker each (the default);\niterative: one after another; once: one request in all"),
+    opt(Some('t'), "threads", "N", |args, word| put(&mut args.threads, whole(word, 1..=THREADS_MAX)))
+        .help("live connections at once in pool mode (512)"),
+    opt(None, "max-request", "SIZE", |args, word| put(&mut args.max_request, size(word, REQUEST_BYTES_MAX)))
+        .help("the largest request (1M)"),
+    opt(None, "max-memory", "SIZE", |args, word| {
+        put(&mut args.max_memory, size(word, MEMORY_BYTES_MAX).map(Some))
+    })
+    .help("the most that keys and values may hold (no limit)"),
+    opt(None, "idle", "SECS", |args, word| put(&mut args.idle, seconds(word, MILLISECOND).map(Some)))
+        .help("the longest silence between requests (300, iterative 10)"),
+    opt(None, "deadline", "SECS", |args, word| put(&mut args.deadline, seconds(word, MILLISECOND)))
+        .help("for a request once begun, and for a reply to be taken (10)"),
+    opt(None, "action", "NAME=PROGRAM", |args, word| action(word).map(|action| args.actions.push(action)))
+        .help("answer requests NAME by what PROGRAM writes (repeatable)"),
+    opt(None, "action-timeout", "SECS", |args, word| {
+        put(&mut args.action_timeout, seconds(word, MILLISECOND))
+    })
+    .help("for a program to end (5)"),
+    opt(None, "action-jobs", "N", |args, word| put(&mut args.action_jobs, whole(word, 1..=JOBS_MAX)))
+        .help("programs running at once (16)"),
+    opt(None, "allow-exec", "", |args, _| put(&mut args.allow_exec, Ok(true)))
+        .help("offer EXEC: who knows the token may run any program"),
+    opt(None, "token-file", "FILE", |args, word| put(&mut args.token_file, Ok(Some(word.into()))))
+        .help("clients must show the token, FILE's first line"),
+    opt(None, "insecure", "", |args, _| put(&mut args.insecure, Ok(true)))
+        .help("listen beyond this machine without a token"),
+    opt(Some('q'), "quiet", "", |args, _| put(&mut args.level, Ok(Level::Error))).help("log errors only"),
+    opt(Some('v'), "verbose", "", |args, _| put(&mut args.level, Ok(Level::Debug)))
+        .help("log every request"),
+];
+
+/// Understands the words after `server`.
+pub(super) fn parse(words: &mut Words) -> Result<Command, Problem> {
+    let mut args = ServerArgs {
+        address: DEFAULT.into(),
+        mode: Mode::Pool { threads: 0 },
+        max_request: 1 << 20,
+        idle: None,
+        deadline: Duration::from_secs(10),
+        max_memory: None,
+        action_timeout: Duration::from_secs(5),
+        action_jobs: 16,
+        actions: Vec::new(),
+        allow_exec: false,
+        token_file: None,
+        insecure: false,
+        level: Level::Info,
+        threads: 512,
+    };
+    match words.around(OPTIONS, &mut args)? {
+        Found::Help => return Ok(Command::Help(Topic::Server)),
+        Found::Operand(None) => {}
+        Found::Operand(Some(word)) => args.address = text(word).map_err(|_| Problem::NotUtf8("ADDR"))?,
+    }
+    if let Mode::Pool { threads } = &mut args.mode {
+        *threads = args.threads;
+    }
+    if args.allow_exec && args.token_file.is_none() {
+        return Err(Problem::Needs("allow-exec", "token-file"));
+    }
+    Ok(Command::Server(args))
+}
+
+fn mode(word: OsString) -> Result<Mode, Expected> {
+    match word.to_str() {
+        Some("pool") => Ok(Mode::Pool { threads: 0 }),
+        Some("iterative") => Ok(Mode::Iterative),
+        Some("once") => Ok(Mode::Once),
+        _ => Err("pool, iterative or once".into()),
+    }
+}
+
+/// The path is absolute: what a server runs should not depend on where it was started.
+fn action(word: OsString) -> Result<(String, PathBuf), Expected> {
+    match word.to_str().and_then(|word| word.split_once('=')) {
+        Some((name, program)) if !name.is_empty() && program.starts_with('/') => {
+            Ok((name.into(), program.into()))
+        }
+        _ => Err("NAME=/PATH/TO/PROGRAM".into()),
+    }
+}

@@ -1,0 +1,132 @@
+//! The session: commands from stdin, a line each, over one connection. A person gets a prompt, and goes
+//! on after an error; a script on a pipe ends with the first failure, as under `set -e`, since what
+//! follows was written in the belief that all went well.
+
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+
+use super::run::{INPUT_BYTES_MAX, Run, Trouble, cannot_read_stdin};
+use crate::args::{self, ClientArgs, Command, Topic};
+
+pub(super) fn run(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
+    let mut stdin = BufReader::new(run.take_stdin()?);
+    let person = io::stdin().is_terminal();
+    let prompt = person && io::stdout().is_terminal();
+    let mut line = Vec::new();
+    for number in 1.. {
+        if prompt {
+            run.write(b"st> ")?;
+        }
+        line.clear();
+        let limit = INPUT_BYTES_MAX as u64;
+        if (&mut stdin).take(limit).read_until(b'\n', &mut line).map_err(cannot_read_stdin)? == 0 {
+            break;
+        }
+        match command(run, args, &line) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(trouble @ Trouble::Output(_)) => return Err(trouble),
+            Err(trouble) if person => {
+                run.stderr.report(&trouble);
+            }
+            Err(trouble) => return Err(Trouble::At(format!("line {number}"), Box::new(trouble))),
+        }
+    }
+    // The shell's prompt should not stand behind ours.
+    if prompt { run.write(b"\n") } else { Ok(()) }
+}
+
+/// Carries out one line; false when it ends the session.
+fn command(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<bool, Trouble> {
+    let line = std::str::from_utf8(line).map_err(|_| Trouble::Input("the line is not UTF-8 text".into()))?;
+    let words = split(line)?;
+    match words.first().map(String::as_str) {
+        None => return Ok(true),
+        Some(word) if word.starts_with('#') => return Ok(true),
+        Some("quit" | "exit") => return Ok(false),
+        Some(_) => {}
+    }
+    match args::parse_line(words, args) {
+        Ok(Command::Client(line)) => {
+            if line.address != args.address || line.secret != args.secret {
+                return Err(Trouble::Input("a session keeps to its server: start another with -a".into()));
+            }
+            run.client.options.timeout = line.timeout;
+            run.client.options.retry = line.retry;
+            run.client.refresh();
+            run.command(&line).map(|()| true)
+        }
+        Ok(Command::Help(topic)) => {
+            run.write(args::help(run.stderr.program, topic).as_bytes()).map(|()| true)
+        }
+        Ok(_) => Ok(true),
+        Err(error) => {
+            let about = match error.topic {
+                Topic::ClientCommand(name) => format!("help {name}"),
+                _ => "help".into(),
+            };
+            Err(Trouble::Input(format!("{} (see '{about}')", error.problem)))
+        }
+    }
+}
+
+/// Cuts a line into words as a shell does: at white space, but not inside quotes; within double quotes,
+/// and outside of any, a backslash takes the next character as it is. `$` and `*` are nothing special.
+fn split(line: &str) -> Result<Vec<String>, Trouble> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(mark), _) if c == mark => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => match chars.next() {
+                // Only what is special in double quotes needs the backslash; JSON's \n keeps its own.
+                Some(next) if quote.is_none() || next == '"' || next == '\\' => {
+                    word.get_or_insert_default().push(next);
+                }
+                next => word.get_or_insert_default().extend(['\\'].into_iter().chain(next)),
+            },
+            (None, _) if c.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    match quote {
+        Some(mark) => Err(Trouble::Input(format!("the quote {mark} is not closed"))),
+        None => {
+            words.extend(word);
+            Ok(words)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn words_are_cut_as_a_shell_cuts_them() {
+        for (line, words) in [
+            ("get  a\tb\n", Some(vec!["get", "a", "b"])),
+            ("", Some(vec![])),
+            ("  ", Some(vec![])),
+            ("''", Some(vec![""])),
+            ("a''b", Some(vec!["ab"])),
+            (r#"'a b' "c d""#, Some(vec!["a b", "c d"])),
+            (r#"'{"a":"\n"}'"#, Some(vec![r#"{"a":"\n"}"#])),
+            (r#""{\"a\":\"\\n\"}""#, Some(vec![r#"{"a":"\n"}"#])),
+            (r#""a\nb""#, Some(vec![r"a\nb"])),
+            (r"a\ b \'", Some(vec!["a b", "'"])),
+            (r"a\", Some(vec![r"a\"])),
+            ("'a", None),
+            ("\"a", None),
+            ("$HOME *", Some(vec!["$HOME", "*"])),
+        ] {
+            let expected = words.map(|words| words.into_iter().map(String::from).collect::<Vec<_>>());
+            assert_eq!(split(line).ok(), expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Framing: cutting the stream of bytes into requests, in whichever dialect the client speaks.
+//!
+//! The first byte that is not white space chooses the dialect for the whole connection: `{` JSON, a
+//! letter or `&` text lines, a digit frames. White space before a request belongs to no request.
+
+use std::ops::Range;
+
+use super::{Code, Failure, Form, HEADER_BYTES, Scan, Scanner};
+
+/// The next request in the buffer, as far as it has come.
+#[derive(Debug, PartialEq)]
+pub enum Frame {
+    /// It is all there.
+    Complete {
+        /// Where its own bytes are.
+        payload: Range<usize>,
+        /// Where the next one begins.
+        next: usize,
+    },
+    /// More bytes are needed.
+    Incomplete,
+    /// Nobody can say where the next one begins: one error reply, then the end.
+    Lost(Failure),
+    /// A web browser is talking. It may be doing so for a page that means harm: no reply, the end.
+    Http,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Dialect {
+    Json,
+    Text,
+    Framed,
+}
+
+/// Cuts one connection's requests out of its bytes.
+#[derive(Default)]
+pub struct Framer {
+    dialect: Option<Dialect>,
+    scanner: Scanner,
+    /// Of the line that is being received, the bytes known to hold no newline.
+    no_newline: usize,
+    /// A first line has been seen, so no HTTP request can begin any more.
+    past_first_line: bool,
+}
+
+impl Framer {
+    /// Looks for a request at the start of `data`, which has no white space before it, is not empty
+    /// and goes on where it was left if the last answer was `Incomplete`. `ended`: no more will come.
+    pub fn next(&mut self, data: &[u8], ended: bool, request_bytes_max: usize) -> Frame {
+        let dialect = match self.dialect.or_else(|| dialect_of(data[0])) {
+            Some(dialect) => *self.dialect.insert(dialect),
+            None => return lost(Code::BadJson, unknown_dialect(data[0])),
+        };
+        let frame = match dialect {
+            Dialect::Json => self.json(data),
+            Dialect::Text => self.line(data, ended),
+            Dialect::Framed => header(data, request_bytes_max),
+        };
+        match frame {
+            Frame::Complete { payload, .. } if payload.len() > request_bytes_max => {
+                too_large(request_bytes_max)
+            }
+            Frame::Incomplete if dialect != Dialect::Framed && data.len() > request_bytes_max => {
+                too_large(request_bytes_max)
+            }
+            Frame::Incomplete if ended => lost(Code::BadRequest, "the input ends within a request"),
+            frame => frame,
+        }
+    }
+
+    /// How a reply to this payload must look; without one, how a reply to the connection.
+    pub fn form(&self, payload: Option<&[u8]>) -> Form {
+        let json = payload.is_none_or(|payload| payload.first() == Some(&b'{'));
+        match self.dialect {
+            None | Some(Dialect::Json) => Form::Json,
+            Some(Dialect::Text) => Form::Line,
+            Some(Dialect::Framed) if json => Form::FramedJson,
+            Some(Dialect::Framed) => Form::FramedBare,
+        }
+    }
+
+    fn json(&mut self, data: &[u8]) -> Frame {
+        if data[0] != b'{' {
+            return lost(Code::BadJson, "a request is a JSON object, so the next byte must be \"{\"");
+        }
+        match self.scanner.scan(data) {
+            Scan::Complete(end) => Frame::Complete { payload: 0..end, next: end },
+            Scan::Incomplete => Frame::Incomplete,
+            Scan::Lost(at) => lost(
+                Code::BadJson,
+                format!("byte {at} is {:?}, which does not close what was opened last", data[at] as char),
+            ),
+        }
+    }
+
+    fn line(&mut self, data: &[u8], ended: bool) -> Frame {
+        let newline = data[self.no_newline..].iter().position(|&byte| byte == b'\n');
+        let (end, next) = match newline {
+            Some(at) => (self.no_newline + at, self.no_newline + at + 1),
+            None if ended => (data.len(), data.len()),
+            None => {
+                self.no_newline = data.len();
+                return Frame::Incomplete;
+            }
+        };
+        self.no_newline = 0;
+        let line = data[..end].strip_suffix(b"\r").unwrap_or(&data[..end]);
+        if !std::mem::replace(&mut self.past_first_line, true) && is_http(line) {
+            return Frame::Http;
+        }
+        Frame::Complete { payload: 0..line.len(), next }
+    }
+}
+
+fn dialect_of(first: u8) -> Option<Dialect> {
+    match first {
+        b'{' => Some(Dialect::Json),
+        b'a'..=b'z' | b'A'..=b'Z' | b'&' => Some(Dialect::Text),
+        b'0'..=b'9' => Some(Dialect::Framed),
+        _ => None,
+    }
+}
+
+fn unknown_dialect(first: u8) -> String {
+    let first = std::ascii::escape_default(first);
+    format!(
+        "no request begins with the byte \"{first}\": send a JSON object such as \
+         {{\"request\":\"GET\",\"key\":\"door\"}}, or a line such as GET door"
+    )
+}
+
+/// The header: decimal digits, then spaces, 64 bytes in all.
+fn header(data: &[u8], request_bytes_max: usize) -> Frame {
+    let header = &data[..data.len().min(HEADER_BYTES)];
+    let digits = header.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits == 0 || header[digits..].iter().any(|&byte| byte != b' ') {
+        let message = "a frame's header must be its length in decimal digits, padded with spaces to 64 bytes";
+        return lost(Code::BadRequest, message);
+    }
+    let Some(payload) = data.get(HEADER_BYTES..) else { return Frame::Incomplete };
+    // Digits alone fail to parse only when they are too many.
+    let length = header[..digits]
+        .iter()
+        .try_fold(0_usize, |length, digit| length.checked_mul(10)?.checked_add(usize::from(digit - b'0')));
+    match length {
+        Some(length) if length <= request_bytes_max => {
+            let next = HEADER_BYTES + length;
+            match payload.len() < length {
+                true => Frame::Incomplete,
+                false => Frame::Complete { payload: HEADER_BYTES..next, next },
+            }
+        }
+        _ => too_large(request_bytes_max),
+    }
+}
+
+/// Whether this is the first line of an HTTP request: it ends in ` HTTP/` and a version.
+fn is_http(line: &[u8]) -> bool {
+    let version = line.len() - line.iter().rev().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
+    version < line.len() && line[..version].ends_with(b" HTTP/")
+}
+
+fn too_large(request_bytes_max: usize) -> Frame {
+    lost(Code::TooLarge, format!("a request may have {request_bytes_max} bytes here"))
+}
+
+fn lost(code: Code, message: impl Into<String>) -> Frame {
+    Frame::Lost(Failure::new(code, message))
+}

@@ -1,0 +1,142 @@
+//! `st server`: from options to a running server, and from its end to an exit code.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use crate::actions::{Limits, Program, ProgramError, RegisterError};
+use crate::address::{Address, AddressError};
+use crate::args::ServerArgs;
+use crate::server::{Level, Log, Options, Server};
+use crate::token::{Token, TokenError};
+
+/// Why the server did not start, or ended.
+#[derive(Debug)]
+pub enum ServeError {
+    /// The address is none, or leads nowhere.
+    Address(AddressError),
+    /// Beyond this machine only with a token.
+    Unprotected(SocketAddr),
+    /// There is no token where one is wanted.
+    Token(TokenError),
+    /// An action's program cannot be run.
+    Program(ProgramError),
+    /// An action's name is taken.
+    Action(RegisterError),
+    /// The address cannot be listened on.
+    Bind(SocketAddr, io::Error),
+    /// Threads or output failed.
+    Run(io::Error),
+}
+
+impl ServeError {
+    /// 2 for what was asked wrongly, 6 for what the machine did not give.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ServeError::Bind(..) | ServeError::Run(_) | ServeError::Token(TokenError::Unreadable { .. }) => 6,
+            _ => 2,
+        }
+    }
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServeError::Address(error) => error.fmt(f),
+            ServeError::Unprotected(address) => write!(
+                f,
+                "{address} can be reached from other machines, and whoever reaches it can write: \
+                 set a token with --token-file FILE, or say --insecure"
+            ),
+            ServeError::Token(error) => error.fmt(f),
+            ServeError::Program(error) => error.fmt(f),
+            ServeError::Action(error) => error.fmt(f),
+            ServeError::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "cannot listen on {address}: the port is taken by another program")
+            }
+            ServeError::Bind(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            ServeError::Run(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ServeError::Address(error) => Some(error),
+            ServeError::Unprotected(_) => None,
+            ServeError::Token(error) => Some(error),
+            ServeError::Program(error) => Some(error),
+            ServeError::Action(error) => Some(error),
+            ServeError::Bind(_, error) | ServeError::Run(error) => Some(error),
+        }
+    }
+}
+
+/// Serves until killed, or in mode `once` until a request is answered. The address goes to `out`, in
+/// one line, as soon as clients can connect; events go to `events`.
+pub fn run(
+    args: &ServerArgs,
+    out: &mut dyn Write,
+    events: impl Write + Send + 'static,
+) -> Result<(), ServeError> {
+    let token = args.token_file.as_deref().map(Token::read).transpose().map_err(ServeError::Token)?;
+    let mut server = bind(args, token.is_some())?;
+    register(args, &mut server)?;
+    let log = Log::new(args.level, events).map_err(ServeError::Run)?;
+    let address = server.local_addr();
+    writeln!(out, "{address}").and_then(|()| out.flush()).map_err(ServeError::Run)?;
+    if !address.ip().is_loopback() {
+        let advice =
+            format!("nothing is encrypted here; safer: ssh -L 7777:127.0.0.1:{} HOST", address.port());
+        log.event(Level::Info, "exposed", &[("address", &address), ("advice", &advice)]);
+    }
+    log.event(Level::Info, "listening", &[("address", &address)]);
+    let options = Options {
+        mode: args.mode,
+        request_bytes_max: args.max_request,
+        idle: args.idle,
+        deadline: args.deadline,
+        memory_max: args.max_memory,
+        token,
+        log: log.clone(),
+    };
+    let ended = server.options(options).run().map_err(ServeError::Run);
+    log.flush();
+    ended
+}
+
+/// Listens on the first address that is there. One whose port is taken ends the search: that clients
+/// find the other program at one address and this one at another would help nobody.
+fn bind(args: &ServerArgs, has_token: bool) -> Result<Server, ServeError> {
+    let addresses = Address::parse(&args.address).and_then(|address| address.resolve());
+    let addresses = addresses.map_err(ServeError::Address)?;
+    let exposed = addresses.iter().find(|address| !address.ip().is_loopback());
+    if let Some(address) = exposed.filter(|_| !has_token && !args.insecure) {
+        return Err(ServeError::Unprotected(*address));
+    }
+    let mut addresses = addresses.into_iter().peekable();
+    loop {
+        let address = addresses.next().expect("an address resolves to one at least");
+        match Server::bind(address) {
+            Ok(server) => return Ok(server),
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && addresses.peek().is_some() => {}
+            Err(error) => return Err(ServeError::Bind(address, error)),
+        }
+    }
+}
+
+fn register(args: &ServerArgs, server: &mut Server) -> Result<(), ServeError> {
+    let actions = server.actions();
+    let limits = Limits::default();
+    actions.set_limits(Limits { timeout: args.action_timeout, jobs_max: args.action_jobs, ..limits });
+    if args.allow_exec {
+        actions.allow_exec();
+    }
+    for (name, path) in &args.actions {
+        let help = path.display().to_string();
+        let program = Program::new(path).map_err(ServeError::Program)?;
+        actions.register(name, "[DATA]", &help, program).map_err(ServeError::Action)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Moves bytes between a socket and a session, and keeps the time.
+//!
+//! The socket is blocking, so a waiting connection costs no processor time, and its timeouts are the
+//! kernel's. They are set once: only a request that arrives in parts, or a client that
+//! takes its replies slowly, costs another system call. A deadline is absolute: what is left of it
+//! is set anew before each wait, so a byte a second does not stretch it.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::session::{Next, Session};
+
+/// How long a closed connection is read from, so that what the client still sends does not make the
+/// kernel reset the connection and throw our last reply away.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long a client may take to show the token, where one is set.
+const UNKNOWN_TIME: Duration = Duration::from_secs(5);
+
+/// The time a client is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Between requests.
+    pub idle: Duration,
+    /// For a request, from its first byte to its last, and for taking a reply.
+    pub request: Duration,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub enum End {
+    /// The client closed it, or was told why it is closed.
+    Closed,
+    /// The client was silent between requests.
+    Idle,
+    /// A request took too long to arrive, or a reply to be taken.
+    Deadline,
+    /// The connection broke.
+    Broken(io::Error),
+}
+
+/// Serves one connection to its end.
+pub fn serve(stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadlines) -> End {
+    match exchange(stream, session, deadlines) {
+        Ok(end) => {
+            if !session.has_ended() {
+                linger(stream);
+            }
+            end
+        }
+        Err(error) if is_timeout(&error) => End::Deadline,
+        Err(error) => End::Broken(error),
+    }
+}
+
+fn exchange(mut stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadlines) -> io::Result<End> {
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(deadlines.request))?;
+    let mut clock = Clock::new(deadlines);
+    let mut end = End::Closed;
+    loop {
+        match session.advance() {
+            Next::Write => {
+                write_all(stream, session.output(), deadlines.request)?;
+                session.sent();
+            }
+            Next::Close => return Ok(end),
+            Next::Read => {
+                let timed_out = match clock.set_timeout(stream, session)? {
+                    false => true,
+                    true => match stream.read(session.space()) {
+                        Ok(0) => {
+                            session.ended();
+                            false
+                        }
+                        Ok(n) => {
+                            session.received(n);
+                            false
+                        }
+                        Err(error) if error.kind() == ErrorKind::Interrupted => false,
+                        Err(error) if is_timeout(&error) => true,
+                        Err(error) => return Err(error),
+                    },
+                };
+                if timed_out && clock.is_idle() && session.is_known() {
+                    session.close();
+                    end = End::Idle;
+                } else if timed_out {
+                    session.timed_out();
+                    end = End::Deadline;
+                }
+            }
+        }
+    }
+}
+
+/// Knows how long the next read may wait.
+struct Clock {
+    deadlines: Deadlines,
+    opened: Instant,
+    /// The request that has begun, and when.
+    begun: Option<(u64, Instant)>,
+    /// What the socket's read timeout is set to.
+    set: Option<Duration>,
+}
+
+impl Clock {
+    fn new(deadlines: Deadlines) -> Clock {
+        Clock { deadlines, opened: Instant::now(), begun: None, set: None }
+    }
+
+    /// Whether the wait is for a request to begin.
+    fn is_idle(&self) -> bool {
+        self.begun.is_none()
+    }
+
+    /// Sets the socket's read timeout; false where no time is left.
+    fn set_timeout(&mut self, stream: &TcpStream, session: &Session<'_>) -> io::Result<bool> {
+        self.begun = session.begun().map(|request| match self.begun {
+            Some((same, at)) if same == request => (same, at),
+            _ => (request, Instant::now()),
+        });
+        let mut left = match self.begun {
+            Some((_, at)) => self.deadlines.request.saturating_sub(at.elapsed()),
+            None => self.deadlines.idle,
+        };
+        if !session.is_known() {
+            left = left.min(UNKNOWN_TIME.saturating_sub(self.opened.elapsed()));
+        }
+        if self.set != Some(left) && !left.is_zero() {
+            stream.set_read_timeout(Some(left))?;
+            self.set = Some(left);
+        }
+        Ok(!left.is_zero())
+    }
+}
+
+/// Writes all within the deadline. The kernel counts a write timeout for each call from its
+/// start, so a call that takes all there is in time, as nearly every one does, needs no other care.
+fn write_all(mut stream: &TcpStream, mut bytes: &[u8], deadline: Duration) -> io::Result<()> {
+    let begun = Instant::now();
+    let mut shortened = false;
+    loop {
+        match stream.write(bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if bytes.is_empty() {
+            return if shortened { stream.set_write_timeout(Some(deadline)) } else { Ok(()) };
+        }
+        let left = deadline.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        stream.set_write_timeout(Some(left))?;
+        shortened = true;
+    }
+}
+
+/// Tells the client that no more will come, and reads what it still sends, for a while.
+fn linger(mut stream: &TcpStream) {
+    let until = Instant::now() + LINGER;
+    let mut waste = [0; 4096];
+    if stream.shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+            return;
+        }
+        match stream.read(&mut waste) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}

@@ -1,0 +1,133 @@
+//! Requests carried out: one arm each, in which the store or an action is asked and its answer written.
+
+use super::core::Core;
+use super::listing::{Columns, Listing};
+use super::stats::Counts;
+use crate::json::Text;
+use crate::protocol::{Code, Failure, Form, Reply, Request};
+use crate::store::Rejected;
+
+/// What the session does after the request.
+pub enum After {
+    /// The next request.
+    Nothing,
+    /// Sends a listing.
+    List(Listing),
+    /// Ends, when what is written has been sent.
+    Close,
+}
+
+/// Where a request is carried out: for whom, and where to the reply goes.
+pub struct Execution<'e> {
+    pub core: &'e Core,
+    pub form: Form,
+    pub out: &'e mut Vec<u8>,
+    pub counts: &'e mut Counts,
+    /// What the request was refused with, if it was.
+    pub failed: Option<Code>,
+}
+
+impl Execution<'_> {
+    /// Carries out a request. `known` tells, and learns, whether the client has shown the token.
+    pub fn run(&mut self, request: &Request<'_>, known: &mut bool) -> After {
+        if !*known && !matches!(request, Request::Auth { .. }) {
+            return self.deny("this server wants a token first: {\"request\":\"AUTH\",\"token\":\"…\"}");
+        }
+        let store = &self.core.store;
+        match request {
+            Request::Get { key } => {
+                let (form, out) = (self.form, &mut *self.out);
+                store.get(key, |value| Reply::Entry { key, value }.write_to(form, out));
+            }
+            Request::Update { key, value, condition } => {
+                let outcome = store.update(key, value, condition.as_ref());
+                self.written(key, outcome.map(|()| Some(value.borrowed())));
+            }
+            Request::Increment { key, by } => {
+                let outcome = store.increment(key, *by);
+                self.written(key, outcome.map(|sum| Some(Text::known(sum.to_string()))));
+            }
+            Request::Delete { key, condition } => {
+                let outcome = store.delete(key, condition.as_ref());
+                self.written(key, outcome);
+            }
+            Request::GetAll { prefix } => {
+                return After::List(Listing::new(Columns::KeysAndValues, self.form, prefix));
+            }
+            Request::Keys { prefix } => return After::List(Listing::new(Columns::Keys, self.form, prefix)),
+            Request::Count { prefix } => {
+                let count = store.count(prefix).to_string();
+                self.reply(&Reply::Value(&count));
+            }
+            Request::Watch { .. } => self.fail(Code::BadRequest, "WATCH is not there yet"),
+            Request::Auth { token } => match &self.core.token {
+                Some(secret) if !secret.matches(token) => return self.deny("this is not the token"),
+                _ => {
+                    *known = true;
+                    self.reply(&Reply::Value("\"ok\""));
+                }
+            },
+            Request::Close => {
+                self.reply(&Reply::Closed);
+                return After::Close;
+            }
+            Request::Call { name, data } => self.call(name, data.as_ref()),
+        }
+        After::Nothing
+    }
+
+    fn call(&mut self, name: &str, data: Option<&Text<'_>>) {
+        // So that INFO tells of the request that asks it, too.
+        self.counts.flush(&self.core.stats);
+        self.core.stats.call(name);
+        match self.core.actions.call(name, data.map(Text::borrowed)) {
+            Ok(value) if name == "HELLO" => {
+                let version = env!("CARGO_PKG_VERSION");
+                self.reply(&Reply::Hello { value: value.as_str(), version });
+            }
+            Ok(value) => self.reply(&Reply::Value(value.as_str())),
+            Err(failure) => self.refuse(None, &failure, None),
+        }
+    }
+
+    /// Answers a write: with the value as it now stands (or stood), or why nothing was changed.
+    fn written(&mut self, key: &str, outcome: Result<Option<Text<'_>>, Rejected>) {
+        let failure = |code, message: &str| Failure::new(code, message);
+        match outcome {
+            Ok(value) => self.reply(&Reply::Entry { key, value: value.as_ref().map(Text::as_str) }),
+            Err(Rejected::Conflict(present)) => {
+                let present = present.as_ref().map(Text::as_str);
+                let failure =
+                    failure(Code::Conflict, "the condition \"if\" does not hold; nothing was changed");
+                self.refuse(Some(key), &failure, Some(present));
+            }
+            Err(Rejected::NotANumber) => {
+                let message = "the value, or the sum, is not an integer of at most 38 digits";
+                self.refuse(Some(key), &failure(Code::NotANumber, message), None);
+            }
+            Err(Rejected::Full) => {
+                let message = "keys and values hold as much memory as --max-memory allows; delete some";
+                self.refuse(Some(key), &failure(Code::Full, message), None);
+            }
+        }
+    }
+
+    fn deny(&mut self, message: &str) -> After {
+        self.fail(Code::Denied, message);
+        After::Close
+    }
+
+    fn fail(&mut self, code: Code, message: &str) {
+        self.refuse(None, &Failure::new(code, message), None);
+    }
+
+    fn refuse(&mut self, key: Option<&str>, failure: &Failure, present: Option<Option<&str>>) {
+        self.counts.error(failure.code);
+        self.failed = Some(failure.code);
+        self.reply(&Reply::Failure { key, failure, present });
+    }
+
+    fn reply(&mut self, reply: &Reply<'_>) {
+        reply.write_to(self.form, self.out);
+    }
+}

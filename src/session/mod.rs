@@ -1,0 +1,287 @@
+//! A session: one connection as a pure machine. Bytes go in, bytes come out, and it says what it
+//! needs next; it owns no socket, no thread and no clock.
+//!
+//! That is the point of it. A test feeds it bytes cut at every place and compares the replies, with no
+//! network and no waiting, and the server's modes differ only in who calls it:
+//!
+//! ```text
+//! loop {
+//!     match session.advance() {
+//!         Next::Read  => read into session.space(), tell session.received(n), or session.ended()
+//!         Next::Write => write session.output(), tell session.sent()
+//!         Next::Close => break
+//!     }
+//! }
+//! ```
+//!
+//! Replies gather until there is no whole request left or [`OUTPUT_BYTES_HIGH`] is reached, so a
+//! batch of pipelined requests costs one read and one write, and a client that sends and
+//! never reads costs one buffer: nothing is read or executed while output waits.
+
+mod buffer;
+mod core;
+mod execute;
+mod listing;
+mod stats;
+
+pub use self::core::Core;
+pub use stats::Stats;
+
+use crate::protocol::{Code, Failure, Form, Frame, Framer, Refused, Reply, Request, not_utf8};
+use buffer::Buffer;
+use execute::{After, Execution};
+use listing::Listing;
+use stats::Counts;
+
+/// Output that is sent before more is made. One reply can go past it by its own size.
+pub const OUTPUT_BYTES_HIGH: usize = 16 << 10;
+/// The most that a client may send before it has shown the token, where one is set.
+const UNKNOWN_REQUEST_BYTES_MAX: usize = 4 << 10;
+
+/// What a session needs before it can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// More bytes from the client.
+    Read,
+    /// Its output taken.
+    Write,
+    /// Nothing: close the connection.
+    Close,
+}
+
+/// What a session is about.
+enum State {
+    /// Answering requests as they come.
+    Requests,
+    /// Sending a long reply piece by piece.
+    Listing(Listing),
+    /// Sending what is left, then ending.
+    Closing,
+}
+
+/// One connection's state.
+pub struct Session<'c> {
+    core: &'c Core,
+    state: State,
+    input: Buffer,
+    /// No more will come.
+    ended: bool,
+    framer: Framer,
+    output: Vec<u8>,
+    /// The client has shown the token, or none is set.
+    known: bool,
+    counts: Counts,
+    /// Requests cut from the input so far, and how many will be.
+    requests: u64,
+    requests_max: u64,
+    /// The first line was that of an HTTP request.
+    http: bool,
+    trace: Option<Trace<'c>>,
+}
+
+/// Told of each request: its name, its key if it has one, and what it was refused with, if it was.
+pub type Trace<'c> = Box<dyn Fn(&str, Option<&str>, Option<Code>) + 'c>;
+
+impl<'c> Session<'c> {
+    /// A session on a new connection.
+    pub fn new(core: &'c Core) -> Session<'c> {
+        Session {
+            core,
+            state: State::Requests,
+            input: Buffer::default(),
+            ended: false,
+            framer: Framer::default(),
+            output: Vec::new(),
+            known: core.token.is_none(),
+            counts: Counts::default(),
+            requests: 0,
+            requests_max: u64::MAX,
+            http: false,
+            trace: None,
+        }
+    }
+
+    /// A session that ends after one request.
+    pub fn once(core: &'c Core) -> Session<'c> {
+        Session { requests_max: 1, ..Session::new(core) }
+    }
+
+    /// Has `trace` told of each request.
+    pub fn trace(&mut self, trace: Trace<'c>) {
+        self.trace = Some(trace);
+    }
+
+    /// Works on what there is, and says what must happen before it can go on.
+    pub fn advance(&mut self) -> Next {
+        let next = loop {
+            if self.output.len() >= OUTPUT_BYTES_HIGH {
+                break Next::Write;
+            }
+            match &mut self.state {
+                State::Requests if self.requests == self.requests_max => self.state = State::Closing,
+                State::Requests => {
+                    if !self.request() {
+                        break if self.output.is_empty() { self.at_end() } else { Next::Write };
+                    }
+                }
+                State::Listing(listing) => {
+                    if listing.write_piece(&self.core.store, &mut self.output) {
+                        self.state = State::Requests;
+                    }
+                }
+                State::Closing => break if self.output.is_empty() { Next::Close } else { Next::Write },
+            }
+        };
+        self.counts.flush(&self.core.stats);
+        next
+    }
+
+    /// Where to read into, after [`Next::Read`].
+    pub fn space(&mut self) -> &mut [u8] {
+        self.input.space()
+    }
+
+    /// This many bytes have been read into [`Session::space`].
+    pub fn received(&mut self, n: usize) {
+        self.counts.received(n);
+        self.input.received(n);
+    }
+
+    /// The client will send no more. It still gets all its replies.
+    pub fn ended(&mut self) {
+        self.ended = true;
+    }
+
+    /// The time for the request that has begun is over.
+    pub fn timed_out(&mut self) {
+        let failure = match self.known {
+            true => Failure::new(Code::Timeout, "the request was begun and not finished in time"),
+            false => Failure::new(Code::Denied, "no token was shown in time"),
+        };
+        self.refuse_and_close(self.framer.form(None), &failure);
+    }
+
+    /// What to send, after [`Next::Write`].
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// All of the output has been sent.
+    pub fn sent(&mut self) {
+        self.counts.sent(self.output.len());
+        // Memory given back here is what keeps an idle connection small; it costs a few nanoseconds.
+        self.output = Vec::new();
+    }
+
+    /// The number of the request that has begun and is not complete. It stays the same until it is.
+    pub fn begun(&self) -> Option<u64> {
+        (!self.input.data().is_empty()).then_some(self.requests)
+    }
+
+    /// How many whole requests have come.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Whether the client may use the table: it has shown the token, or none is set.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// Whether the client was turned away because it spoke HTTP.
+    pub fn spoke_http(&self) -> bool {
+        self.http
+    }
+
+    /// Answer nothing that comes after what has come so far.
+    pub fn close(&mut self) {
+        self.state = State::Closing;
+    }
+
+    /// Whether the client has said that it will send no more.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn at_end(&self) -> Next {
+        if self.ended { Next::Close } else { Next::Read }
+    }
+
+    /// Answers the next request, if it is all there.
+    fn request(&mut self) -> bool {
+        let space = self.input.data().iter().take_while(|b| b" \t\r\n".contains(b)).count();
+        self.input.consume(space);
+        let data = self.input.data();
+        if data.is_empty() {
+            return false;
+        }
+        let request_bytes_max = match self.known {
+            true => self.core.request_bytes_max,
+            false => self.core.request_bytes_max.min(UNKNOWN_REQUEST_BYTES_MAX),
+        };
+        match self.framer.next(data, self.ended, request_bytes_max) {
+            Frame::Incomplete => return false,
+            Frame::Complete { payload, next } => {
+                self.requests += 1;
+                self.answer(payload);
+                self.input.consume(next);
+            }
+            Frame::Lost(mut failure) => {
+                if !self.known && failure.code == Code::TooLarge {
+                    failure.code = Code::Denied;
+                }
+                self.refuse_and_close(self.framer.form(None), &failure);
+            }
+            Frame::Http => {
+                self.http = true;
+                self.state = State::Closing;
+            }
+        }
+        true
+    }
+
+    fn answer(&mut self, payload: std::ops::Range<usize>) {
+        let payload = &self.input.data()[payload];
+        let form = self.framer.form(Some(payload));
+        let text = match std::str::from_utf8(payload) {
+            Ok(text) => text,
+            Err(error) => return self.refuse_and_close(form, &not_utf8(error)),
+        };
+        let request = match form {
+            Form::Json | Form::FramedJson => Request::parse(text),
+            Form::Line | Form::FramedBare => Request::parse_line(text),
+        };
+        let (core, out, counts) = (self.core, &mut self.output, &mut self.counts);
+        match request {
+            Err(Refused { key, failure }) => {
+                counts.error(failure.code);
+                if let Some(trace) = &self.trace {
+                    trace("?", key.as_deref(), Some(failure.code));
+                }
+                Reply::Failure { key: key.as_deref(), failure: &failure, present: None }.write_to(form, out);
+                if !self.known {
+                    self.state = State::Closing;
+                }
+            }
+            Ok(request) => {
+                counts.request(&request);
+                let mut execution = Execution { core, form, out, counts, failed: None };
+                let after = execution.run(&request, &mut self.known);
+                if let Some(trace) = &self.trace {
+                    trace(request.name(), request.key(), execution.failed);
+                }
+                match after {
+                    After::Nothing => {}
+                    After::List(listing) => self.state = State::Listing(listing),
+                    After::Close => self.state = State::Closing,
+                }
+            }
+        }
+    }
+
+    fn refuse_and_close(&mut self, form: Form, failure: &Failure) {
+        self.counts.error(failure.code);
+        Reply::Failure { key: None, failure, present: None }.write_to(form, &mut self.output);
+        self.state = State::Closing;
+    }
+}

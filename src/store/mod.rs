@@ -1,0 +1,122 @@
+//! The store: the table behind a lock, and the only place where state changes.
+//!
+//! One `RwLock` around the whole table: readers do not wait for one another, a write is atomic with its
+//! condition, and changes have one order, which watchers see. The lock is held while
+//! an answer is copied out and never while anything waits for a socket. More locks (one for each
+//! of many shards, say) would let writers run side by side, and would cost the one order.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::json::Text;
+use crate::protocol::Condition;
+use crate::table::Table;
+
+/// A shared table.
+#[derive(Default)]
+pub struct Store {
+    table: RwLock<Table>,
+    /// What keys and values may hold, in bytes.
+    memory_max: Option<usize>,
+}
+
+/// Why a write was not done. Nothing was changed.
+#[derive(Debug, PartialEq)]
+pub enum Rejected {
+    /// The condition did not hold; the present value, if there is one.
+    Conflict(Option<Text<'static>>),
+    /// The present value is no integer, or the sum has no place in 128 bits.
+    NotANumber,
+    /// Keys and values would hold more than they may.
+    Full,
+}
+
+impl Store {
+    /// An empty store, whose keys and values may hold `memory_max` bytes.
+    pub fn new(memory_max: Option<usize>) -> Store {
+        Store { table: RwLock::default(), memory_max }
+    }
+
+    /// Looks at a key's value where it lies. `look` runs under the lock and must not wait.
+    pub fn get<R>(&self, key: &str, look: impl FnOnce(Option<&str>) -> R) -> R {
+        look(self.read().get(key))
+    }
+
+    /// Gives a key this value, if `condition` holds.
+    pub fn update(&self, key: &str, value: &Text, condition: Option<&Condition>) -> Result<(), Rejected> {
+        let mut table = self.write();
+        check(&table, key, condition)?;
+        self.set(&mut table, key, value.as_str())
+    }
+
+    /// Adds to an integer, and tells the sum. A missing key counts as 0.
+    pub fn increment(&self, key: &str, by: i128) -> Result<i128, Rejected> {
+        let mut table = self.write();
+        let present = table.get(key).map_or(Some(0), |value| Text::known(value).as_i128());
+        let sum = present.and_then(|n| n.checked_add(by)).ok_or(Rejected::NotANumber)?;
+        self.set(&mut table, key, &sum.to_string())?;
+        Ok(sum)
+    }
+
+    /// Takes a key out, if `condition` holds, and tells the value it had.
+    pub fn delete(
+        &self,
+        key: &str,
+        condition: Option<&Condition>,
+    ) -> Result<Option<Text<'static>>, Rejected> {
+        let mut table = self.write();
+        check(&table, key, condition)?;
+        let old = table.get(key).map(|value| Text::known(value).into_owned());
+        table.remove(key);
+        Ok(old)
+    }
+
+    /// Shows keys and values in order, those that begin with `prefix` and come after `after`, for as
+    /// long as `show` says so. Returns whether that was all of them. `show` runs under the lock.
+    pub fn list(&self, prefix: &str, after: Option<&str>, mut show: impl FnMut(&str, &str) -> bool) -> bool {
+        self.read().range(prefix, after).all(|(key, value)| show(key, value))
+    }
+
+    /// How many keys begin with `prefix`.
+    pub fn count(&self, prefix: &str) -> usize {
+        let table = self.read();
+        if prefix.is_empty() { table.len() } else { table.count(prefix) }
+    }
+
+    /// What keys and values hold, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.read().bytes()
+    }
+
+    fn set(&self, table: &mut Table, key: &str, value: &str) -> Result<(), Rejected> {
+        if let Some(max) = self.memory_max {
+            let old = table.get(key).map_or(0, |old| Table::cost(key, old));
+            let new = Table::cost(key, value);
+            // What makes the table smaller is let through even where it stays too large.
+            if new > old && table.bytes() - old + new > max {
+                return Err(Rejected::Full);
+            }
+        }
+        table.set(key, value);
+        Ok(())
+    }
+
+    // A panic under the lock can only come of a defect in the table's own code. Half a table is still
+    // more use to its clients than none, so a poisoned lock is used on.
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn check(table: &Table, key: &str, condition: Option<&Condition>) -> Result<(), Rejected> {
+    let present = table.get(key).map(Text::known);
+    let holds = match (condition, &present) {
+        (None, _) | (Some(Condition::Absent), None) => true,
+        (Some(Condition::Equals(wanted)), Some(present)) => present.same_value(wanted),
+        (Some(Condition::Absent), Some(_)) | (Some(Condition::Equals(_)), None) => false,
+    };
+    if holds { Ok(()) } else { Err(Rejected::Conflict(present.map(Text::into_owned))) }
+}

@@ -1,0 +1,327 @@
+//! The server over real sockets, in all three modes.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket_tables::actions::Call;
+use socket_tables::json::Value;
+use socket_tables::protocol::Failure;
+use socket_tables::server::{Mode, Options, Server, ShutdownHandle};
+
+const MODES: [Mode; 3] = [Mode::Once, Mode::Iterative, Mode::Pool { threads: 8 }];
+
+/// A server in this process, shut down and joined when it is dropped.
+struct Running {
+    address: SocketAddr,
+    stop: ShutdownHandle,
+    thread: Option<thread::JoinHandle<std::io::Result<()>>>,
+}
+
+fn start(options: Options) -> Running {
+    let server = Server::bind("127.0.0.1:0").unwrap().options(options);
+    let (address, stop) = (server.local_addr(), server.shutdown_handle());
+    Running { address, stop, thread: Some(thread::spawn(move || server.run())) }
+}
+
+fn in_mode(mode: Mode) -> Running {
+    start(Options { mode, ..Options::default() })
+}
+
+impl Running {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// All that is answered to these bytes, once no more will come.
+    fn ask(&self, sent: &str) -> String {
+        let mut stream = self.connect();
+        stream.write_all(sent.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        reply
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.shutdown();
+        let ended = self.thread.take().map(thread::JoinHandle::join);
+        if !thread::panicking() {
+            ended.unwrap().unwrap().unwrap();
+        }
+    }
+}
+
+/// Waits until this holds; fails when it does not within ten seconds.
+fn eventually(mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < Duration::from_secs(10), "it did not come about");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+const ROWS: &[(&str, &str)] = &[
+    (r#"{"request":"GET","key":"k"}"#, "{\"key\":\"k\",\"value\":null,\"found\":false}\n"),
+    (r#"{"request":"UPDATE","key":"k","value":[1, 2]}"#, "{\"key\":\"k\",\"value\":[1,2]}\n"),
+    (
+        r#"{"request":"UPDATE","key":"k","value":3,"if":{"equals":[1]}}"#,
+        "{\"key\":\"k\",\"error\":{\"code\":\"conflict\",\"message\":\"the condition \\\"if\\\" does not hold; nothing was changed\"},\"value\":[1,2]}\n",
+    ),
+    (r#"{"request":"INCREMENT","key":"n","by":41}"#, "{\"key\":\"n\",\"value\":41}\n"),
+    (r#"{"request":"INCREMENT","key":"n"}"#, "{\"key\":\"n\",\"value\":42}\n"),
+    (r#"{"request":"GETALL"}"#, "[{\"key\":\"k\",\"value\":[1,2]},{\"key\":\"n\",\"value\":42}]\n"),
+    (r#"{"request":"KEYS"}"#, "{\"value\":[\"k\",\"n\"]}\n"),
+    (r#"{"request":"COUNT","prefix":"n"}"#, "{\"value\":1}\n"),
+    (r#"{"request":"DELETE","key":"k"}"#, "{\"key\":\"k\",\"value\":[1,2]}\n"),
+    (r#"{"request":"ECHO","data":{"b":1.50}}"#, "{\"value\":{\"b\":1.50}}\n"),
+    (r#"{"request":"CLOSE"}"#, "{\"value\":\"CLOSE CONFIRM\"}\n"),
+];
+
+#[test]
+fn every_request_in_iterative_and_pool_mode_on_one_connection() {
+    for mode in &MODES[1..] {
+        let server = in_mode(*mode);
+        let (sent, replies): (Vec<&str>, Vec<&str>) = ROWS.iter().copied().unzip();
+        assert_eq!(server.ask(&sent.concat()), replies.concat(), "{mode}, pipelined");
+        let server = in_mode(*mode);
+        let mut stream = server.connect();
+        for (sent, reply) in ROWS {
+            stream.write_all(sent.as_bytes()).unwrap();
+            // As SocketTables' own client does it: one read of 1,024 bytes a reply.
+            let mut bytes = [0; 1024];
+            let n = stream.read(&mut bytes).unwrap();
+            assert_eq!(std::str::from_utf8(&bytes[..n]), Ok(*reply), "{mode}, one by one");
+        }
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "closed after CLOSE");
+    }
+}
+
+#[test]
+fn every_request_in_once_mode_is_the_only_one() {
+    for (sent, reply) in ROWS {
+        let mut server = in_mode(Mode::Once);
+        // Connections without a request do not count.
+        drop(server.connect());
+        let mut stream = server.connect();
+        stream.write_all(format!("{sent}{sent}").as_bytes()).unwrap();
+        let mut answered = String::new();
+        stream.read_to_string(&mut answered).unwrap();
+        let name = sent.split('"').nth(3).unwrap();
+        match name {
+            // An empty table answers these otherwise.
+            "GETALL" => assert_eq!(answered, "[]\n"),
+            "KEYS" => assert_eq!(answered, "{\"value\":[]}\n"),
+            "COUNT" => assert_eq!(answered, "{\"value\":0}\n"),
+            "DELETE" => assert_eq!(answered, "{\"key\":\"k\",\"value\":null,\"found\":false}\n"),
+            "INCREMENT" | "UPDATE" if *answered != **reply => {
+                assert_eq!(answered.lines().count(), 1, "{sent}")
+            }
+            _ => assert_eq!(answered, *reply),
+        }
+        drop(stream);
+        server.thread.take().unwrap().join().unwrap().unwrap();
+        assert!(TcpStream::connect(server.address).is_err(), "the port is free again");
+        server.thread = Some(thread::spawn(|| Ok(())));
+    }
+}
+
+#[test]
+fn the_requests_whose_replies_differ_each_time() {
+    for mode in MODES {
+        let first_line = |sent: &str| {
+            let server = in_mode(mode);
+            let reply = server.ask(sent);
+            Value::parse(reply.lines().next().unwrap()).unwrap()
+        };
+        let hello = first_line(r#"{"request":"HELLO"}"#);
+        assert!(hello.get("value").and_then(Value::as_str).unwrap().starts_with("Hello from "));
+        assert_eq!(hello.get("version").and_then(Value::as_str), Some(env!("CARGO_PKG_VERSION")));
+        let time = first_line(r#"{"request":"TIME"}"#);
+        let time = time.get("value").and_then(Value::as_str).unwrap().to_owned();
+        assert_eq!((time.len(), &time[10..11], &time[19..]), (20, "T", "Z"), "{time}");
+        let info = first_line(r#"{"request":"INFO"}"#);
+        let info = info.get("value").unwrap();
+        assert_eq!(info.get("mode").and_then(Value::as_str), Some(&*mode.to_string()));
+        assert_eq!(info.get("connections").unwrap().to_string(), "1");
+        assert_eq!(info.get("requests").unwrap().to_string(), "{\"INFO\":1}");
+        assert!(info.get("uptime_s").is_some() && info.get("bytes_in").is_some());
+    }
+}
+
+#[test]
+fn socket_tables_messages_as_its_protocol_page_prints_them() {
+    let server = in_mode(Mode::Pool { threads: 4 });
+    let ask = |sent: &str| {
+        // Its Python client opens a connection for each message and reads once.
+        let mut stream = server.connect();
+        stream.write_all(sent.as_bytes()).unwrap();
+        let mut bytes = [0; 1024];
+        let n = stream.read(&mut bytes).unwrap();
+        String::from_utf8(bytes[..n].to_vec()).unwrap()
+    };
+    let update =
+        "{\n    \"request\": \"UPDATE\",\n    \"key\": \"TestKey\",\n    \"value\": \"New Value\"\n}";
+    let get = "{\n    \"request\": \"GET\",\n    \"key\": \"TestKey\"\n}";
+    let delete = "{\n    \"request\": \"DELETE\",\n    \"key\": \"TestKey\"\n}\n";
+    let getall = "{\n    \"request\": \"GETALL\"\n}\n";
+    let entry = "{\"key\":\"TestKey\",\"value\":\"New Value\"}";
+    assert_eq!(ask(update), format!("{entry}\n"));
+    assert_eq!(ask(get), format!("{entry}\n"));
+    assert_eq!(ask(getall), format!("[{entry}]\n"));
+    assert_eq!(ask(&format!("{get}\n{get}{getall}")), format!("{entry}\n{entry}\n[{entry}]\n"));
+    assert_eq!(ask(delete), format!("{entry}\n"));
+    assert_eq!(ask(get), "{\"key\":\"TestKey\",\"value\":null,\"found\":false}\n");
+    // Its Java client sends all members always, and a null as a string.
+    assert_eq!(
+        ask("{\"request\": \"UPDATE\", \"key\": \"t\", \"value\": \"Run - 1\"}\n"),
+        "{\"key\":\"t\",\"value\":\"Run - 1\"}\n"
+    );
+    assert_eq!(
+        ask("{\"request\": \"GET\", \"key\": \"t\", \"value\": \"null\"}\n"),
+        "{\"key\":\"t\",\"value\":\"Run - 1\"}\n"
+    );
+}
+
+#[test]
+fn eight_threads_incrementing_one_key_lose_nothing() {
+    let server = in_mode(Mode::Pool { threads: 8 });
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| server.ask(&r#"{"request":"INCREMENT","key":"n"}"#.repeat(5_000)));
+        }
+    });
+    assert_eq!(server.ask(r#"{"request":"GET","key":"n"}"#), "{\"key\":\"n\",\"value\":40000}\n");
+}
+
+#[test]
+fn compare_and_set_from_eight_threads_yields_each_value_once() {
+    let server = in_mode(Mode::Pool { threads: 8 });
+    server.ask(r#"{"request":"UPDATE","key":"n","value":0}"#);
+    let taken: Vec<AtomicU64> = (0..400).map(|_| AtomicU64::new(0)).collect();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for from in 0..400 {
+                    let to = from + 1;
+                    let reply = server.ask(&format!(
+                        r#"{{"request":"UPDATE","key":"n","value":{to},"if":{{"equals":{from}}}}}"#
+                    ));
+                    if !reply.contains("error") {
+                        taken[from].fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    assert!(taken.iter().all(|count| count.load(Ordering::SeqCst) == 1));
+}
+
+#[test]
+fn a_panicking_action_is_told_and_never_shrinks_the_pool() {
+    let server = Server::bind("127.0.0.1:0").unwrap().mode(Mode::Pool { threads: 2 });
+    let server = server.action("BOOM", |_: &Call<'_>| -> Result<Value, Failure> { panic!("boom") }).unwrap();
+    let (address, stop) = (server.local_addr(), server.shutdown_handle());
+    let server = Running { address, stop, thread: Some(thread::spawn(move || server.run())) };
+    let reply = server.ask(&r#"{"request":"BOOM"}"#.repeat(1_000));
+    assert_eq!(reply.lines().count(), 1_000);
+    assert!(reply.lines().all(|line| line.contains("action_failed") && line.contains("boom")));
+    assert_eq!(server.ask(r#"{"request":"COUNT"}"#), "{\"value\":0}\n");
+}
+
+#[test]
+fn one_connection_over_the_limit_waits_then_is_told_busy() {
+    let server = in_mode(Mode::Pool { threads: 2 });
+    let mut held: Vec<TcpStream> = (0..2).map(|_| server.connect()).collect();
+    for stream in &mut held {
+        stream.write_all(br#"{"request":"COUNT"}"#).unwrap();
+        stream.read_exact(&mut [0; 12]).unwrap();
+    }
+    let since = Instant::now();
+    // It has sent more than anybody reads, and gets its reply all the same.
+    let reply = server.ask(&r#"{"request":"COUNT"}"#.repeat(1_000));
+    assert_eq!(
+        reply,
+        "{\"error\":{\"code\":\"busy\",\"message\":\"every worker of this server has a connection; try again\"}}\n"
+    );
+    assert!(since.elapsed() >= Duration::from_millis(900), "{:?}", since.elapsed());
+    // One that waits gets the first worker that is free.
+    let mut waiting = server.connect();
+    waiting.write_all(br#"{"request":"COUNT"}"#).unwrap();
+    held.pop();
+    let mut reply = [0; 12];
+    waiting.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"{\"value\":0}\n");
+}
+
+#[test]
+fn lost_framing_closes_that_connection_and_no_other() {
+    let server = in_mode(Mode::Pool { threads: 4 });
+    let mut other = server.connect();
+    for bad in ["\u{1}", "[1]", "{]", "{\"request\":\"COUNT\"}}", &"1".repeat(64), "{\"a\":\""] {
+        let reply = server.ask(bad);
+        assert_eq!(reply.matches("\"error\"").count(), 1, "{bad}: {reply}");
+        other.write_all(br#"{"request":"COUNT"}"#).unwrap();
+        other.read_exact(&mut [0; 12]).unwrap();
+    }
+    let mut stream = server.connect();
+    stream.write_all(b"{\"request\":\"ECHO\",\"data\":\"\xc3\x28\"}").unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(reply.contains("UTF-8"), "{reply}");
+}
+
+#[test]
+fn shutdown_answers_what_has_arrived_and_wakes_whoever_waits() {
+    for mode in MODES {
+        let mut server = in_mode(mode);
+        let mut silent = server.connect();
+        if mode != Mode::Once {
+            silent.write_all(br#"{"request":"COUNT"}"#).unwrap();
+            silent.read_exact(&mut [0; 12]).unwrap();
+        }
+        server.stop.shutdown();
+        let since = Instant::now();
+        server.thread.take().unwrap().join().unwrap().unwrap();
+        assert!(since.elapsed() < Duration::from_secs(5), "{mode}: {:?}", since.elapsed());
+        server.thread = Some(thread::spawn(|| Ok(())));
+    }
+}
+
+#[test]
+fn idle_connections_and_slow_requests_are_ended_at_their_deadlines() {
+    let second = Duration::from_secs(1);
+    let server = start(Options { idle: Some(second), deadline: second, ..Options::default() });
+    let mut idle = server.connect();
+    let since = Instant::now();
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+    let took = since.elapsed();
+    assert!(took >= second && took < 2 * second, "{took:?}");
+    // A byte now and then does not stretch the deadline.
+    let mut slow = server.connect();
+    let since = Instant::now();
+    slow.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let mut reply = Vec::new();
+    let mut sent = b"{\"request\":\"ECHO\",\"data\":\"".iter().chain([b'x'].iter().cycle());
+    loop {
+        let _ = slow.write_all(&[*sent.next().unwrap()]);
+        let mut bytes = [0; 256];
+        match slow.read(&mut bytes) {
+            Ok(0) => break,
+            Ok(n) => reply.extend_from_slice(&bytes[..n]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{error}"),
+        }
+        assert!(since.elapsed() < 5 * second);
+    }
+    let took = since.elapsed();
+    assert!(took >= second && took < 3 * second, "{took:?}");
+    assert!(String::from_utf8(reply).unwrap().contains("\"timeout\""));
+    eventually(|| server.ask(r#"{"request":"INFO"}"#).contains("\"timed_out\":1"));
+}

@@ -1,0 +1,402 @@
+//! The session as a pure machine: bytes in, bytes out, cut anywhere, with no socket.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use socket_tables::actions::Actions;
+use socket_tables::session::{Core, Next, Session, Stats};
+use socket_tables::store::Store;
+use socket_tables::token::Token;
+
+/// A core with small limits.
+pub fn core() -> Core {
+    Core {
+        store: Arc::new(Store::new(None)),
+        actions: Actions::new(),
+        stats: Arc::new(Stats::default()),
+        token: None,
+        request_bytes_max: 4096,
+    }
+}
+
+/// Feeds the pieces one after another, and gives back all that was answered. Stops when the session closes.
+pub fn feed<'p>(session: &mut Session<'_>, pieces: impl IntoIterator<Item = &'p [u8]>) -> String {
+    let mut replies = Vec::new();
+    let mut pieces = pieces.into_iter();
+    let mut piece: &[u8] = &[];
+    loop {
+        match session.advance() {
+            Next::Close => break,
+            Next::Write => {
+                replies.extend_from_slice(session.output());
+                session.sent();
+            }
+            Next::Read => {
+                while piece.is_empty() {
+                    match pieces.next() {
+                        Some(next) => piece = next,
+                        None => break,
+                    }
+                }
+                if piece.is_empty() {
+                    session.ended();
+                    continue;
+                }
+                let space = session.space();
+                let n = space.len().min(piece.len());
+                space[..n].copy_from_slice(&piece[..n]);
+                session.received(n);
+                piece = &piece[n..];
+            }
+        }
+    }
+    String::from_utf8(replies).unwrap()
+}
+
+/// What a new server answers to these bytes.
+fn ask(bytes: &str) -> String {
+    feed(&mut Session::new(&core()), [bytes.as_bytes()])
+}
+
+macro_rules! rows {
+    ($($name:ident: $sent:expr => $answered:expr,)+) => { $(
+        #[test]
+        fn $name() {
+            let sent = String::from($sent);
+            let sent = sent.as_str();
+            assert_eq!(ask(sent), $answered, "whole");
+            let core = core();
+            assert_eq!(feed(&mut Session::new(&core), sent.as_bytes().chunks(1)), $answered, "byte by byte");
+        }
+    )+ };
+}
+
+fn frame(payload: &str) -> String {
+    format!("{:<64}{payload}", payload.len())
+}
+
+rows! {
+    get_of_a_missing_key: r#"{"request":"GET","key":"a"}"# => "{\"key\":\"a\",\"value\":null,\"found\":false}\n",
+    update_then_get: r#"{"request":"UPDATE","key":"a","value":"x"}{"request":"GET","key":"a"}"#
+        => "{\"key\":\"a\",\"value\":\"x\"}\n{\"key\":\"a\",\"value\":\"x\"}\n",
+    white_space_outside_strings_goes: "{ \"request\" : \"UPDATE\",\n\t\"key\":\"a\", \"value\" : [ 1 , { \"b c\" :\r\n null } ] }"
+        => "{\"key\":\"a\",\"value\":[1,{\"b c\":null}]}\n",
+    numbers_keep_every_digit: r#"{"request":"UPDATE","key":"a","value":[1.10,1e400,-0,123456789012345678901234567890]}{"request":"GET","key":"a"}"#
+        => "{\"key\":\"a\",\"value\":[1.10,1e400,-0,123456789012345678901234567890]}\n".repeat(2),
+    a_stored_null_is_found: r#"{"request":"UPDATE","key":"a","value":null}{"request":"GET","key":"a"}"#
+        => "{\"key\":\"a\",\"value\":null}\n".repeat(2),
+    increments: r#"{"request":"INCREMENT","key":"n"}{"request":"INCREMENT","key":"n","by":-3}{"request":"INCREMENT","key":"n","by":1e2}"#
+        => "{\"key\":\"n\",\"value\":1}\n{\"key\":\"n\",\"value\":-2}\n{\"key\":\"n\",\"value\":98}\n",
+    increments_beyond_64_bits: r#"{"request":"UPDATE","key":"n","value":18446744073709551615}{"request":"INCREMENT","key":"n"}"#
+        => "{\"key\":\"n\",\"value\":18446744073709551615}\n{\"key\":\"n\",\"value\":18446744073709551616}\n",
+    increment_of_a_string: r#"{"request":"UPDATE","key":"n","value":"5"}{"request":"INCREMENT","key":"n"}{"request":"GET","key":"n"}"#
+        => "{\"key\":\"n\",\"value\":\"5\"}\n{\"key\":\"n\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value, or the sum, is not an integer of at most 38 digits\"}}\n{\"key\":\"n\",\"value\":\"5\"}\n",
+    increment_past_the_end: r#"{"request":"UPDATE","key":"n","value":170141183460469231731687303715884105727}{"request":"INCREMENT","key":"n","by":0}{"request":"INCREMENT","key":"n"}"#
+        => "{\"key\":\"n\",\"value\":170141183460469231731687303715884105727}\n{\"key\":\"n\",\"value\":170141183460469231731687303715884105727}\n{\"key\":\"n\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value, or the sum, is not an integer of at most 38 digits\"}}\n",
+    increment_by_a_fraction: r#"{"request":"INCREMENT","key":"n","by":1.5}"#
+        => "{\"key\":\"n\",\"error\":{\"code\":\"bad_request\",\"message\":\"the member \\\"by\\\" must be an integer of at most 38 digits\"}}\n",
+    delete_tells_the_old_value: r#"{"request":"UPDATE","key":"a","value":1}{"request":"DELETE","key":"a"}{"request":"DELETE","key":"a"}"#
+        => "{\"key\":\"a\",\"value\":1}\n{\"key\":\"a\",\"value\":1}\n{\"key\":\"a\",\"value\":null,\"found\":false}\n",
+    getall_is_sorted: r#"{"request":"UPDATE","key":"b","value":2}{"request":"UPDATE","key":"a b","value":"x"}{"request":"UPDATE","key":"a","value":1}{"request":"GETALL"}"#
+        => "{\"key\":\"b\",\"value\":2}\n{\"key\":\"a b\",\"value\":\"x\"}\n{\"key\":\"a\",\"value\":1}\n[{\"key\":\"a\",\"value\":1},{\"key\":\"a b\",\"value\":\"x\"},{\"key\":\"b\",\"value\":2}]\n",
+    listings_of_nothing: r#"{"request":"GETALL"}{"request":"KEYS"}{"request":"COUNT"}{"request":"COUNT","prefix":"a"}"#
+        => "[]\n{\"value\":[]}\n{\"value\":0}\n{\"value\":0}\n",
+    listings_by_prefix: r#"{"request":"UPDATE","key":"ab","value":1}{"request":"UPDATE","key":"b","value":2}{"request":"UPDATE","key":"a","value":3}{"request":"KEYS","prefix":"a"}{"request":"COUNT","prefix":"a"}{"request":"GETALL","prefix":"b"}{"request":"COUNT","prefix":"ab"}{"request":"KEYS","prefix":"abc"}"#
+        => "{\"key\":\"ab\",\"value\":1}\n{\"key\":\"b\",\"value\":2}\n{\"key\":\"a\",\"value\":3}\n{\"value\":[\"a\",\"ab\"]}\n{\"value\":2}\n[{\"key\":\"b\",\"value\":2}]\n{\"value\":1}\n{\"value\":[]}\n",
+    if_absent: r#"{"request":"UPDATE","key":"a","value":1,"if":{"absent":true}}{"request":"UPDATE","key":"a","value":2,"if":{"absent":true}}"#
+        => "{\"key\":\"a\",\"value\":1}\n{\"key\":\"a\",\"error\":{\"code\":\"conflict\",\"message\":\"the condition \\\"if\\\" does not hold; nothing was changed\"},\"value\":1}\n",
+    if_equals_compares_json: r#"{"request":"UPDATE","key":"a","value":{"x":1.0,"y":[1e1]}}{"request":"UPDATE","key":"a","value":2,"if":{"equals":{"y":[10],"x":1}}}{"request":"DELETE","key":"a","if":{"equals":2.00}}"#
+        => "{\"key\":\"a\",\"value\":{\"x\":1.0,\"y\":[1e1]}}\n{\"key\":\"a\",\"value\":2}\n{\"key\":\"a\",\"value\":2}\n",
+    if_equals_of_a_missing_key: r#"{"request":"DELETE","key":"a","if":{"equals":null}}"#
+        => "{\"key\":\"a\",\"error\":{\"code\":\"conflict\",\"message\":\"the condition \\\"if\\\" does not hold; nothing was changed\"},\"value\":null,\"found\":false}\n",
+    if_that_is_none: r#"{"request":"DELETE","key":"a","if":{"absent":false}}"#
+        => "{\"key\":\"a\",\"error\":{\"code\":\"bad_request\",\"message\":\"the member \\\"if\\\" must be {\\\"absent\\\":true} or {\\\"equals\\\":VALUE}\"}}\n",
+    close: r#"{"request":"CLOSE"}{"request":"COUNT"}"# => "{\"value\":\"CLOSE CONFIRM\"}\n",
+    echo_is_exact: r#"{"request":"ECHO","data":{"a":[1.0,"\u00e9",1E5]}}"# => "{\"value\":{\"a\":[1.0,\"\\u00e9\",1E5]}}\n",
+    java_clients_send_more_than_is_needed: r#"{"request": "GET", "key": "test1", "value": "null"}
+{"request": "GETALL", "key": "null", "value": "null"}
+"# => "{\"key\":\"test1\",\"value\":null,\"found\":false}\n[]\n",
+    escapes_in_names_and_keys: r#"{"re\u0071uest":"\u0047ET","key":"\"\\\/\u00e9"}"# => "{\"key\":\"\\\"\\\\/é\",\"value\":null,\"found\":false}\n",
+    a_key_twice: r#"{"request":"GET","key":"a","key":"b"}{"request":"COUNT"}"#
+        => "{\"error\":{\"code\":\"bad_request\",\"message\":\"the member \\\"key\\\" stands there twice\"}}\n{\"value\":0}\n",
+    a_member_of_no_use_twice: r#"{"request":"GET","key":"a","value":1,"value":2}"# => "{\"key\":\"a\",\"value\":null,\"found\":false}\n",
+    no_key: r#"{"request":"GET"}"# => "{\"error\":{\"code\":\"bad_request\",\"message\":\"this request needs the member \\\"key\\\"\"}}\n",
+    no_value: r#"{"request":"UPDATE","key":"a"}"# => "{\"key\":\"a\",\"error\":{\"code\":\"bad_request\",\"message\":\"UPDATE needs the member \\\"value\\\"\"}}\n",
+    a_key_that_is_no_string: r#"{"request":"GET","key":5}"# => "{\"error\":{\"code\":\"bad_request\",\"message\":\"the member \\\"key\\\" must be a string\"}}\n",
+    an_empty_key: r#"{"request":"GET","key":""}"# => "{\"error\":{\"code\":\"bad_request\",\"message\":\"a key may not be empty\"}}\n",
+    a_key_with_a_newline: r#"{"request":"GET","key":"a\nb"}"# => "{\"error\":{\"code\":\"bad_request\",\"message\":\"a key may not hold control characters, this one holds '\\\\n'\"}}\n",
+    a_key_with_a_c1_control: "{\"request\":\"GET\",\"key\":\"a\u{9b}\"}" => "{\"error\":{\"code\":\"bad_request\",\"message\":\"a key may not hold control characters, this one holds '\\\\u{9b}'\"}}\n",
+    no_request: r#"{"key":"a"}"# => "{\"key\":\"a\",\"error\":{\"code\":\"bad_request\",\"message\":\"an object without the member \\\"request\\\"; one is {\\\"request\\\":\\\"GET\\\",\\\"key\\\":\\\"door\\\"}\"}}\n",
+    brackets_that_do_not_match: r#"{"request":["GET"}}{"request":"COUNT"}"#
+        => "{\"error\":{\"code\":\"bad_json\",\"message\":\"byte 17 is '}', which does not close what was opened last\"}}\n",
+    no_object: "[1]{\"request\":\"COUNT\"}"
+        => "{\"error\":{\"code\":\"bad_json\",\"message\":\"no request begins with the byte \\\"[\\\": send a JSON object such as {\\\"request\\\":\\\"GET\\\",\\\"key\\\":\\\"door\\\"}, or a line such as GET door\"}}\n",
+    no_object_later: "{\"request\":\"COUNT\"} 1"
+        => "{\"value\":0}\n{\"error\":{\"code\":\"bad_json\",\"message\":\"a request is a JSON object, so the next byte must be \\\"{\\\"\"}}\n",
+    half_a_request: r#"{"request":"COUNT"}{"request":"#
+        => "{\"value\":0}\n{\"error\":{\"code\":\"bad_request\",\"message\":\"the input ends within a request\"}}\n",
+    nothing: "" => "",
+    only_white_space: " \r\n\t \n" => "",
+
+    lines: "UPDATE k some  text \r\nget k\nKEYS\nINCREMENT n 5\nincrement n\nDELETE k\nGET k\nGETALL\nCOUNT n\nECHO hi  there\nCLOSE\nCOUNT\n"
+        => "MSG some  text \nMSG some  text \nMSG [\"k\"]\nMSG 5\nMSG 6\nMSG some  text \nMSG null\nMSG [{\"key\":\"n\",\"value\":6}]\nMSG 1\nMSG hi  there\nCLOSE CONFIRM\n",
+    a_last_line_without_newline: "UPDATE k v\nGET k" => "MSG v\nMSG v\n",
+    text_with_controls_is_json: "ECHO a\u{1b}[31m\nECHO b\u{85}c\n" => "MSG \"a\\u001b[31m\"\nMSG \"b\\u0085c\"\n",
+    line_errors: "GET\nGET a b\nUPDATE k\nINCREMENT n x\nFROB\n"
+        => "MSG error: a key may not be empty\nMSG error: here a key is one word; in JSON it may hold spaces\nMSG error: UPDATE needs a key and a value\nMSG error: what INCREMENT adds must be an integer\nMSG error: no request is named FROB: there are GET, UPDATE, INCREMENT, DELETE, GETALL, KEYS, COUNT, WATCH, AUTH, CLOSE, ECHO, EXEC, HELLO, HISTORY, TIME\n",
+    end_closes: "&END\nCOUNT\n" => "CLOSE CONFIRM\n",
+    a_browser: "GET / HTTP/1.1\r\nHost: x\r\n\r\nUPDATE k v\n" => "",
+    a_browser_that_posts_json: "POST /{\"request\":\"COUNT\"} HTTP/1.0\r\n\r\n{\"request\":\"COUNT\"}" => "",
+    http_later_is_text: "COUNT\nECHO HTTP/1.1\n" => "MSG 0\nMSG HTTP/1.1\n",
+    frames: format!("{}{}{}{}", frame(r#"{"request":"UPDATE","key":"a","value":"é"}"#), frame("GET a"), frame("KEYS"), frame("&END"))
+        => format!("{}{}{}{}", frame(r#"{"key":"a","value":"é"}"#), frame("é"), frame("[\"a\"]"), frame("CLOSE CONFIRM")),
+    frame_errors_are_frames: format!("{}{}", frame(r#"{"request":"GET"}"#), frame("GET"))
+        => format!("{}{}", frame(r#"{"error":{"code":"bad_request","message":"this request needs the member \"key\""}}"#), frame("error: a key may not be empty")),
+    a_header_that_is_no_number: "12x".to_owned() + &" ".repeat(61)
+        => frame(r#"{"error":{"code":"bad_request","message":"a frame's header must be its length in decimal digits, padded with spaces to 64 bytes"}}"#),
+    a_header_of_64_digits: "9".repeat(64)
+        => frame(r#"{"error":{"code":"too_large","message":"a request may have 4096 bytes here"}}"#),
+    an_empty_frame: frame("")
+        => frame(r#"error: no request is named : there are GET, UPDATE, INCREMENT, DELETE, GETALL, KEYS, COUNT, WATCH, AUTH, CLOSE, ECHO, EXEC, HELLO, HISTORY, TIME"#),
+}
+
+/// Requests of every kind, good and bad, for streams that are cut anywhere.
+fn any_request() -> impl Strategy<Value = String> {
+    let key = prop::sample::select(vec!["a", "b", "ab", "ключ", "a b", "\\\"", ""]);
+    let value = prop::sample::select(vec![
+        "1",
+        "-0",
+        "\"x\"",
+        "\"\\\"}{\\\\\"",
+        " [1, {\"a\" : []}] ",
+        "null",
+        "{",
+        "1e400",
+    ]);
+    let name = prop::sample::select(vec![
+        "GET",
+        "UPDATE",
+        "INCREMENT",
+        "DELETE",
+        "GETALL",
+        "KEYS",
+        "COUNT",
+        "ECHO",
+        "get",
+        "NOPE",
+    ]);
+    (name, key, value.clone(), value, any::<bool>()).prop_map(|(name, key, value, wanted, pretty)| {
+        let space = if pretty { " \n\t" } else { "" };
+        let condition = if wanted.len() % 2 == 0 { format!(",\"if\":{{\"equals\":{wanted}}}") } else { String::new() };
+        format!(
+            "{{{space}\"request\":\"{name}\",{space}\"key\":\"{key}\",\"value\":{value},\"data\":{value}{condition}{space}}}{space}"
+        )
+    })
+}
+
+proptest! {
+    #[test]
+    fn where_the_stream_is_cut_changes_no_reply(
+        requests in prop::collection::vec(any_request(), 1..12),
+        mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+    ) {
+        let stream = requests.concat();
+        let whole = ask(&stream);
+        let mut at: Vec<usize> = cuts.drain(..).map(|cut| cut.index(stream.len() + 1)).collect();
+        at.sort_unstable();
+        let mut pieces = Vec::new();
+        let mut from = 0;
+        for to in at.into_iter().chain([stream.len()]) {
+            pieces.push(&stream.as_bytes()[from..to]);
+            from = to;
+        }
+        let core = core();
+        prop_assert_eq!(feed(&mut Session::new(&core), pieces), whole);
+    }
+
+    #[test]
+    fn any_bytes_at_all_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let core = core();
+        feed(&mut Session::new(&core), bytes.chunks(7));
+    }
+
+    #[test]
+    fn random_requests_are_answered_as_a_map_would(
+        steps in prop::collection::vec((0..5_u8, "[ab]{1,2}", -3..3_i64, any::<bool>()), 1..60),
+    ) {
+        let core = core();
+        let mut model: BTreeMap<String, i64> = BTreeMap::new();
+        for (kind, key, number, conditional) in steps {
+            let (name, present) = (format!("\"{key}\""), model.get(&key).copied());
+            let found = |value: Option<i64>| match value {
+                Some(value) => format!("{{\"key\":{name},\"value\":{value}}}\n"),
+                None => format!("{{\"key\":{name},\"value\":null,\"found\":false}}\n"),
+            };
+            let (request, answer) = match kind {
+                0 => ("\"GET\"".to_owned(), found(present)),
+                1 if conditional => {
+                    let request = format!("\"UPDATE\",\"value\":{number},\"if\":{{\"absent\":true}}");
+                    if present.is_none() { model.insert(key.clone(), number); }
+                    (request, if present.is_none() { found(Some(number)) } else { "conflict".into() })
+                }
+                1 => {
+                    model.insert(key.clone(), number);
+                    (format!("\"UPDATE\",\"value\":{number}"), found(Some(number)))
+                }
+                2 => {
+                    let sum = present.unwrap_or(0) + number;
+                    model.insert(key.clone(), sum);
+                    (format!("\"INCREMENT\",\"by\":{number}"), found(Some(sum)))
+                }
+                3 if conditional => {
+                    let request = format!("\"DELETE\",\"if\":{{\"equals\":{number}}}");
+                    if present == Some(number) { model.remove(&key); }
+                    (request, if present == Some(number) { found(present) } else { "conflict".into() })
+                }
+                3 => {
+                    model.remove(&key);
+                    ("\"DELETE\"".into(), found(present))
+                }
+                _ => {
+                    let of = |prefix: &str| model.keys().filter(|key| key.starts_with(prefix)).count();
+                    (format!("\"COUNT\",\"prefix\":{name}"), format!("{{\"value\":{}}}\n", of(&key)))
+                }
+            };
+            let request = format!("{{\"request\":{request},\"key\":{name}}}");
+            let reply = feed(&mut Session::new(&core), [request.as_bytes()]);
+            prop_assert!(reply == answer || answer == "conflict" && reply.contains(r#""code":"conflict""#), "{} {}", reply, answer);
+        }
+        let all: Vec<String> = model.iter().map(|(k, v)| format!("{{\"key\":\"{k}\",\"value\":{v}}}")).collect();
+        let reply = feed(&mut Session::new(&core), [&br#"{"request":"GETALL"}"#[..]]);
+        prop_assert_eq!(reply, format!("[{}]\n", all.join(",")));
+    }
+}
+
+/// Pads a request with an unknown member until it has this many bytes.
+fn padded(bytes: usize) -> String {
+    let (head, tail) = (r#"{"request":"COUNT","pad":""#, r#""}"#);
+    format!("{head}{}{tail}", "x".repeat(bytes - head.len() - tail.len()))
+}
+
+#[test]
+fn the_request_limit_holds_to_the_byte() {
+    let too_large =
+        "{\"error\":{\"code\":\"too_large\",\"message\":\"a request may have 4096 bytes here\"}}\n";
+    for (bytes, reply) in [(4095, "{\"value\":0}\n"), (4096, "{\"value\":0}\n"), (4097, too_large)] {
+        let sent = padded(bytes) + &padded(100);
+        let next = if bytes > 4096 { "" } else { "{\"value\":0}\n" };
+        assert_eq!(ask(&sent), format!("{reply}{next}"), "{bytes}");
+        assert_eq!(
+            feed(&mut Session::new(&core()), sent.as_bytes().chunks(100)),
+            format!("{reply}{next}"),
+            "{bytes}"
+        );
+    }
+    // The same for a line and a frame, and for a request that never ends.
+    assert_eq!(ask(&format!("ECHO {}\n", "x".repeat(4091))), format!("MSG {}\n", "x".repeat(4091)));
+    assert_eq!(
+        ask(&format!("ECHO {}\n", "x".repeat(4092))),
+        "MSG error: a request may have 4096 bytes here\n"
+    );
+    assert_eq!(ask(&format!("{:<64}{}", 4097, "x")), frame(too_large.trim_end()));
+    assert_eq!(ask(&format!("{}{}", "{\"", "x".repeat(100_000))), too_large);
+}
+
+#[test]
+fn the_depth_limit_holds_to_the_level_and_the_connection_goes_on() {
+    for (depth, fits) in [(127, true), (128, true), (129, false), (1500, false)] {
+        // The request's own braces are the first level.
+        let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
+        let reply = ask(&format!("{{\"request\":\"ECHO\",\"data\":{open}{close}}}{{\"request\":\"COUNT\"}}"));
+        let (first, second) = reply.split_once('\n').unwrap();
+        assert_eq!(second, "{\"value\":0}\n");
+        match fits {
+            true => assert_eq!(first, format!("{{\"value\":{open}{close}}}")),
+            false => assert!(first.starts_with(r#"{"error":{"code":"bad_json","#), "{first}"),
+        }
+    }
+}
+
+#[test]
+fn keys_hold_to_their_limit_to_the_byte() {
+    for (bytes, good) in [(1, true), (1023, true), (1024, true), (1025, false)] {
+        let reply = ask(&format!("{{\"request\":\"GET\",\"key\":\"{}\"}}", "k".repeat(bytes)));
+        assert_eq!(!reply.contains("error"), good, "{bytes}: {reply}");
+    }
+}
+
+#[test]
+fn invalid_utf8_ends_the_connection_with_one_error() {
+    let core = core();
+    let sent = b"{\"request\":\"ECHO\",\"data\":\"\xff\"}{\"request\":\"COUNT\"}";
+    let reply = feed(&mut Session::new(&core), [&sent[..]]);
+    assert_eq!(
+        reply,
+        "{\"error\":{\"code\":\"bad_json\",\"message\":\"the bytes are not UTF-8 from byte 26 of the request on\"}}\n"
+    );
+}
+
+#[test]
+fn before_the_token_is_shown_only_auth_is_answered() {
+    let mut core = core();
+    core.token = Token::new("open sesame").ok();
+    let auth = r#"{"request":"AUTH","token":"open sesame"}"#;
+    let count = r#"{"request":"COUNT"}"#;
+    let ask = |sent: String| feed(&mut Session::new(&core), sent.as_bytes().chunks(1000));
+    assert_eq!(
+        ask(format!("{auth}{count}{}", padded(4096))),
+        "{\"value\":\"ok\"}\n{\"value\":0}\n{\"value\":0}\n"
+    );
+    for refused in [
+        count.to_owned(),
+        auth.replace("open", "close"),
+        auth.replace("sesame", "sesam"),
+        auth.replace("sesame", "sesamee"),
+        r#"{"request":"AUTH","token":""}"#.to_owned(),
+        r#"{"request":"AUTH"}"#.to_owned(),
+        "COUNT\n".to_owned(),
+        frame("COUNT"),
+        padded(4096),
+        "{\"".to_owned() + &"x".repeat(5000),
+    ] {
+        let reply = ask(format!("{refused}{auth}{count}"));
+        assert!(reply.contains("denied") || reply.contains("token"), "{refused}: {reply}");
+        let answered = reply.contains("\"ok\"") || reply.contains("MSG ok") || reply.contains("{\"value\"");
+        assert!(!answered, "{refused}: {reply}");
+    }
+}
+
+#[test]
+fn a_long_listing_leaves_in_pieces_and_is_whole() {
+    let core = core();
+    let keys: Vec<String> = (0..5_000).map(|n| format!("key-{n:05}")).collect();
+    for key in keys.iter().rev() {
+        core.store.update(key, &socket_tables::json::Text::string(key), None).unwrap();
+    }
+    let mut session = Session::new(&core);
+    let sent = br#"{"request":"GETALL"}{"request":"COUNT"}"#;
+    assert_eq!(session.advance(), Next::Read);
+    session.space()[..sent.len()].copy_from_slice(sent);
+    session.received(sent.len());
+    let mut reply = Vec::new();
+    while session.advance() == Next::Write {
+        assert!(session.output().len() < 20_000, "a piece of {} bytes", session.output().len());
+        reply.extend_from_slice(session.output());
+        session.sent();
+    }
+    let expected: Vec<String> =
+        keys.iter().map(|key| format!("{{\"key\":\"{key}\",\"value\":\"{key}\"}}")).collect();
+    assert_eq!(String::from_utf8(reply).unwrap(), format!("[{}]\n{{\"value\":5000}}\n", expected.join(",")));
+}
+
+#[test]
+fn a_request_in_a_million_reads_costs_a_million_looks() {
+    // Quadratic work would be 5 * 10^11 looks here, which no test would live to see the end of.
+    let mut core = core();
+    core.request_bytes_max = 1 << 20;
+    let sent = padded(1_000_000);
+    assert_eq!(feed(&mut Session::new(&core), sent.as_bytes().chunks(1)), "{\"value\":0}\n");
+    let line = format!("ECHO {}\n", "x".repeat(999_990));
+    assert_eq!(feed(&mut Session::new(&core), line.as_bytes().chunks(1)).len(), 999_995);
+}

@@ -1,0 +1,164 @@
+//! The housekeeper: what must not creep in, checked where it would creep in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The most lines of a source file, its unit tests included.
+const FILE_LINES_MAX: usize = 350;
+/// The most lines of all of `src`, tests left out: what can be read in an afternoon.
+const SOURCE_LINES_MAX: usize = 4_500;
+
+/// Each room, the rooms it may use, and the parts of `std` that are kept for few.
+#[rustfmt::skip]
+const ROOMS: &[(&str, &[&str], &[&str])] = &[
+    ("json",     &[],                                                                  &[]),
+    ("near",     &[],                                                                  &[]),
+    ("token",    &[],                                                                  &["fs"]),
+    ("address",  &[],                                                                  &["fs", "net", "env"]),
+    ("protocol", &["json"],                                                            &[]),
+    ("table",    &[],                                                                  &[]),
+    ("store",    &["json", "protocol", "table"],                                       &["sync"]),
+    ("actions",  &["json", "near", "protocol"],                                        &["fs", "process", "time", "thread", "sync", "env", "unix_stream"]),
+    ("session",  &["actions", "json", "protocol", "store", "token"],                   &["sync"]),
+    ("server",   &["actions", "json", "protocol", "session", "store", "token"],        &["net", "thread", "time", "sync"]),
+    ("client",   &["address", "args", "json", "near", "protocol", "token"],            &["net", "time", "env", "fs", "process", "thread"]),
+    ("reformat", &["json"],                                                            &[]),
+    ("args",     &["address", "near", "reformat", "server"],                           &["env", "time"]),
+    ("serve",    &["actions", "address", "args", "server", "token"],                   &["net"]),
+    ("main",     &["args", "client", "json", "reformat", "serve"],                     &["env", "process", "fs"]),
+];
+
+/// Ways to reach a part of `std`, by the names that [`ROOMS`] uses.
+const PARTS: &[(&str, &[&str])] = &[
+    ("fs", &["std::fs", "fs::File"]),
+    ("net", &["std::net", "TcpStream", "TcpListener"]),
+    ("process", &["process::Command", "process::exit"]),
+    ("thread", &["std::thread", "thread::spawn"]),
+    ("time", &["Instant", "SystemTime"]),
+    ("sync", &["Mutex", "RwLock", "Condvar", "mpsc", "Atomic"]),
+    ("env", &["env::var", "env::args"]),
+];
+
+const NEVER: &[&str] = &[
+    ".unwrap()",
+    "todo!",
+    "unimplemented!",
+    "dbg!",
+    "println!",
+    "eprintln!",
+    "print!(",
+    "unsafe",
+    "TODO",
+    "FIXME",
+    "#[ignore",
+    "Box<dyn Error>",
+    "Box<dyn std::error::Error>",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files(&path, found),
+            false if path.extension().is_some_and(|e| e == "rs") => found.push(path),
+            false => {}
+        }
+    }
+}
+
+/// Each source file: its path below `src`, its whole text, and its code without tests and comments.
+fn sources() -> Vec<(String, String, String)> {
+    let src = root().join("src");
+    let mut paths = Vec::new();
+    files(&src, &mut paths);
+    assert!(paths.len() > 20, "found only {} files", paths.len());
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
+        let tests = text.find("#[cfg(test)]\nmod ").unwrap_or(text.len());
+        let lines = text[..tests].lines().filter(|line| !line.trim_start().starts_with("//"));
+        let code = lines.collect::<Vec<_>>().join("\n");
+        (name, text, code)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+#[test]
+fn there_are_no_dependencies_but_proptest_for_tests() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let section = |name: &str| -> Vec<String> {
+        let from = manifest.split_once(&format!("\n[{name}]\n")).unwrap().1;
+        let body = from.split("\n[").next().unwrap();
+        let lines = body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.map(|line| line.split([' ', '=']).next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(section("dependencies"), Vec::<String>::new());
+    assert_eq!(section("dev-dependencies"), ["proptest"]);
+    assert!(!manifest.contains("build-dependencies") && !manifest.contains("[target"));
+}
+
+#[test]
+fn the_top_level_holds_what_it_should_and_nothing_else() {
+    let known = ["Cargo.toml", "Cargo.lock", "src", "tests", "README.md", "Makefile", "target"];
+    for entry in fs::read_dir(root()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(name.starts_with('.') || known.contains(&&*name), "{name} does not belong there");
+    }
+}
+
+#[test]
+fn source_files_are_short_begin_with_their_reason_and_hold_nothing_forbidden() {
+    let mut total = 0;
+    for (name, text, code) in sources() {
+        assert!(text.starts_with("//! "), "{name} must begin with what it is and why");
+        let lines = text.lines().count();
+        assert!(lines <= FILE_LINES_MAX, "{name} has {lines} lines: cut it by idea");
+        for never in NEVER.iter().filter(|never| code.replace("forbid(unsafe_code)", "").contains(**never)) {
+            panic!("{name} holds {never}");
+        }
+        let tests = text.find("#[cfg(test)]\nmod ").unwrap_or(text.len());
+        total += text[..tests].lines().count();
+    }
+    assert!(total <= SOURCE_LINES_MAX, "src has {total} lines without tests");
+}
+
+#[test]
+fn no_room_reaches_into_one_that_it_may_not_touch() {
+    for (name, _, code) in sources() {
+        let room = name.split(['/', '.']).next().unwrap();
+        if room == "lib" {
+            continue;
+        }
+        let Some((_, rooms, parts)) = ROOMS.iter().find(|(known, ..)| *known == room) else {
+            panic!("{name} is in no room of the map; add it there and to lib.rs");
+        };
+        let used = code.split("crate::").skip(1).chain(code.split("socket_tables::").skip(1));
+        for used in used.filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()) {
+            let own = used == room || used.is_empty() || ROOMS.iter().all(|(known, ..)| *known != used);
+            assert!(own || rooms.contains(&used), "{name} uses {used}");
+        }
+        for (part, signs) in PARTS.iter().filter(|(part, _)| !parts.contains(part)) {
+            let code = code.replace("ErrorKind", "");
+            for sign in signs.iter().filter(|sign| code.contains(**sign)) {
+                panic!("{name} uses {sign}, but {part} is not for {room}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_place_prints() {
+    for (name, _, code) in sources() {
+        for sign in ["io::stdout", "io::stderr", "stdout()", "stderr()"] {
+            assert!(
+                name == "main.rs" || !code.contains(sign),
+                "{name} holds {sign}; main.rs hands writers down"
+            );
+        }
+    }
+}
