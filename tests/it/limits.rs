@@ -58,7 +58,7 @@ fn nesting_and_keys_hold_to_their_limits() {
         let data = format!("{}{}", "[".repeat(depth - 1), "]".repeat(depth - 1));
         let reply = server.ask(format!("{{\"request\":\"ECHO\",\"data\":{data}}}{COUNT}"));
         assert_eq!(reply.contains("\"bad_json\""), !fits, "{depth}");
-        assert!(reply.ends_with(COUNTED), "the connection goes on after {depth}");
+        assert!(reply.ends_with(COUNTED), "the connection goes on after {depth}: {reply}");
     }
     for (bytes, fits) in [(1023, true), (1024, true), (1025, false)] {
         let key = "k".repeat(bytes);
