@@ -5,6 +5,7 @@ mod actions;
 mod args;
 mod cli;
 mod fake;
+mod hostile;
 mod json;
 mod json_random;
 mod json_tree;
