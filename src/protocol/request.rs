@@ -13,69 +13,30 @@ pub const KEY_BYTES_MAX: usize = 1024;
 
 /// One request. Keys have been checked; values are JSON text without white space outside strings.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields are the members of the wire's requests, by their names there")]
 pub enum Request<'a> {
     /// The value of a key.
-    Get {
-        /// The key.
-        key: Cow<'a, str>,
-    },
-    /// Set a key.
-    Update {
-        /// The key.
-        key: Cow<'a, str>,
-        /// Its new value.
-        value: Text<'a>,
-        /// What must hold for the write to happen.
-        condition: Option<Condition<'a>>,
-    },
+    Get { key: Cow<'a, str> },
+    /// Set a key, if the condition holds.
+    Update { key: Cow<'a, str>, value: Text<'a>, condition: Option<Condition<'a>> },
     /// Add to an integer; a missing key counts as 0.
-    Increment {
-        /// The key.
-        key: Cow<'a, str>,
-        /// What to add.
-        by: i128,
-    },
-    /// Remove a key.
-    Delete {
-        /// The key.
-        key: Cow<'a, str>,
-        /// What must hold for the removal to happen.
-        condition: Option<Condition<'a>>,
-    },
+    Increment { key: Cow<'a, str>, by: i128 },
+    /// Remove a key, if the condition holds.
+    Delete { key: Cow<'a, str>, condition: Option<Condition<'a>> },
     /// Every key and value under a prefix, sorted by key.
-    GetAll {
-        /// What the keys begin with; empty for all.
-        prefix: Cow<'a, str>,
-    },
+    GetAll { prefix: Cow<'a, str> },
     /// The keys under a prefix, sorted.
-    Keys {
-        /// What the keys begin with; empty for all.
-        prefix: Cow<'a, str>,
-    },
+    Keys { prefix: Cow<'a, str> },
     /// How many keys there are under a prefix.
-    Count {
-        /// What the keys begin with; empty for all.
-        prefix: Cow<'a, str>,
-    },
+    Count { prefix: Cow<'a, str> },
     /// Be told of changes.
-    Watch {
-        /// Of this one key, or of every key that begins so.
-        scope: Scope<'a>,
-    },
-    /// Show the token.
-    Auth {
-        /// The secret that the server was started with.
-        token: Cow<'a, str>,
-    },
+    Watch { scope: Scope<'a> },
+    /// Show the secret that the server was started with.
+    Auth { token: Cow<'a, str> },
     /// End the connection.
     Close,
     /// An action by name: built in (HELLO, TIME, ECHO, INFO, EXEC, HISTORY) or registered.
-    Call {
-        /// The action's name.
-        name: Cow<'a, str>,
-        /// Its argument, if any.
-        data: Option<Text<'a>>,
-    },
+    Call { name: Cow<'a, str>, data: Option<Text<'a>> },
 }
 
 /// What a WATCH is about.
