@@ -13,5 +13,6 @@ mod recipes;
 mod server;
 mod session;
 mod support;
+mod table;
 mod tidy;
 mod watch;
