@@ -32,8 +32,7 @@ impl<'a> Text<'a> {
         Text(Cow::Owned(String::from_utf8(out).expect("UTF-8 with ASCII escapes")))
     }
 
-    /// Text that is known to be compact JSON already, because it once was a `Text`.
-    #[allow(dead_code)]
+    /// Text that is known to be compact JSON already: it was a `Text` before, or is made of some.
     pub(crate) fn known(text: impl Into<Cow<'a, str>>) -> Text<'a> {
         Text(text.into())
     }
