@@ -142,10 +142,10 @@ pub(super) const OPTIONS: &[Opt<ClientArgs>] = &[
         .help("the server: PORT, HOST:PORT, [IPV6]:PORT, or a service's\nname (127.0.0.1:7777)")
         .env("ST_ADDR"),
     opt(Some('T'), "timeout", "SECS", |args, word| put(&mut args.timeout, seconds(word, MILLISECOND)))
-        .help("the most that connecting, and then each request, may take (5)")
+        .help("for connecting, and then for each request (5)")
         .env("ST_TIMEOUT"),
     opt(Some('r'), "retry", "N", |args, word| put(&mut args.retry, whole(word, 0..=1_000_000)))
-        .help("how often connecting is tried again within that time (3)")
+        .help("how often connecting is tried again, within its time (3)")
         .env("ST_RETRY"),
     opt(Some('j'), "json", "", |args, _| put(&mut args.json, Ok(true))).help("values are JSON, in and out"),
     opt(Some('n'), "no-newline", "", |args, _| put(&mut args.no_newline, Ok(true)))
@@ -318,7 +318,7 @@ fn integer(words: &mut Words) -> Result<i128, Problem> {
         Some(word) => word.parse().map_err(|_| Problem::BadValue {
             what: "N".into(),
             value: word,
-            expected: "a whole number".into(),
+            expected: "a whole number of at most 38 digits".into(),
         }),
     }
 }

@@ -67,7 +67,7 @@ impl Batch<'_, '_> {
         self.run.client.begin_all(&self.output)?;
         self.output.clear();
         let mut out = Vec::new();
-        for _ in 0..requests {
+        let replies = (0..requests).try_for_each(|_| {
             let reply = self.run.client.reply_text(|text| {
                 out.extend_from_slice(text.as_bytes());
                 out.push(b'\n');
@@ -79,9 +79,10 @@ impl Batch<'_, '_> {
                 Err(_) => 5,
             };
             self.worst = self.worst.max(code);
-            spill(self.run.stdout, &mut out, OUTPUT_BYTES)?;
-        }
-        spill(self.run.stdout, &mut out, 0).map(drop)
+            spill(self.run.stdout, &mut out, OUTPUT_BYTES).map(drop)
+        });
+        // What came before a failure is the reader's all the same.
+        spill(self.run.stdout, &mut out, 0).map(drop).and(replies)
     }
 }
 

@@ -24,9 +24,12 @@ pub(super) enum Style {
 pub(super) fn entries(run: &mut Run<'_>, prefix: &str, style: Style) -> Result<(), Trouble> {
     let mut progress = Progress::new(style == Style::Dump && !io::stdout().is_terminal());
     let mut list = run.client.list(&Request::GetAll { prefix: prefix.into() }, "[")?;
-    let mut out = Vec::with_capacity(OUTPUT_BYTES);
-    let mut count = 0;
-    while let Some((key, value)) = list.next("\n", entry)? {
+    let (mut out, mut count) = (Vec::with_capacity(OUTPUT_BYTES), 0);
+    let ended = loop {
+        let (key, value) = match list.next("\n", entry) {
+            Ok(Some(entry)) => entry,
+            ended => break ended.map(drop),
+        };
         let name = key.as_string().unwrap_or_default();
         let (before, name, between, after) = match style {
             Style::Tabs => ("", &*name, "\t", "\n"),
@@ -41,20 +44,25 @@ pub(super) fn entries(run: &mut Run<'_>, prefix: &str, style: Style) -> Result<(
         if spill(run.stdout, &mut out, OUTPUT_BYTES)? {
             progress.show(&mut run.stderr, count, "dumped");
         }
-    }
-    if style == Style::Object {
+    };
+    if style == Style::Object && ended.is_ok() {
         out.extend_from_slice(if count == 0 { b"{}\n" } else { b"}\n" });
     }
     progress.clear(&mut run.stderr);
-    spill(run.stdout, &mut out, 0).map(drop)
+    // What came before a failure is the reader's all the same.
+    spill(run.stdout, &mut out, 0)?;
+    Ok(ended?)
 }
 
 /// `keys`.
 pub(super) fn keys(run: &mut Run<'_>, args: &ClientArgs, prefix: &str) -> Result<(), Trouble> {
     let mut list = run.client.list(&Request::Keys { prefix: prefix.into() }, "{\"value\":[")?;
-    let mut out = Vec::with_capacity(OUTPUT_BYTES);
-    let mut mark = b'[';
-    while let Some(key) = list.next("}\n", key)? {
+    let (mut out, mut mark) = (Vec::with_capacity(OUTPUT_BYTES), b'[');
+    let ended = loop {
+        let key = match list.next("}\n", key) {
+            Ok(Some(key)) => key,
+            ended => break ended.map(drop),
+        };
         if args.json {
             out.push(mark);
             out.extend_from_slice(key.as_str().as_bytes());
@@ -64,11 +72,12 @@ pub(super) fn keys(run: &mut Run<'_>, args: &ClientArgs, prefix: &str) -> Result
             out.push(b'\n');
         }
         spill(run.stdout, &mut out, OUTPUT_BYTES)?;
-    }
-    if args.json {
+    };
+    if args.json && ended.is_ok() {
         out.extend_from_slice(if mark == b'[' { b"[]\n" } else { b"]\n" });
     }
-    spill(run.stdout, &mut out, 0).map(drop)
+    spill(run.stdout, &mut out, 0)?;
+    Ok(ended?)
 }
 
 /// The line on stderr, where that is a terminal, that shows how far a long copy has come.

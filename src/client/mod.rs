@@ -32,18 +32,19 @@ pub use watch::{Event, Watch};
 use crate::address::{Address, AddressError};
 use crate::json::{self, Text, Value};
 use crate::protocol::{Code, Condition, Failure, Request, Scope};
+use crate::token::Token;
 use connection::{Connection, connect, pauses};
 use list::List;
 
 /// How patient a client is, and what it shows the server first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// The most time that connecting may take, all tries together, and the most that a request may.
     pub timeout: Duration,
     /// How many times connecting is tried again within that time.
     pub retry: u32,
     /// The server's token, if it wants one.
-    pub token: Option<String>,
+    pub token: Option<Token>,
 }
 
 impl Default for ClientOptions {
@@ -363,7 +364,7 @@ impl Client {
     }
 
     fn try_begin(&mut self, requests: &[u8]) -> Result<(), ClientError> {
-        let token = self.options.token.as_deref().filter(|_| self.connection.is_none());
+        let token = self.options.token.as_ref().map(Token::as_str).filter(|_| self.connection.is_none());
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(connect(&self.address, &self.options)?),

@@ -2,15 +2,14 @@
 //! in an exit code that a script can act on. Everything is read and written through [`Io`], and stdin
 //! only by the commands that say so: inside `while read` loops it belongs to somebody else.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::Path;
 
 use super::{Client, ClientError, ClientOptions, batch, listing, load, session, watch};
 use crate::address::{Address, AddressError};
 use crate::args::{ClientArgs, ClientCommand, Data, Secret};
 use crate::json::{Text, Value};
 use crate::protocol::{Code, Condition, Request};
+use crate::token::{Token, TokenError};
 
 /// No value from stdin may be longer; the server's own limit is far lower unless it was raised.
 pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
@@ -110,20 +109,20 @@ fn client(args: &ClientArgs) -> Result<Client, Trouble> {
     let address = Address::parse(&args.address).map_err(ClientError::Address)?;
     let token = match &args.secret {
         None => None,
-        Some(Secret::Token(token)) => Some(token.clone()),
-        Some(Secret::File(file)) => Some(first_line(file)?),
+        Some(Secret::Token(token)) => Some(Token::new(token)?),
+        Some(Secret::File(file)) => Some(Token::read(file)?),
     };
     Ok(Client::new(address, ClientOptions { timeout: args.timeout, retry: args.retry, token }))
 }
 
-fn first_line(file: &Path) -> Result<String, Trouble> {
-    const TOKEN_BYTES_MAX: u64 = 4_096;
-    let mut text = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_end(&mut text));
-    read.map_err(|error| Trouble::Local(format!("cannot read the token from {}", file.display()), error))?;
-    match std::str::from_utf8(&text).ok().and_then(|text| text.lines().next()) {
-        Some(token) if !token.is_empty() => Ok(token.into()),
-        _ => Err(Trouble::Input(format!("{}: its first line is no token", file.display()))),
+impl From<TokenError> for Trouble {
+    fn from(error: TokenError) -> Trouble {
+        match error {
+            TokenError::Unreadable { path, source } => {
+                Trouble::Local(format!("cannot read the token from {}", path.display()), source)
+            }
+            error => Trouble::Input(error.to_string()),
+        }
     }
 }
 

@@ -2,10 +2,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod actions;
+mod args;
+mod cli;
+mod fake;
 mod json;
 mod json_random;
 mod json_tree;
 mod programs;
+mod recipes;
 mod server;
 mod session;
+mod support;
 mod tidy;
+mod watch;

@@ -1,0 +1,68 @@
+//! The README's recipes, run as they are written there, in every shell there is.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Server, run};
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+
+/// A recipe: its title, what to type, what comes out.
+struct Recipe {
+    title: String,
+    script: String,
+    output: String,
+}
+
+/// The blocks of the section "Recipes": each `sh` block with the `text` block that follows it.
+fn recipes() -> Vec<Recipe> {
+    let text = std::fs::read_to_string(README).unwrap();
+    let section = text
+        .split("\n## ")
+        .chain([&*text])
+        .find(|part| part.trim_start_matches("## ").starts_with("Recipes\n"));
+    let mut recipes: Vec<Recipe> = Vec::new();
+    let (mut title, mut block) = (String::new(), None);
+    for line in section.expect("README has a section Recipes").lines() {
+        match (line, block) {
+            ("```", Some(_)) => block = None,
+            (line, Some("sh")) => recipes.last_mut().unwrap().script += &format!("{line}\n"),
+            (line, Some(_)) => recipes.last_mut().unwrap().output += &format!("{line}\n"),
+            ("```sh", None) => {
+                block = Some("sh");
+                recipes.push(Recipe { title: title.clone(), script: String::new(), output: String::new() });
+            }
+            ("```text", None) => block = Some("text"),
+            (line, None) => title = line.strip_prefix("### ").map_or(title, str::to_owned),
+        }
+    }
+    recipes
+}
+
+#[cfg(unix)]
+#[test]
+fn every_recipe_does_what_readme_says() {
+    let recipes = recipes();
+    assert!(recipes.len() >= 8, "{}", recipes.len());
+    let bin = Path::new(env!("CARGO_BIN_EXE_st")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let there =
+        |shell: &&str| Command::new(shell).args(["-c", ":"]).status().is_ok_and(|status| status.success());
+    let shells: Vec<&str> = ["sh", "bash", "dash", "zsh"].into_iter().filter(there).collect();
+    assert!(!shells.is_empty());
+    for shell in shells {
+        for Recipe { title, script, output } in &recipes {
+            let (server, other) = (Server::start(&[]), Server::start(&[]));
+            let dir = std::env::temp_dir().join(format!("st-recipe-{}-{shell}", std::process::id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            let mut command = Command::new(shell);
+            command.arg("-c").arg(script).current_dir(&dir).env("PATH", &path);
+            command.env("ST_ADDR", &server.addr).env("OTHER", &other.addr);
+            let ran = run(&mut command, b"");
+            std::fs::remove_dir_all(&dir).unwrap();
+            let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+            assert_eq!((&*out, &*err), (&**output, ""), "{title}, in {shell}");
+            assert!(ran.status.success(), "{title}, in {shell}: {}", ran.status);
+        }
+    }
+}

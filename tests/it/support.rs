@@ -1,0 +1,50 @@
+//! What several test files share: the real binary, and a server made of it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Output, Stdio};
+
+/// The binary under test, with an environment in which no `ST_…` variable is set.
+pub fn st(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_st"));
+    command.args(args);
+    for name in ["ST_ADDR", "ST_TOKEN", "ST_TIMEOUT", "ST_RETRY", "ST_SERVICES"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a command to its end, with these bytes as its stdin.
+pub fn run(command: &mut Command, stdin: &[u8]) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (mut pipe, stdin) = (child.stdin.take().unwrap(), stdin.to_vec());
+    // By a thread, since the child may fill its stdout before it has read all; and it may read nothing.
+    let feeder = std::thread::spawn(move || pipe.write_all(&stdin));
+    let output = child.wait_with_output().unwrap();
+    let _ = feeder.join().unwrap();
+    output
+}
+
+/// A server on a free port, killed when dropped.
+pub struct Server {
+    pub addr: String,
+    child: Child,
+}
+
+impl Server {
+    pub fn start(flags: &[&str]) -> Server {
+        let mut command = st(&["server"]);
+        command.args(flags).arg("0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut addr = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut addr).unwrap();
+        Server { addr: addr.trim_end().into(), child }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
