@@ -12,6 +12,7 @@ mod limits;
 mod log;
 mod process;
 mod programs;
+mod readme;
 mod recipes;
 mod server;
 mod session;
