@@ -6,7 +6,7 @@
 //! | [`Mode::Iterative`] | this thread, one client after another | the simplest server that can be |
 //! | [`Mode::Pool`] | a worker thread for each client | everything else |
 //!
-//! The modes differ in who calls [`connection::serve`], and in nothing else. What the bytes mean is the
+//! The modes differ in who calls `connection::serve`, and in nothing else. What the bytes mean is the
 //! session's business. Considered and left: an event loop (`epoll` is not in std), and a
 //! thread for each connection without a bound (a flood of clients would take all memory).
 
