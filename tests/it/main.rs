@@ -5,6 +5,7 @@ mod actions;
 mod args;
 mod cli;
 mod fake;
+mod faults;
 mod hostile;
 mod json;
 mod json_random;
