@@ -100,7 +100,8 @@ fn served_once() {
 
 fn slowloris() {
     let server = Process::start(&["-q"]);
-    let before = p99(&server, 20_000);
+    let time = Duration::from_secs(5);
+    let before = p99(&server, time);
     eventually("the worker is free", || server.told(&["connections"]) == 1);
     let mut slow: Vec<TcpStream> = (0..511).map(|_| server.connect()).collect();
     let since = Instant::now();
@@ -110,25 +111,23 @@ fn slowloris() {
     }
     let (during, gone) = thread::scope(|scope| {
         let drip = scope.spawn(|| {
-            let closed = |stream: &TcpStream| stream.peek(&mut [0]).is_ok();
-            let mut told = Instant::now();
-            while !slow.iter().all(closed) {
-                if told.elapsed() >= Duration::from_secs(1) {
-                    told = Instant::now();
-                    slow.iter_mut().for_each(|stream| drop(stream.write_all(b"\"")));
+            // One after another, so that each says a byte in about a second.
+            while !slow.iter().all(|stream| stream.peek(&mut [0]).is_ok()) {
+                for stream in &mut slow {
+                    let _ = stream.write_all(b"\"");
+                    thread::sleep(ms(2));
                 }
-                thread::sleep(ms(50));
             }
             since.elapsed()
         });
-        (p99(&server, 20_000), drip.join().unwrap())
+        (p99(&server, time), drip.join().unwrap())
     });
     println!(
         "slowloris, 511 of 512 workers held at a byte a second: p99 {before:?} before, {during:?} during"
     );
     println!("  the slow ones are gone after {gone:?} (deadline 10 s)");
     assert!(during <= 2 * before || during < ms(1), "the others feel it");
-    assert!(gone >= ms(9_900) && gone <= ms(11_000), "{gone:?}");
+    assert!(gone >= ms(9_900) && gone <= ms(12_000), "{gone:?}");
 }
 
 fn slow_readers() {
@@ -155,6 +154,8 @@ fn slow_readers() {
 
 fn mixed_faults() {
     let server = Process::start(&["-q", "--deadline", "2", "--idle", "5"]);
+    // Once it has served somebody, all that is to run runs.
+    assert_eq!(server.ask(COUNT), COUNTED);
     let usual = (server.threads(), server.descriptors());
     // What comes first makes the allocator and the table as large as they will be.
     let (asked, made) = faulty(&server, Duration::from_secs(5), 0);
