@@ -40,6 +40,10 @@ pub use stop::ShutdownHandle;
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
+/// Threads that accept, in pool mode. The system holds 128 connections ahead of them, which a client can
+/// make in three milliseconds; it may well leave one thread waiting for a processor that long, and rarely all.
+const ACCEPTORS: usize = 4;
+
 /// Who serves how many clients at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -272,9 +276,16 @@ impl Service {
         self.make_room(threads_max);
         thread::scope(|scope| {
             pool.open(scope)?;
-            while let Some(accepted) = self.accept() {
-                pool.submit(accepted);
-            }
+            let accept = || {
+                while let Some(accepted) = self.accept() {
+                    pool.submit(accepted);
+                }
+                // The next of them waits for a connection yet.
+                self.stop.wake();
+            };
+            // Where there is no thread for them, one does.
+            (1..ACCEPTORS).for_each(|_| drop(thread::Builder::new().spawn_scoped(scope, accept)));
+            accept();
             pool.close();
             Ok(())
         })

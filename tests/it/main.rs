@@ -7,6 +7,7 @@ mod cli;
 mod fake;
 mod faults;
 mod hostile;
+mod info;
 mod json;
 mod json_random;
 mod json_tree;
