@@ -227,22 +227,18 @@ pub(super) const COMMANDS: &[Spec] = &[
         no: "the program's status was not 0", read: |w, _| Ok(C::Exec { program: program(w)? }) },
     Spec { name: "history", alias: None, operands: "", about: "print the programs that were run, as JSON", more: "", example: "history", no: "",
         read: |_, _| Ok(call("HISTORY", None)) },
-    Spec { name: "info", alias: None, operands: "", about: "print the server's figures, as JSON", more: "", example: "info | st json", no: "",
+    Spec { name: "info", alias: None, operands: "", about: "print the server's figures, as JSON", more: "", example: "info | {st} json", no: "",
         read: |_, _| Ok(call("INFO", None)) },
 ];
 
-/// Understands the words after `client`. `args` are the defaults; without `env` (in a session,
-/// where they come from its own command line) the environment has had its say already.
+/// Understands the words after `client`; `args` are the defaults.
 pub(super) fn parse(
     words: &mut Words,
     mut args: ClientArgs,
     env: &dyn Fn(&str) -> Option<OsString>,
     topic: &mut Topic,
 ) -> Result<Command, Problem> {
-    *topic = Topic::Client;
-    if words.options(OPTIONS, &mut args)? {
-        return Ok(Command::Help(*topic));
-    }
+    words.options(OPTIONS, &mut args)?;
     let mut command = "a session";
     if let Some(word) = words.next() {
         if word == "help" {
@@ -251,9 +247,7 @@ pub(super) fn parse(
         let spec = find(&word.to_string_lossy())?;
         command = spec.name;
         *topic = Topic::ClientCommand(command);
-        if words.options(OPTIONS, &mut args)? {
-            return Ok(Command::Help(*topic));
-        }
+        words.options(OPTIONS, &mut args)?;
         args.command = (spec.read)(words, &args)?;
     }
     let elsewhere = |opt: &&Opt<_>| !opt.only.is_empty() && !opt.only.contains(&command);

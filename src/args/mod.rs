@@ -22,7 +22,7 @@ pub use server::ServerArgs;
 use crate::near::nearest;
 use crate::protocol::KeyError;
 use crate::reformat::Layout;
-use options::{Found, Opt, Words};
+use options::{Opt, Words};
 use values::put;
 
 /// What the program was asked to do.
@@ -87,6 +87,8 @@ pub struct UsageError {
 /// What is wrong with the words. What was typed comes first.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Problem {
+    /// None: help was asked for, which ends the reading of words as an error does.
+    Help,
     /// No command at all.
     NoCommand,
     /// There is no such command; perhaps this one was meant.
@@ -123,6 +125,7 @@ pub enum Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Problem::Help => write!(f, "help is there"),
             Problem::NoCommand => write!(f, "a command is needed"),
             Problem::UnknownCommand(word, None) => write!(f, "no command {word:?}"),
             Problem::UnknownCommand(word, Some(near)) => {
@@ -175,22 +178,24 @@ pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Command, UsageError> {
-    let mut words = Words::new(words);
-    let mut topic = Topic::Program;
-    dispatch(&mut words, env, &mut topic).map_err(|problem| UsageError {
-        program: program.into(),
-        topic,
-        problem,
-    })
+    let (mut words, mut topic) = (Words::new(words), Topic::Program);
+    let parsed = dispatch(&mut words, env, &mut topic);
+    concluded(program, topic, parsed)
 }
 
 /// Understands a line of a session, whose own arguments are the defaults.
 pub fn parse_line(words: Vec<String>, args: &ClientArgs) -> Result<Command, UsageError> {
-    let mut words = Words::new(words.into_iter().map(OsString::from));
-    let mut topic = Topic::Client;
+    let (mut words, mut topic) = (Words::new(words.into_iter().map(OsString::from)), Topic::Client);
     // The environment had its say when the session began.
     let parsed = client::parse(&mut words, args.clone(), &|_| None, &mut topic);
-    parsed.map_err(|problem| UsageError { program: String::new(), topic, problem })
+    concluded("", topic, parsed)
+}
+
+fn concluded(program: &str, topic: Topic, parsed: Result<Command, Problem>) -> Result<Command, UsageError> {
+    match parsed {
+        Err(Problem::Help) => Ok(Command::Help(topic)),
+        parsed => parsed.map_err(|problem| UsageError { program: program.into(), topic, problem }),
+    }
 }
 
 /// `topic` follows how far the words were understood: an error points to the help for that.
@@ -201,17 +206,23 @@ fn dispatch(
 ) -> Result<Command, Problem> {
     let word = words.next().ok_or(Problem::NoCommand)?.to_string_lossy().into_owned();
     match &*word {
-        "-h" | "--help" => Ok(Command::Help(Topic::Program)),
+        "-h" | "--help" => Err(Problem::Help),
         "-V" | "--version" => words.end().map(|()| Command::Version),
         "help" => about(words),
         "server" => {
             *topic = Topic::Server;
             server::parse(words)
         }
-        "client" => client::parse(words, ClientArgs::default(), env, topic),
+        "client" => {
+            *topic = Topic::Client;
+            client::parse(words, ClientArgs::default(), env, topic)
+        }
         "json" => {
             *topic = Topic::Json;
-            parse_json(words)
+            let mut args = JsonArgs { layout: Layout::Pretty, file: None };
+            let file = words.around(JSON_OPTIONS, &mut args)?;
+            args.file = file.filter(|file| file != "-").map(PathBuf::from);
+            Ok(Command::Json(args))
         }
         _ if word.starts_with('-') => {
             let near = nearest(word.trim_start_matches('-'), ["help", "version"]);
@@ -237,13 +248,4 @@ fn about(words: &mut Words) -> Result<Command, Problem> {
         }
     };
     words.end().map(|()| Command::Help(topic))
-}
-
-fn parse_json(words: &mut Words) -> Result<Command, Problem> {
-    let mut args = JsonArgs { layout: Layout::Pretty, file: None };
-    match words.around(JSON_OPTIONS, &mut args)? {
-        Found::Help => return Ok(Command::Help(Topic::Json)),
-        Found::Operand(file) => args.file = file.filter(|file| file != "-").map(PathBuf::from),
-    }
-    Ok(Command::Json(args))
 }

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::options::{Found, Opt, Words};
+use super::options::{Opt, Words};
 use super::values::{Expected, MILLISECOND, put, seconds, size, text, whole};
-use super::{Command, Problem, Topic};
+use super::{Command, Problem};
 use crate::address::DEFAULT;
 use crate::server::{Level, Mode};
 
@@ -111,10 +111,8 @@ pub(super) fn parse(words: &mut Words) -> Result<Command, Problem> {
         level: Level::Info,
         threads: 512,
     };
-    match words.around(OPTIONS, &mut args)? {
-        Found::Help => return Ok(Command::Help(Topic::Server)),
-        Found::Operand(None) => {}
-        Found::Operand(Some(word)) => args.address = text(word).map_err(|_| Problem::NotUtf8("ADDR"))?,
+    if let Some(word) = words.around(OPTIONS, &mut args)? {
+        args.address = text(word).map_err(|_| Problem::NotUtf8("ADDR"))?;
     }
     if let Mode::Pool { threads } = &mut args.mode {
         *threads = args.threads;

@@ -102,7 +102,7 @@ impl Loader<'_, '_> {
         for place in places {
             match client.reply() {
                 Ok(_) => self.loaded += 1,
-                Err(error @ ClientError::Refused { .. }) => {
+                Err(error @ ClientError::Refused(..)) => {
                     self.refused += 1;
                     if self.refused <= REFUSALS_TOLD {
                         self.progress.clear(&mut self.run.stderr);

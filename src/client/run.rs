@@ -61,11 +61,11 @@ impl Trouble {
             Trouble::Silent(code) => *code,
             Trouble::At(_, trouble) => trouble.code(),
             Trouble::Input(_) => 2,
-            Trouble::Client(ClientError::Address(AddressError::UnknownHost { .. })) => 3,
+            Trouble::Client(ClientError::Address(AddressError::UnknownHost(..))) => 3,
             Trouble::Client(ClientError::Address(_)) => 2,
-            Trouble::Client(ClientError::Connect { .. }) => 3,
+            Trouble::Client(ClientError::Connect(..)) => 3,
             Trouble::Client(error) if error.has_code(Code::Conflict) => 1,
-            Trouble::Client(ClientError::Refused { .. }) => 5,
+            Trouble::Client(ClientError::Refused(..)) => 5,
             Trouble::Client(_) => 4,
             // Whoever closed the pipe has read all they wanted: `st client keys | head` went well.
             Trouble::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
@@ -179,9 +179,6 @@ impl<'a> Run<'a> {
     pub fn command(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
         use ClientCommand as C;
         match &args.command {
-            C::Get { key, default } if args.wait.is_some() => {
-                watch::wait(self, args, key, default.as_deref())
-            }
             C::Get { key, default } => self.get(args, key, default.as_deref()),
             C::Update { key, value } => self.update(args, key, value, condition(args)?),
             C::Add { key, value } => match self.update(args, key, value, Some(Condition::Absent)) {
@@ -190,11 +187,11 @@ impl<'a> Run<'a> {
                 }
                 done => done,
             },
-            C::Delete { key } => self.delete(args, key),
-            C::Increment { key, by } => {
-                let value = self.client.value(&Request::Increment { key: key.into(), by: *by })?;
-                self.print(args, &value)
+            C::Delete { key } => {
+                let request = Request::Delete { key: key.into(), condition: condition(args)? };
+                if self.client.ask(&request)?.missing { Err(self.no_key(key)) } else { Ok(()) }
             }
+            C::Increment { key, by } => self.show(args, &Request::Increment { key: key.into(), by: *by }),
             C::Exists { key } => match self.client.exists(key)? {
                 true => Ok(()),
                 false if self.stdin.is_none() => Err(self.no_key(key)),
@@ -203,18 +200,14 @@ impl<'a> Run<'a> {
             C::GetAll { prefix } if args.json => listing::entries(self, prefix, listing::Style::Object),
             C::GetAll { prefix } => listing::entries(self, prefix, listing::Style::Tabs),
             C::Keys { prefix } => listing::keys(self, args, prefix),
-            C::Count { prefix } => {
-                let value = self.client.value(&Request::Count { prefix: prefix.into() })?;
-                self.print(args, &value)
-            }
+            C::Count { prefix } => self.show(args, &Request::Count { prefix: prefix.into() }),
             C::Watch { key, program } => watch::follow(self, args, key.as_deref(), program),
             C::Dump { prefix } => listing::entries(self, prefix, listing::Style::Dump),
             C::Load => load::load(self),
             C::Batch => batch::batch(self),
             C::Call { name, data } => {
                 let data = data.as_ref().map(|data| self.data(args, data)).transpose()?;
-                let value = self.client.value(&Request::Call { name: name.into(), data })?;
-                self.print(args, &value)
+                self.show(args, &Request::Call { name: name.into(), data })
             }
             C::Exec { program } => self.exec(args, program),
             C::Session => Err(Trouble::Input("a command is needed; 'help' lists them".into())),
@@ -223,15 +216,21 @@ impl<'a> Run<'a> {
 
     fn get(&mut self, args: &ClientArgs, key: &str, default: Option<&str>) -> Result<(), Trouble> {
         let default = default.map(|default| value(args, "DEFAULT", default)).transpose()?;
-        let reply = self.client.ask(&Request::Get { key: key.into() })?;
-        match (reply.missing, default) {
-            (false, _) => {
-                let value = reply.value(&self.client.address)?;
-                self.print(args, &value)
+        let found = match args.wait {
+            Some(time) => watch::wait(self, key, time)?,
+            None => {
+                let reply = self.client.ask(&Request::Get { key: key.into() })?;
+                if reply.missing { None } else { Some(reply.value(&self.client.address)?) }
             }
-            (true, Some(default)) => self.print(args, &default),
-            (true, None) => Err(self.no_key(key)),
-        }
+        };
+        let value = found.or(default).ok_or_else(|| self.no_key(key))?;
+        self.print(args, &value)
+    }
+
+    /// Asks for a value, and prints it.
+    fn show(&mut self, args: &ClientArgs, request: &Request<'_>) -> Result<(), Trouble> {
+        let value = self.client.value(request)?;
+        self.print(args, &value)
     }
 
     fn update(
@@ -244,14 +243,6 @@ impl<'a> Run<'a> {
         let value = self.data(args, value)?;
         self.client.ask(&Request::Update { key: key.into(), value, condition })?;
         Ok(())
-    }
-
-    fn delete(&mut self, args: &ClientArgs, key: &str) -> Result<(), Trouble> {
-        let condition = condition(args)?;
-        match self.client.ask(&Request::Delete { key: key.into(), condition })?.missing {
-            false => Ok(()),
-            true => Err(self.no_key(key)),
-        }
     }
 
     /// The program's output is ours; what is JSON about it only `-j` shows.
