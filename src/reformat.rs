@@ -35,17 +35,17 @@ pub enum ReformatError {
 pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) -> Result<(), ReformatError> {
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes).map_err(ReformatError::Read)?;
-    let text = json::utf8(&bytes)?;
+    let text = json::Error::unless_utf8(&bytes)?;
     let mut parser = Parser::new(text);
     parser.skip()?;
     parser.end()?;
     if layout == Layout::Check {
         return Ok(());
     }
-    let mut writer = Writer::new(Vec::new(), layout == Layout::Pretty, |out: &mut Vec<u8>| {
+    let mut writer = Writer::new(Vec::new(), layout == Layout::Pretty, |out: &mut Vec<u8>, text: &str| {
         output.write_all(out).map_err(ReformatError::Write)?;
         out.clear();
-        Ok(())
+        output.write_all(text.as_bytes()).map_err(ReformatError::Write)
     });
     copy(&mut Parser::new(text), &mut writer)?;
     writer.raw("\n");
@@ -56,7 +56,7 @@ pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) ->
 /// One value. The parser is pulled rather than given a sink, since a full disk must end it.
 fn copy<F>(parser: &mut Parser<'_>, writer: &mut Writer<F>) -> Result<(), ReformatError>
 where
-    F: FnMut(&mut Vec<u8>) -> Result<(), ReformatError>,
+    F: FnMut(&mut Vec<u8>, &str) -> Result<(), ReformatError>,
 {
     match parser.peek() {
         b'[' => {

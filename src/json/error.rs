@@ -2,41 +2,38 @@
 
 use std::fmt;
 
-/// What was wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A value was expected.
-    Value,
-    /// An object was expected.
-    Object,
-    /// An array was expected.
-    Array,
-    /// A member's name, in double quotes, was expected.
-    Name,
-    /// `:` was expected after a member's name.
-    Colon,
-    /// `,` or `}` was expected after a member.
-    CommaOrBrace,
-    /// `,` or `]` was expected after an element.
-    CommaOrBracket,
-    /// The text was expected to end after its one value.
-    End,
-    /// A number lacks a digit here.
-    Digit,
-    /// The text ends inside a string.
-    Quote,
-    /// A string holds a control character as it is.
-    Control,
-    /// A backslash is followed by something that JSON does not know.
-    Escape,
-    /// `\u` is not followed by four hex digits.
-    Hex,
-    /// A `\u` escape is half a surrogate pair.
-    Surrogate,
-    /// Arrays and objects nest deeper than [`DEPTH_MAX`](super::DEPTH_MAX).
-    Depth,
-    /// The bytes are not UTF-8.
-    Utf8,
+macro_rules! kinds {
+    ($($kind:ident: $expected:literal,)*) => {
+        /// What was wrong, by what should have stood there.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind { $(#[doc = concat!("Expected ", $expected, ".")] $kind,)* }
+
+        impl Kind {
+            /// What should have stood there.
+            pub fn expected(self) -> &'static str {
+                match self { $(Kind::$kind => $expected,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    Value: "a value",
+    Object: "an object",
+    Array: "an array",
+    Name: "a name in double quotes",
+    Colon: "':'",
+    CommaOrBrace: "',' or '}'",
+    CommaOrBracket: "',' or ']'",
+    End: "the end",
+    Digit: "a digit",
+    Quote: "'\"' to end the string",
+    Control: "no control character inside a string",
+    Escape: r#"one of \" \\ \/ \b \f \n \r \t \u"#,
+    Hex: r"\u and four hex digits",
+    Surrogate: "a surrogate pair, not half of one",
+    Depth: "at most 128 levels of nesting",
+    Utf8: "UTF-8",
 }
 
 /// A text that is not JSON. Boxed, so that a `Result` of it stays in a register where all is well.
@@ -68,9 +65,22 @@ impl Error {
         }))
     }
 
+    /// The bytes as text, if that is what they are.
+    pub(crate) fn unless_utf8(bytes: &[u8]) -> Result<&str, Error> {
+        std::str::from_utf8(bytes).map_err(|error| {
+            let valid = std::str::from_utf8(&bytes[..error.valid_up_to()]).expect("valid up to there");
+            Error::new(Kind::Utf8, valid, valid.len())
+        })
+    }
+
     /// What was wrong.
     pub fn kind(&self) -> Kind {
         self.0.kind
+    }
+
+    /// What should have stood there.
+    pub fn expected(&self) -> &'static str {
+        self.0.kind.expected()
     }
 
     /// Where, in bytes from the start of the text.
@@ -96,28 +106,6 @@ impl Error {
     /// What was probably meant, and what to write for it.
     pub fn hint(&self) -> Option<&'static str> {
         self.0.hint
-    }
-
-    /// What should have stood there.
-    pub fn expected(&self) -> &'static str {
-        match self.0.kind {
-            Kind::Value => "a value",
-            Kind::Object => "an object",
-            Kind::Array => "an array",
-            Kind::Name => "a name in double quotes",
-            Kind::Colon => "':'",
-            Kind::CommaOrBrace => "',' or '}'",
-            Kind::CommaOrBracket => "',' or ']'",
-            Kind::End => "the end",
-            Kind::Digit => "a digit",
-            Kind::Quote => "'\"' to end the string",
-            Kind::Control => "no control character inside a string",
-            Kind::Escape => "one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u",
-            Kind::Hex => "\\u and four hex digits",
-            Kind::Surrogate => "a surrogate pair, not half of one",
-            Kind::Depth => "at most 128 levels of nesting",
-            Kind::Utf8 => "UTF-8",
-        }
     }
 }
 

@@ -6,11 +6,10 @@
 
 use std::fmt;
 
-use super::parser::Piece;
-use super::short::Short;
+use super::{Short, Str};
 
 /// A number, as it was written. Compares by value: `1.0`, `1` and `10e-1` are equal, at any length.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Number(Short<22>);
 
 impl Number {
@@ -19,7 +18,7 @@ impl Number {
 
     /// Becomes what the grammar of numbers has accepted.
     #[inline(always)]
-    pub(super) fn set(&mut self, piece: Piece<'_>) {
+    pub(super) fn set(&mut self, piece: Str<'_>) {
         self.0.set(piece);
     }
 
@@ -83,12 +82,6 @@ impl PartialEq for Number {
 impl Eq for Number {}
 
 impl fmt::Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

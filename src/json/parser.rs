@@ -1,21 +1,18 @@
 //! The grammar of RFC 8259, once.
 //!
-//! Recursive descent: each production is a function that looks at one byte, knows from it what must
-//! follow, and calls the function of the production inside. The parser builds nothing. It tells a
-//! [`Sink`] what it meets, and the compiler makes a parser of its own for each sink: one that checks
-//! has no trace of a tree. [`Parser::object`] and [`Parser::array`] are the same productions for a
-//! caller that wants to pull the members one by one.
+//! Each rule stands as a comment over the function that follows it. The rules for values, arrays and objects,
+//! which contain each other, are one loop; see the module above for why. [`Parser::object`] and
+//! [`Parser::array`] are for callers who want to pull items one by one, and recurse themselves.
 //!
 //! It does not read from files or sockets: all of the text is there, as a `&str`, which proves it UTF-8.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use super::error::{Error, Kind};
+use super::string::{Str, escape};
 use super::{Text, scan, text::Gaps};
 
-/// How deep arrays and objects may nest. Each level is a frame on the stack of whoever parses, clones,
-/// compares, prints or drops it, and a stack overflow ends the process: 100,000 `[` must be an error.
+/// How deep arrays and objects may nest: 128 brackets are accepted, one more is an error.
 pub const DEPTH_MAX: usize = 128;
 
 /// Is told what a parser meets, in order. Each method does nothing unless it is overridden.
@@ -26,77 +23,25 @@ pub trait Sink<'t> {
     /// `true` or `false`.
     fn bool(&mut self, value: bool) {}
     /// A number, as written.
-    fn number(&mut self, number: Piece<'t>) {}
+    fn number(&mut self, number: Str<'t>) {}
     /// A string that is a value.
     fn string(&mut self, string: Str<'t>) {}
     /// A member's name; its value comes next.
     fn name(&mut self, name: Str<'t>) {}
     /// `[`.
     fn begin_array(&mut self) {}
-    /// `]` after this many elements.
-    fn end_array(&mut self, count: usize) {}
+    /// `]`
+    fn end_array(&mut self) {}
     /// `{`.
     fn begin_object(&mut self) {}
-    /// `}` after this many members.
-    fn end_object(&mut self, count: usize) {}
+    /// `}`
+    fn end_object(&mut self) {}
     /// White space between tokens, by its place in the text.
-    fn white_space(&mut self, range: Range<usize>) {}
+    fn white_space(&mut self, gap: Range<usize>) {}
 }
 
 /// The sink that only checks.
 impl Sink<'_> for () {}
-
-/// A piece of the text, as written.
-#[derive(Clone, Copy, Debug)]
-pub struct Piece<'t> {
-    text: &'t str,
-    from: usize,
-    to: usize,
-}
-
-impl<'t> Piece<'t> {
-    /// What it says.
-    pub fn as_str(self) -> &'t str {
-        &self.text[self.from..self.to]
-    }
-
-    #[inline(always)]
-    pub(super) fn len(self) -> usize {
-        self.to - self.from
-    }
-
-    /// From its first byte to the end of the whole text.
-    #[inline(always)]
-    pub(super) fn rest(self) -> &'t [u8] {
-        &self.text.as_bytes()[self.from..]
-    }
-}
-
-/// A string as it stands in the text, between its quotes, with its escapes still escaped.
-#[derive(Clone, Copy, Debug)]
-pub struct Str<'t> {
-    pub(super) piece: Piece<'t>,
-    pub(super) escaped: bool,
-}
-
-impl<'t> Str<'t> {
-    /// What stands between the quotes of a valid JSON string.
-    pub(super) fn within_quotes(quoted: &'t str) -> Str<'t> {
-        let piece = Piece { text: quoted, from: 1, to: quoted.len() - 1 };
-        Str { piece, escaped: quoted.as_bytes().contains(&b'\\') }
-    }
-
-    /// The text between the quotes, as written.
-    pub fn raw(self) -> &'t str {
-        self.piece.as_str()
-    }
-
-    /// The string that is meant. Borrowed where it has no escapes. Cannot fail: the parser has refused
-    /// every escape that means nothing.
-    pub fn unescape(self) -> Cow<'t, str> {
-        if self.escaped { Cow::Owned(unescape(self.raw())) } else { Cow::Borrowed(self.raw()) }
-    }
-}
 
 /// A parser at some place in a text. After an error it is at no place in particular: drop it.
 #[derive(Debug)]
@@ -114,24 +59,42 @@ impl<'t> Parser<'t> {
 
     /// One value of any kind, told to `sink`.
     pub fn value<S: Sink<'t>>(&mut self, sink: &mut S) -> Result<(), Error> {
-        self.at = self.value_at(self.at, sink)?;
+        let (at, next) = self.space(self.at, sink);
+        self.at = self.any(at, next, sink)?;
         Ok(())
     }
 
     /// One object. `member` is called with each name and must consume the value: by `value`, `object`,
     /// `array`, `compact` or `skip`.
+    ///
+    /// ```
+    /// use socket_tables::json::{Error, Parser};
+    ///
+    /// let mut key = None;
+    /// let mut parser = Parser::new(r#"{"request": "GET", "key": "door"}"#);
+    /// parser.object::<Error>(|parser, name| {
+    ///     let value = parser.compact()?;
+    ///     if name.unescape() == "key" {
+    ///         key = value.as_string().map(String::from);
+    ///     }
+    ///     Ok(())
+    /// })?;
+    /// parser.end()?;
+    /// assert_eq!(key.as_deref(), Some("door"));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn object<E: From<Error>>(
         &mut self,
         mut member: impl FnMut(&mut Self, Str<'t>) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.peek() != b'{' {
-            return Err(self.error(Kind::Object, self.at).into());
+        let mut more = self.begin(b'{', b'}', Kind::Object)?;
+        while more {
+            let next = self.peek();
+            let (name, at, _) = self.name(self.at, next, &mut ())?;
+            self.at = at;
+            member(self, name)?;
+            more = self.more(b'}', Kind::CommaOrBrace)?;
         }
-        let pull = |parser: &mut Self, at, (): &mut (), name| {
-            parser.at = at;
-            member(parser, name).map(|()| parser.at)
-        };
-        self.at = self.members(self.at, &mut (), pull)?.0;
         Ok(())
     }
 
@@ -140,14 +103,11 @@ impl<'t> Parser<'t> {
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.peek() != b'[' {
-            return Err(self.error(Kind::Array, self.at).into());
+        let mut more = self.begin(b'[', b']', Kind::Array)?;
+        while more {
+            element(self)?;
+            more = self.more(b']', Kind::CommaOrBracket)?;
         }
-        let pull = |parser: &mut Self, at, (): &mut ()| {
-            parser.at = at;
-            element(parser).map(|()| parser.at)
-        };
-        self.at = self.elements(self.at, &mut (), pull)?.0;
         Ok(())
     }
 
@@ -166,9 +126,9 @@ impl<'t> Parser<'t> {
 
     /// The byte that begins what is next, past white space; 0 at the end of the text.
     pub fn peek(&mut self) -> u8 {
-        let (at, byte) = self.space(self.at, &mut ());
+        let (at, next) = self.space(self.at, &mut ());
         self.at = at;
-        byte
+        next
     }
 
     /// Nothing but white space may be left.
@@ -177,112 +137,122 @@ impl<'t> Parser<'t> {
         if self.at == self.text.len() { Ok(()) } else { Err(self.error(Kind::End, self.at)) }
     }
 
-    // From here on the place is passed and returned, not kept in `self`: so it lives in a register.
-
-    fn value_at<S: Sink<'t>>(&mut self, at: usize, sink: &mut S) -> Result<usize, Error> {
-        let (at, byte) = self.space(at, sink);
-        match byte {
-            b'"' => {
-                let (string, at) = self.string(at)?;
-                sink.string(string);
-                Ok(at)
-            }
-            b'-' | b'0'..=b'9' => {
-                let number = self.number(at)?;
-                sink.number(number);
-                Ok(number.to)
-            }
-            b'{' => {
-                sink.begin_object();
-                let (at, count) = self.members(at, sink, |parser, at, sink, name| {
-                    sink.name(name);
-                    parser.value_at(at, sink)
-                })?;
-                sink.end_object(count);
-                Ok(at)
-            }
-            b'[' => {
-                sink.begin_array();
-                let (at, count) = self.elements(at, sink, |parser, at, sink| parser.value_at(at, sink))?;
-                sink.end_array(count);
-                Ok(at)
-            }
-            b'n' => self.word(at, "null").inspect(|_| sink.null()),
-            b't' => self.word(at, "true").inspect(|_| sink.bool(true)),
-            b'f' => self.word(at, "false").inspect(|_| sink.bool(false)),
-            _ => Err(self.error(Kind::Value, at)),
+    /// Past an opening bracket; whether anything stands before the closing one.
+    fn begin(&mut self, open: u8, close: u8, otherwise: Kind) -> Result<bool, Error> {
+        if self.peek() != open {
+            return Err(self.error(otherwise, self.at));
         }
+        self.depth = self.deeper(self.depth, self.at)?;
+        self.at += 1;
+        if self.peek() == close { self.more(close, otherwise) } else { Ok(true) }
     }
 
+    /// Past what follows an item; whether that was a comma.
+    fn more(&mut self, close: u8, otherwise: Kind) -> Result<bool, Error> {
+        let next = self.peek();
+        if next != b',' && next != close {
+            return Err(self.error(otherwise, self.at));
+        }
+        self.at += 1;
+        self.depth -= usize::from(next == close);
+        Ok(next == b',')
+    }
+
+    // From here on the place is passed and returned, not kept in `self`: so it lives in a register. `next` is
+    // the byte there, past any white space.
+
+    // value  = false / null / true / object / array / number / string
     // object = "{" [ member *( "," member ) ] "}"       member = string ":" value
-    #[inline(always)]
-    fn members<S: Sink<'t>, E: From<Error>>(
-        &mut self,
-        at: usize,
-        sink: &mut S,
-        mut member: impl FnMut(&mut Self, usize, &mut S, Str<'t>) -> Result<usize, E>,
-    ) -> Result<(usize, usize), E> {
-        self.deeper(at)?;
-        let mut count = 0;
-        let (mut at, mut next) = self.space(at + 1, sink);
-        if next != b'}' {
-            loop {
-                if next != b'"' {
-                    return Err(self.error(Kind::Name, at).into());
+    // array  = "[" [ value *( "," value ) ] "]"
+    fn any<S: Sink<'t>>(&mut self, mut at: usize, mut next: u8, sink: &mut S) -> Result<usize, Error> {
+        // The stack: for each open bracket, innermost lowest, whether it is an object's.
+        let (mut depth, mut objects) = (self.depth, 0_u128);
+        loop {
+            match next {
+                b'"' => {
+                    let (string, end) = self.string(at)?;
+                    sink.string(string);
+                    at = end;
                 }
-                let (name, end) = self.string(at)?;
-                (at, next) = self.space(end, sink);
-                if next != b':' {
-                    return Err(self.error(Kind::Colon, at).into());
+                b'-' | b'0'..=b'9' => {
+                    let number = self.number(at)?;
+                    sink.number(number);
+                    at = number.to;
                 }
-                let end = member(self, at + 1, sink, name)?;
-                count += 1;
-                (at, next) = self.space(end, sink);
+                b'{' => {
+                    depth = self.deeper(depth, at)?;
+                    objects = objects << 1 | 1;
+                    sink.begin_object();
+                    (at, next) = self.space(at + 1, sink);
+                    if next != b'}' {
+                        (at, next) = self.named(at, next, sink)?;
+                        continue;
+                    }
+                }
+                b'[' => {
+                    depth = self.deeper(depth, at)?;
+                    objects <<= 1;
+                    sink.begin_array();
+                    (at, next) = self.space(at + 1, sink);
+                    if next != b']' {
+                        continue;
+                    }
+                }
+                b'n' => at = self.word(at, "null").inspect(|_| sink.null())?,
+                b't' => at = self.word(at, "true").inspect(|_| sink.bool(true))?,
+                b'f' => at = self.word(at, "false").inspect(|_| sink.bool(false))?,
+                _ => return Err(self.error(Kind::Value, at)),
+            }
+            // A value has ended, and with it perhaps those around it.
+            while depth > self.depth {
+                let in_object = objects & 1 == 1;
+                (at, next) = self.space(at, sink);
                 match next {
-                    b',' => (at, next) = self.space(at + 1, sink),
-                    b'}' => break,
-                    _ => return Err(self.error(Kind::CommaOrBrace, at).into()),
+                    b',' => break,
+                    b'}' if in_object => sink.end_object(),
+                    b']' if !in_object => sink.end_array(),
+                    _ if in_object => return Err(self.error(Kind::CommaOrBrace, at)),
+                    _ => return Err(self.error(Kind::CommaOrBracket, at)),
                 }
+                at += 1;
+                depth -= 1;
+                objects >>= 1;
+            }
+            if depth == self.depth {
+                return Ok(at);
+            }
+            (at, next) = self.space(at + 1, sink);
+            if objects & 1 == 1 {
+                (at, next) = self.named(at, next, sink)?;
             }
         }
-        self.depth -= 1;
-        Ok((at + 1, count))
-    }
-
-    // array = "[" [ value *( "," value ) ] "]"
-    #[inline(always)]
-    fn elements<S: Sink<'t>, E: From<Error>>(
-        &mut self,
-        at: usize,
-        sink: &mut S,
-        mut element: impl FnMut(&mut Self, usize, &mut S) -> Result<usize, E>,
-    ) -> Result<(usize, usize), E> {
-        self.deeper(at)?;
-        let mut count = 0;
-        let (mut at, mut next) = self.space(at + 1, sink);
-        if next != b']' {
-            loop {
-                let end = element(self, at, sink)?;
-                count += 1;
-                (at, next) = self.space(end, sink);
-                match next {
-                    b',' => at += 1,
-                    b']' => break,
-                    _ => return Err(self.error(Kind::CommaOrBracket, at).into()),
-                }
-            }
-        }
-        self.depth -= 1;
-        Ok((at + 1, count))
     }
 
     #[inline(always)]
-    fn deeper(&mut self, at: usize) -> Result<(), Error> {
-        if self.depth == DEPTH_MAX {
-            return Err(self.error(Kind::Depth, at));
+    fn named<S: Sink<'t>>(&self, at: usize, next: u8, sink: &mut S) -> Result<(usize, u8), Error> {
+        let (name, at, next) = self.name(at, next, sink)?;
+        sink.name(name);
+        Ok((at, next))
+    }
+
+    /// A member's name; past the colon.
+    #[inline(always)]
+    fn name<S: Sink<'t>>(&self, at: usize, next: u8, sink: &mut S) -> Result<(Str<'t>, usize, u8), Error> {
+        if next != b'"' {
+            return Err(self.error(Kind::Name, at));
         }
-        self.depth += 1;
-        Ok(())
+        let (name, end) = self.string(at)?;
+        let (at, next) = self.space(end, sink);
+        if next != b':' {
+            return Err(self.error(Kind::Colon, at));
+        }
+        let (at, next) = self.space(at + 1, sink);
+        Ok((name, at, next))
+    }
+
+    #[inline(always)]
+    fn deeper(&self, depth: usize, bracket: usize) -> Result<usize, Error> {
+        if depth < DEPTH_MAX { Ok(depth + 1) } else { Err(self.error(Kind::Depth, bracket)) }
     }
 
     /// Past white space, and the byte that is next; 0, which no token begins with, at the end.
@@ -306,112 +276,54 @@ impl<'t> Parser<'t> {
 
     #[inline(always)]
     fn word(&self, at: usize, word: &str) -> Result<usize, Error> {
-        if !self.text.as_bytes()[at..].starts_with(word.as_bytes()) {
-            return Err(self.error(Kind::Value, at));
-        }
-        Ok(at + word.len())
+        let found = self.text.as_bytes()[at..].starts_with(word.as_bytes());
+        if found { Ok(at + word.len()) } else { Err(self.error(Kind::Value, at)) }
     }
 
     // number = [ "-" ] int [ "." 1*DIGIT ] [ ( "e" / "E" ) [ "-" / "+" ] 1*DIGIT ]
     // int    = "0" / ( digit1-9 *DIGIT )
     #[inline(always)]
-    fn number(&self, from: usize) -> Result<Piece<'t>, Error> {
+    fn number(&self, from: usize) -> Result<Str<'t>, Error> {
         let mut at = from + usize::from(self.byte(from) == b'-');
-        at = if self.byte(at) == b'0' { at + 1 } else { self.some(at, scan::short_digits)? };
+        at = if self.byte(at) == b'0' { at + 1 } else { self.digits(at, scan::digits)? };
         if self.byte(at) == b'.' {
-            at = self.some(at + 1, scan::digits)?;
+            at = self.digits(at + 1, scan::many_digits)?;
         }
         if self.byte(at) | 0x20 == b'e' {
             let signed = matches!(self.byte(at + 1), b'-' | b'+');
-            at = self.some(at + 1 + usize::from(signed), scan::short_digits)?;
+            at = self.digits(at + 1 + usize::from(signed), scan::digits)?;
         }
-        Ok(Piece { text: self.text, from, to: at })
+        Ok(Str { text: self.text, from, to: at, escaped: false })
     }
 
     #[inline(always)]
-    fn some(&self, at: usize, digits: impl FnOnce(&[u8], usize) -> usize) -> Result<usize, Error> {
-        let end = digits(self.text.as_bytes(), at);
+    fn digits(&self, at: usize, scan: impl FnOnce(&[u8], usize) -> usize) -> Result<usize, Error> {
+        let end = scan(self.text.as_bytes(), at);
         if end == at { Err(self.error(Kind::Digit, at)) } else { Ok(end) }
     }
 
-    // string = %x22 *char %x22
+    // string = %x22 *char %x22       And the place behind it.
     #[inline(always)]
     fn string(&self, quote: usize) -> Result<(Str<'t>, usize), Error> {
-        let (from, mut at, mut escaped) = (quote + 1, quote + 1, false);
+        let (from, mut to, mut escaped) = (quote + 1, quote + 1, false);
         loop {
-            at = scan::plain(self.text.as_bytes(), at);
-            match self.text.as_bytes().get(at) {
-                Some(b'"') => {
-                    let piece = Piece { text: self.text, from, to: at };
-                    return Ok((Str { piece, escaped }, at + 1));
-                }
-                Some(b'\\') => at = self.escape(at)?,
-                Some(_) => return Err(self.error(Kind::Control, at)),
-                None => return Err(self.error(Kind::Quote, at)),
+            to = scan::plain(self.text.as_bytes(), to);
+            match self.text.as_bytes().get(to) {
+                Some(b'"') => return Ok((Str { text: self.text, from, to, escaped }, to + 1)),
+                Some(b'\\') => to += self.escape(to)?,
+                Some(_) => return Err(self.error(Kind::Control, to)),
+                None => return Err(self.error(Kind::Quote, to)),
             }
             escaped = true;
         }
     }
 
-    /// Past one escape. A character beyond U+FFFF is written as two `\u` escapes, a surrogate pair: the
-    /// high half of its number on D800, the low half on DC00. One without the other is no character, and
-    /// no `str` could hold it.
     fn escape(&self, at: usize) -> Result<usize, Error> {
-        let rest = &self.text.as_bytes()[at..];
-        match rest.get(1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
-            Some(b'u') => match (code_unit(rest), rest.get(6..).and_then(code_unit)) {
-                (None, _) => Err(self.error(Kind::Hex, at)),
-                (Some(0xD800..0xDC00), Some(0xDC00..0xE000)) => Ok(at + 12),
-                (Some(0xD800..0xE000), _) => Err(self.error(Kind::Surrogate, at)),
-                _ => Ok(at + 6),
-            },
-            _ => Err(self.error(Kind::Escape, at)),
-        }
+        escape(&self.text.as_bytes()[at..]).map(|(_, len)| len).map_err(|kind| self.error(kind, at))
     }
 
     #[cold]
     fn error(&self, kind: Kind, at: usize) -> Error {
         Error::new(kind, self.text, at)
-    }
-}
-
-/// The number in an escape `\uXXXX` at the start of `bytes`.
-fn code_unit(bytes: &[u8]) -> Option<u32> {
-    let [b'\\', b'u', hex @ ..] = bytes.first_chunk::<6>()? else { return None };
-    hex.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
-}
-
-fn unescape(raw: &str) -> String {
-    let mut out = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((plain, escape)) = rest.split_once('\\') {
-        out.push_str(plain);
-        let at = raw.len() - escape.len() - 1;
-        let (meant, len) = match escape.as_bytes()[0] {
-            b'u' => decode(&raw.as_bytes()[at..]),
-            b'b' => ('\u{8}', 2),
-            b'f' => ('\u{c}', 2),
-            b'n' => ('\n', 2),
-            b'r' => ('\r', 2),
-            b't' => ('\t', 2),
-            itself => (char::from(itself), 2),
-        };
-        out.push(meant);
-        rest = &raw[at + len..];
-    }
-    out.push_str(rest);
-    out
-}
-
-/// What one `\u` escape, or a pair of them, at the start of `bytes` stands for, and how long it is.
-fn decode(bytes: &[u8]) -> (char, usize) {
-    let unit = |at: usize| bytes.get(at..).and_then(code_unit).expect("the parser has checked it");
-    match unit(0) {
-        high @ 0xD800..0xDC00 => {
-            let number = 0x10000 + ((high - 0xD800) << 10) + (unit(6) - 0xDC00);
-            (char::from_u32(number).expect("a pair is always a character"), 12)
-        }
-        number => (char::from_u32(number).expect("the parser refused lone surrogates"), 6),
     }
 }

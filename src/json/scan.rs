@@ -43,7 +43,7 @@ pub(super) fn plain(bytes: &[u8], mut at: usize) -> usize {
 
 /// Where the run of digits that starts at `at` ends.
 #[inline(always)]
-pub(super) fn digits(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn many_digits(bytes: &[u8], mut at: usize) -> usize {
     while let Some(word) = eight(bytes, at) {
         let from_zero = word ^ (ONES * u64::from(b'0'));
         // 0..=9 stay below 0x80 when 0x76 is added; masking first keeps each sum within its byte.
@@ -53,12 +53,12 @@ pub(super) fn digits(bytes: &[u8], mut at: usize) -> usize {
         }
         at += 8;
     }
-    short_digits(bytes, at)
+    digits(bytes, at)
 }
 
 /// The same for a run that is probably short.
 #[inline(always)]
-pub(super) fn short_digits(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn digits(bytes: &[u8], mut at: usize) -> usize {
     while bytes.get(at).is_some_and(u8::is_ascii_digit) {
         at += 1;
     }

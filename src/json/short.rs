@@ -8,8 +8,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use super::parser::Piece;
-use super::scan;
+use super::{Str, scan};
 
 /// A string of any length; up to `N` bytes are kept in place. Reads as a `str`.
 #[derive(Clone)]
@@ -46,13 +45,14 @@ impl<const N: usize> Short<N> {
 
     /// Becomes a piece of a text. What follows the piece allows a copy of fixed size.
     #[inline(always)]
-    pub(super) fn set(&mut self, piece: Piece<'_>) {
-        match (&mut self.0, piece.rest().first_chunk()) {
-            (Held::Here { len, bytes }, Some(chunk)) if piece.len() <= N => {
-                *len = piece.len() as u8;
+    pub(super) fn set(&mut self, piece: Str<'_>) {
+        let len = piece.to - piece.from;
+        match (&mut self.0, piece.text.as_bytes()[piece.from..].first_chunk()) {
+            (Held::Here { len: place, bytes }, Some(chunk)) if len <= N => {
+                *place = len as u8;
                 *bytes = *chunk;
             }
-            _ => *self = Short::from(piece.as_str()),
+            _ => *self = Short::from(piece.raw()),
         }
     }
 

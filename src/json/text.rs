@@ -8,8 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use super::parser::{Parser, Sink, Str};
-use super::{Error, Number, Value, write_str};
+use super::{Error, Number, Parser, Sink, Str, Value, write_str};
 
 /// One JSON value as text, without white space outside strings. Compares by text; see [`Text::same_value`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,20 +60,21 @@ impl<'a> Text<'a> {
 
     /// The string that is meant, if this is a string. Borrowed where it has no escapes.
     pub fn as_string(&self) -> Option<Cow<'_, str>> {
-        self.0.starts_with('"').then(|| Str::within_quotes(&self.0).unescape())
+        self.0.starts_with('"').then(|| Str::within(&self.0).unescape())
     }
 
     /// The same, as long-lived as the text.
     pub fn into_string(self) -> Option<Cow<'a, str>> {
         match self.0 {
-            Cow::Borrowed(text) => text.starts_with('"').then(|| Str::within_quotes(text).unescape()),
+            Cow::Borrowed(text) => text.starts_with('"').then(|| Str::within(text).unescape()),
             Cow::Owned(_) => self.as_string().map(|string| string.into_owned().into()),
         }
     }
 
     /// The integer, if this is a number that is one by value and fits: `5`, `5.0` and `0.5e1` are.
     pub fn as_i128(&self) -> Option<i128> {
-        self.is_number().then(|| Number::known(&self.0).as_i128()).flatten()
+        let number = self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        number.then(|| Number::known(&self.0).as_i128()).flatten()
     }
 
     /// Whether this is `null`.
@@ -85,10 +85,6 @@ impl<'a> Text<'a> {
     /// Equality as JSON: numbers by value, objects regardless of the order of their members.
     pub fn same_value(&self, other: &Text<'_>) -> bool {
         self.0 == other.0 || self.to_value() == other.to_value()
-    }
-
-    fn is_number(&self) -> bool {
-        self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit())
     }
 }
 

@@ -1,16 +1,12 @@
 //! JSON as a tree.
 
-use std::convert::Infallible;
 use std::fmt;
 
-use super::parser::{Parser, Piece, Sink, Str};
-use super::short::Short;
-use super::write::Writer;
-use super::{DEPTH_MAX, Error, Kind, Number};
+use super::{Error, Number, Short, Writer, tree, write};
 
 /// Any JSON value. 32 bytes; a string of up to 30 and a number of up to 22 take no memory beyond that.
 /// Compares by value: numbers exactly, objects regardless of the order of their members.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub enum Value {
     /// `null`
     Null,
@@ -28,7 +24,7 @@ pub enum Value {
 
 /// An object: its members in the order they were written, duplicates kept. Lookup takes time in proportion
 /// to the number of members, which for the few that objects have beats hashing.
-#[derive(Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Object {
     pub(super) members: Vec<(Short<30>, Value)>,
 }
@@ -36,16 +32,12 @@ pub struct Object {
 impl Value {
     /// The tree of a text that holds one value.
     pub fn parse(text: &str) -> Result<Value, Error> {
-        let mut parser = Parser::new(text);
-        let mut tree = Tree::default();
-        parser.value(&mut tree)?;
-        parser.end()?;
-        Ok(tree.values.pop().expect("the parser has told of one value"))
+        tree::build(text)
     }
 
     /// As [`Value::parse`], of bytes that may not be UTF-8.
     pub fn from_slice(bytes: &[u8]) -> Result<Value, Error> {
-        Value::parse(utf8(bytes)?)
+        Value::parse(Error::unless_utf8(bytes)?)
     }
 
     /// The string, if it is one.
@@ -96,8 +88,8 @@ impl Value {
     }
 
     fn write_as(&self, out: &mut Vec<u8>, pretty: bool) {
-        let mut writer = Writer::new(std::mem::take(out), pretty, |_: &mut Vec<u8>| Ok(()));
-        let done: Result<_, Infallible> = writer.value(self).and_then(|()| writer.close());
+        let mut writer = Writer::new(std::mem::take(out), pretty, write::append);
+        let done = writer.value(self).and_then(|()| writer.close());
         *out = done.unwrap_or_else(|never| match never {});
     }
 }
@@ -107,13 +99,50 @@ const UTF8: &str = "the writer puts out UTF-8";
 /// Compact JSON.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut writer = Writer::new(Vec::new(), false, |out: &mut Vec<u8>| {
+        let mut writer = Writer::new(Vec::new(), false, |out: &mut Vec<u8>, text: &str| {
             f.write_str(std::str::from_utf8(out).expect(UTF8))?;
             out.clear();
-            Ok(())
+            f.write_str(text)
         });
         writer.value(self)?;
         writer.close().map(drop)
+    }
+}
+
+/// Compact JSON too.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// By hand, at most two frames a level: `derive` and `Vec` take seven, too many for a small stack.
+impl Clone for Value {
+    fn clone(&self) -> Value {
+        match self {
+            Value::Null => Value::Null,
+            Value::Bool(bool) => Value::Bool(*bool),
+            Value::Number(number) => Value::Number(number.clone()),
+            Value::String(string) => Value::String(string.clone()),
+            Value::Array(items) => {
+                let mut copy = Vec::with_capacity(items.len());
+                for item in items {
+                    copy.push(item.clone());
+                }
+                Value::Array(copy)
+            }
+            Value::Object(object) => Value::Object(object.clone()),
+        }
+    }
+}
+
+impl Clone for Object {
+    fn clone(&self) -> Object {
+        let mut members = Vec::with_capacity(self.members.len());
+        for (name, value) in &self.members {
+            members.push((name.clone(), value.clone()));
+        }
+        Object { members }
     }
 }
 
@@ -121,16 +150,6 @@ impl Object {
     /// An object without members.
     pub fn new() -> Object {
         Object::default()
-    }
-
-    /// How many members, duplicates counted.
-    pub fn len(&self) -> usize {
-        self.members.len()
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
     }
 
     /// The value of a member; of duplicates, the last.
@@ -170,12 +189,6 @@ impl PartialEq for Object {
 
 impl Eq for Object {}
 
-impl fmt::Debug for Object {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
-    }
-}
-
 impl<N: AsRef<str>, V: Into<Value>> FromIterator<(N, V)> for Object {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(members: I) -> Object {
         let members = members.into_iter().map(|(name, value)| (name.as_ref().into(), value.into())).collect();
@@ -184,117 +197,18 @@ impl<N: AsRef<str>, V: Into<Value>> FromIterator<(N, V)> for Object {
 }
 
 macro_rules! from {
-    ($($type:ty => $value:expr;)*) => {$(
+    ($($variant:ident: $($type:ty)*;)*) => {$($(
         impl From<$type> for Value {
             fn from(from: $type) -> Value {
-                $value(from.into())
+                Value::$variant(from.into())
             }
         }
-    )*};
+    )*)*};
 }
 from! {
-    bool => Value::Bool;
-    &str => Value::String;
-    String => Value::String;
-    Number => Value::Number;
-    i32 => Value::Number;
-    u32 => Value::Number;
-    i64 => Value::Number;
-    u64 => Value::Number;
-    i128 => Value::Number;
-    usize => Value::Number;
-    Vec<Value> => Value::Array;
-    Object => Value::Object;
-}
-
-pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Error> {
-    std::str::from_utf8(bytes).map_err(|error| {
-        let valid = std::str::from_utf8(&bytes[..error.valid_up_to()]).expect("valid up to there");
-        Error::new(Kind::Utf8, valid, valid.len())
-    })
-}
-
-/// The sink that builds a tree. What is finished waits on a stack until the bracket around it closes; then
-/// it moves, all at once, into a `Vec` of just its number.
-#[derive(Default)]
-struct Tree {
-    /// Elements of the arrays that are open; at last, the one value of the text.
-    values: Vec<Value>,
-    /// Members of the objects that are open.
-    members: Vec<(Short<30>, Value)>,
-    /// For each open bracket, innermost lowest, whether it is an object's.
-    objects: u128,
-}
-
-const _: () = assert!(DEPTH_MAX <= u128::BITS as usize);
-
-impl Tree {
-    /// Puts a value in its place: into the member that waits for it, or behind the element before. Longer
-    /// ones are then filled where they are: moving bytes just written stalls the processor.
-    #[inline(always)]
-    fn put(&mut self, value: Value) -> &mut Value {
-        if self.objects & 1 == 0 {
-            self.values.push(value);
-            return self.values.last_mut().expect("just pushed");
-        }
-        let place = &mut self.members.last_mut().expect("its name came first").1;
-        // What was there is null, which needs no dropping; the compiler cannot know.
-        std::mem::forget(std::mem::replace(place, value));
-        place
-    }
-}
-
-#[inline(always)]
-fn fill(place: &mut Short<30>, string: Str<'_>) {
-    if string.escaped { *place = string.unescape().into_owned().into() } else { place.set(string.piece) }
-}
-
-impl<'t> Sink<'t> for Tree {
-    fn null(&mut self) {
-        self.put(Value::Null);
-    }
-
-    fn bool(&mut self, value: bool) {
-        self.put(Value::Bool(value));
-    }
-
-    #[inline(always)]
-    fn number(&mut self, number: Piece<'t>) {
-        if let Value::Number(place) = self.put(Value::Number(Number::UNSET)) {
-            place.set(number);
-        }
-    }
-
-    #[inline(always)]
-    fn string(&mut self, string: Str<'t>) {
-        if let Value::String(place) = self.put(Value::String(Short::EMPTY)) {
-            fill(place, string);
-        }
-    }
-
-    #[inline(always)]
-    fn name(&mut self, name: Str<'t>) {
-        self.members.push((Short::EMPTY, Value::Null));
-        fill(&mut self.members.last_mut().expect("just pushed").0, name);
-    }
-
-    fn begin_array(&mut self) {
-        self.objects <<= 1;
-    }
-
-    fn end_array(&mut self, count: usize) {
-        self.objects >>= 1;
-        let items = self.values.split_off(self.values.len() - count);
-        self.put(Value::Array(items));
-    }
-
-    fn begin_object(&mut self) {
-        self.objects = self.objects << 1 | 1;
-    }
-
-    fn end_object(&mut self, count: usize) {
-        self.objects >>= 1;
-        let members = self.members.split_off(self.members.len() - count);
-        self.put(Value::Object(Object { members }));
-    }
+    Bool: bool;
+    Number: Number i32 u32 i64 u64 i128 usize;
+    String: &str String;
+    Array: Vec<Value>;
+    Object: Object;
 }

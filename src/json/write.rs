@@ -1,8 +1,10 @@
 //! Trees and strings to text.
 //!
 //! One walker for both layouts: a [`Writer`] knows where commas, line breaks and indentation go, and is told
-//! of brackets and of what comes next. It escapes what RFC 8259 section 7 demands, quotes, backslashes and controls,
-//! and nothing else: other characters are themselves in UTF-8.
+//! of brackets and of what comes next. It escapes what RFC 8259 section 7 demands, quotes, backslashes and
+//! controls, and nothing else: other characters are themselves in UTF-8.
+
+use std::convert::Infallible;
 
 use super::{Short, Str, Value, scan};
 
@@ -10,21 +12,33 @@ const INDENT: &[u8] = b"  ";
 
 /// Appends a JSON string: quotes, and escapes where the grammar demands them.
 pub fn write_str(out: &mut Vec<u8>, s: &str) {
-    write_bytes(out, s.as_bytes());
+    out.reserve(s.len() + 2);
+    let done = write_pieces(out, s, &mut append);
+    done.unwrap_or_else(|never| match never {});
 }
 
-fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.reserve(bytes.len() + 2);
-    out.push(b'"');
+/// The `full` of a [`Writer`] whose buffer is all that is wanted.
+pub(super) fn append(out: &mut Vec<u8>, text: &str) -> Result<(), Infallible> {
+    out.extend_from_slice(text.as_bytes());
+    Ok(())
+}
+
+fn write_pieces<E>(
+    out: &mut Vec<u8>,
+    s: &str,
+    full: &mut impl FnMut(&mut Vec<u8>, &str) -> Result<(), E>,
+) -> Result<(), E> {
     let mut from = 0;
+    out.push(b'"');
     loop {
-        let to = scan::plain(bytes, from);
-        out.extend_from_slice(&bytes[from..to]);
-        let Some(special) = bytes.get(to) else { break };
+        let to = scan::plain(s.as_bytes(), from);
+        full(out, &s[from..to])?;
+        let Some(special) = s.as_bytes().get(to) else { break };
         escape(out, *special);
         from = to + 1;
     }
     out.push(b'"');
+    Ok(())
 }
 
 #[cold]
@@ -44,8 +58,9 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
     out.extend_from_slice(&[b'\\', short]);
 }
 
-/// JSON on its way out, compact or indented. What is written gathers in a buffer; `full` is handed the
-/// buffer, always whole characters, whenever it holds `BUFFER_BYTES`, and by `close`.
+/// JSON on its way out, compact or indented. What is written gathers in a buffer. `full` is called with the
+/// buffer and a text that comes next: it takes both away, or keeps both in the buffer. It is called whenever
+/// the buffer holds `BUFFER_BYTES`, for long strings, which so are not copied twice, and by `close`.
 pub(crate) struct Writer<F> {
     out: Vec<u8>,
     full: F,
@@ -57,7 +72,7 @@ pub(crate) struct Writer<F> {
 
 const BUFFER_BYTES: usize = 16 * 1024;
 
-impl<E, F: FnMut(&mut Vec<u8>) -> Result<(), E>> Writer<F> {
+impl<E, F: FnMut(&mut Vec<u8>, &str) -> Result<(), E>> Writer<F> {
     pub(crate) fn new(out: Vec<u8>, pretty: bool, full: F) -> Self {
         Writer { out, full, pretty, depth: 0, empty: true }
     }
@@ -73,7 +88,7 @@ impl<E, F: FnMut(&mut Vec<u8>) -> Result<(), E>> Writer<F> {
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<(), E> {
         if self.out.len() >= BUFFER_BYTES {
-            (self.full)(&mut self.out)?;
+            (self.full)(&mut self.out, "")?;
         }
         if !self.empty {
             self.out.push(b',');
@@ -114,7 +129,7 @@ impl<E, F: FnMut(&mut Vec<u8>) -> Result<(), E>> Writer<F> {
             Value::Bool(true) => self.raw("true"),
             Value::Bool(false) => self.raw("false"),
             Value::Number(number) => number.digits().append(&mut self.out),
-            Value::String(string) => write_short(&mut self.out, string),
+            Value::String(string) => self.string(string)?,
             Value::Array(items) => {
                 self.begin(b'[');
                 for item in items {
@@ -127,7 +142,7 @@ impl<E, F: FnMut(&mut Vec<u8>) -> Result<(), E>> Writer<F> {
                 self.begin(b'{');
                 for (name, value) in &object.members {
                     self.next()?;
-                    write_short(&mut self.out, name);
+                    self.string(name)?;
                     self.colon();
                     self.value(value)?;
                 }
@@ -139,7 +154,7 @@ impl<E, F: FnMut(&mut Vec<u8>) -> Result<(), E>> Writer<F> {
 
     /// The end of the text: what is left in the buffer goes out.
     pub(crate) fn close(mut self) -> Result<Vec<u8>, E> {
-        (self.full)(&mut self.out)?;
+        (self.full)(&mut self.out, "")?;
         Ok(self.out)
     }
 
@@ -155,16 +170,16 @@ impl<E, F: FnMut(&mut Vec<u8>) -> Result<(), E>> Writer<F> {
         self.out.push(b'\n');
         (0..self.depth).for_each(|_| self.out.extend_from_slice(INDENT));
     }
-}
 
-/// Nearly all strings are short and need no escapes: those are copied as a whole.
-#[inline(always)]
-fn write_short(out: &mut Vec<u8>, string: &Short<30>) {
-    if string.is_plain() {
-        out.push(b'"');
-        string.append(out);
-        out.push(b'"');
-    } else {
-        write_bytes(out, string.as_bytes());
+    /// Nearly all strings are short and need no escapes: those are copied as a whole.
+    #[cfg_attr(not(debug_assertions), inline(always))] // There it would swell the frame of the recursion.
+    fn string(&mut self, string: &Short<30>) -> Result<(), E> {
+        if !string.is_plain() {
+            return write_pieces(&mut self.out, string.as_str(), &mut self.full);
+        }
+        self.out.push(b'"');
+        string.append(&mut self.out);
+        self.out.push(b'"');
+        Ok(())
     }
 }

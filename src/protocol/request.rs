@@ -90,6 +90,31 @@ pub enum Scope<'a> {
     Prefix(Cow<'a, str>),
 }
 
+impl Scope<'_> {
+    /// Whether it is about this key.
+    pub fn covers(&self, key: &str) -> bool {
+        match self {
+            Scope::Key(one) => one == key,
+            Scope::Prefix(prefix) => key.starts_with(&**prefix),
+        }
+    }
+
+    /// The same, borrowed from nobody.
+    pub fn into_owned(self) -> Scope<'static> {
+        match self {
+            Scope::Key(key) => Scope::Key(key.into_owned().into()),
+            Scope::Prefix(prefix) => Scope::Prefix(prefix.into_owned().into()),
+        }
+    }
+}
+
+/// One key.
+impl<'a> From<&'a str> for Scope<'a> {
+    fn from(key: &'a str) -> Scope<'a> {
+        Scope::Key(key.into())
+    }
+}
+
 /// What must hold for a write to happen.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition<'a> {

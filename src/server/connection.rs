@@ -17,6 +17,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long a client may take to show the token, where one is set.
 const UNKNOWN_TIME: Duration = Duration::from_secs(5);
 
+/// How often a connection that waits for changes is looked at for what its client says: a thread that
+/// waits for a change does not wait for the socket.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// The time a client is given.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
@@ -57,6 +61,7 @@ fn exchange(mut stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadli
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(deadlines.request))?;
     let mut clock = Clock::new(deadlines);
+    let mut looked = Instant::now();
     let mut end = End::Closed;
     loop {
         match session.advance() {
@@ -65,6 +70,13 @@ fn exchange(mut stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadli
                 session.sent();
             }
             Next::Close => return Ok(end),
+            Next::Wait => {
+                session.wait(LOOK_EVERY.min(deadlines.idle));
+                if looked.elapsed() >= LOOK_EVERY.min(deadlines.idle) {
+                    look(stream, session)?;
+                    looked = Instant::now();
+                }
+            }
             Next::Read => {
                 let timed_out = match clock.set_timeout(stream, session)? {
                     false => true,
@@ -92,6 +104,20 @@ fn exchange(mut stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadli
             }
         }
     }
+}
+
+/// Takes what the client has said meanwhile, without waiting for more.
+fn look(mut stream: &TcpStream, session: &mut Session<'_>) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    let read = stream.read(session.space());
+    stream.set_nonblocking(false)?;
+    match read {
+        Ok(0) => session.ended(),
+        Ok(n) => session.received(n),
+        Err(error) if is_timeout(&error) || error.kind() == ErrorKind::Interrupted => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Knows how long the next read may wait.

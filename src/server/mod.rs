@@ -18,6 +18,7 @@ mod stop;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -25,9 +26,9 @@ use std::time::{Duration, Instant};
 
 use crate::actions::{Action, Actions, Call, RegisterError};
 use crate::json::{Object, Value};
-use crate::protocol::Code;
+use crate::protocol::{Code, Scope};
 use crate::session::{Core, Session, Stats};
-use crate::store::Store;
+use crate::store::{self, Change, Store, Watch};
 use crate::token::Token;
 pub use connection::Deadlines;
 use connection::End;
@@ -102,8 +103,11 @@ pub struct Server {
     address: SocketAddr,
     options: Options,
     actions: Actions,
+    callbacks: Vec<(Scope<'static>, Callback)>,
     stop: ShutdownHandle,
 }
+
+type Callback = Box<dyn Fn(&Change) + Send + Sync>;
 
 impl Server {
     /// Takes a port: that of the first address that is free, with the default [`Options`].
@@ -115,6 +119,7 @@ impl Server {
             address,
             options: Options::default(),
             actions: Actions::new(),
+            callbacks: Vec::new(),
             stop: ShutdownHandle::new(wake_address(address)),
         })
     }
@@ -136,6 +141,18 @@ impl Server {
         Ok(self)
     }
 
+    /// Calls `callback` for each change of a key (`"door"`), or of all keys under a prefix
+    /// (`Scope::Prefix("sensor/".into())`), in their order, on a thread of its own. As for any watcher, a
+    /// callback that is much too slow is given up on, and that is logged.
+    pub fn on_change<'a>(
+        mut self,
+        scope: impl Into<Scope<'a>>,
+        callback: impl Fn(&Change) + Send + Sync + 'static,
+    ) -> Server {
+        self.callbacks.push((scope.into().into_owned(), Box::new(callback)));
+        self
+    }
+
     /// The registry, for what [`Server::action`] does not do.
     pub fn actions(&mut self) -> &mut Actions {
         &mut self.actions
@@ -154,7 +171,7 @@ impl Server {
     /// Serves until it is shut down (in [`Mode::Once`]: until one request is answered). Requests
     /// under way are finished, and every thread has ended when this returns.
     pub fn run(self) -> io::Result<()> {
-        let Server { listener, address, options, mut actions, stop } = self;
+        let Server { listener, address, options, mut actions, callbacks, stop } = self;
         let stats = Arc::new(Stats::new(actions.names().chain(["INFO"])));
         let store = Arc::new(Store::new(options.memory_max));
         let info = Info { stats: stats.clone(), store: store.clone(), mode: options.mode, address };
@@ -171,16 +188,49 @@ impl Server {
             actions,
             stats,
             token: options.token,
+            may_watch: matches!(options.mode, Mode::Pool { .. }),
             request_bytes_max: options.request_bytes_max,
         };
         let deadlines = Deadlines { idle, request: options.deadline };
         let service = Service { listener, core, deadlines, log: options.log, stop };
-        match options.mode {
-            Mode::Once => service.one_request(),
-            Mode::Iterative => service.one_by_one(),
-            Mode::Pool { threads } => return service.side_by_side(threads),
+        // The watches come before the first request, so that a callback misses no change.
+        let store = service.core.store.clone();
+        let watches: Vec<_> =
+            callbacks.iter().map(|(scope, call)| (store.watch(scope.clone(), false), call)).collect();
+        thread::scope(|scope| {
+            let log = &service.log;
+            let started = watches.iter().try_for_each(|(watch, callback)| {
+                thread::Builder::new().spawn_scoped(scope, move || call_back(watch, callback, log)).map(drop)
+            });
+            let ended = started.and_then(|()| match options.mode {
+                Mode::Once => Ok(service.one_request()),
+                Mode::Iterative => Ok(service.one_by_one()),
+                Mode::Pool { threads } => service.side_by_side(threads),
+            });
+            watches.iter().for_each(|(watch, _)| watch.end());
+            ended
+        })
+    }
+}
+
+/// Calls back for each change, until the watch ends.
+fn call_back(watch: &Watch<'_>, callback: &Callback, log: &Log) {
+    loop {
+        match watch.take() {
+            Ok(Some(change)) => {
+                // The next change is told all the same: a callback is a guest here.
+                if catch_unwind(AssertUnwindSafe(|| callback(&change))).is_err() {
+                    log.event(Level::Error, "callback_panic", &[("key", &change.key)]);
+                }
+            }
+            Ok(None) => watch.wait(Duration::MAX),
+            Err(end) => {
+                if end == store::End::TooSlow {
+                    log.event(Level::Error, "callback_too_slow", &[]);
+                }
+                return;
+            }
         }
-        Ok(())
     }
 }
 

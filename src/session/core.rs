@@ -17,6 +17,8 @@ pub struct Core {
     pub stats: Arc<Stats>,
     /// What a client must show before anything else.
     pub token: Option<Token>,
+    /// Whether clients may WATCH: not where one that does would keep all others waiting.
+    pub may_watch: bool,
     /// The largest request taken.
     pub request_bytes_max: usize,
 }

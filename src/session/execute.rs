@@ -5,12 +5,14 @@ use super::listing::{Columns, Listing};
 use super::stats::Counts;
 use crate::json::Text;
 use crate::protocol::{Code, Failure, Form, Reply, Request};
-use crate::store::Rejected;
+use crate::store::{Rejected, Watch};
 
 /// What the session does after the request.
-pub enum After {
+pub enum After<'c> {
     /// The next request.
     Nothing,
+    /// Tells changes.
+    Watch(Watch<'c>),
     /// Sends a listing.
     List(Listing),
     /// Ends, when what is written has been sent.
@@ -18,8 +20,8 @@ pub enum After {
 }
 
 /// Where a request is carried out: for whom, and where to the reply goes.
-pub struct Execution<'e> {
-    pub core: &'e Core,
+pub struct Execution<'c, 'e> {
+    pub core: &'c Core,
     pub form: Form,
     pub out: &'e mut Vec<u8>,
     pub counts: &'e mut Counts,
@@ -27,9 +29,9 @@ pub struct Execution<'e> {
     pub failed: Option<Code>,
 }
 
-impl Execution<'_> {
+impl<'c> Execution<'c, '_> {
     /// Carries out a request. `known` tells, and learns, whether the client has shown the token.
-    pub fn run(&mut self, request: &Request<'_>, known: &mut bool) -> After {
+    pub fn run(&mut self, request: &Request<'_>, known: &mut bool) -> After<'c> {
         if !*known && !matches!(request, Request::Auth { .. }) {
             return self.deny("this server wants a token first: {\"request\":\"AUTH\",\"token\":\"…\"}");
         }
@@ -59,7 +61,13 @@ impl Execution<'_> {
                 let count = store.count(prefix).to_string();
                 self.reply(&Reply::Value(&count));
             }
-            Request::Watch { .. } => self.fail(Code::BadRequest, "WATCH is not there yet"),
+            Request::Watch { .. } if !self.core.may_watch => {
+                self.fail(
+                    Code::Denied,
+                    "WATCH needs a server in pool mode: here it would keep all others waiting",
+                );
+            }
+            Request::Watch { scope } => return After::Watch(store.watch(scope.clone(), true)),
             Request::Auth { token } => match &self.core.token {
                 Some(secret) if !secret.matches(token) => return self.deny("this is not the token"),
                 _ => {
@@ -112,7 +120,7 @@ impl Execution<'_> {
         }
     }
 
-    fn deny(&mut self, message: &str) -> After {
+    fn deny(&mut self, message: &str) -> After<'c> {
         self.fail(Code::Denied, message);
         After::Close
     }

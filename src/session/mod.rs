@@ -9,6 +9,7 @@
 //!     match session.advance() {
 //!         Next::Read  => read into session.space(), tell session.received(n), or session.ended()
 //!         Next::Write => write session.output(), tell session.sent()
+//!         Next::Wait  => session.wait(a while), and see whether the client is still there
 //!         Next::Close => break
 //!     }
 //! }
@@ -23,6 +24,9 @@ mod core;
 mod execute;
 mod listing;
 mod stats;
+mod watching;
+
+use std::time::Duration;
 
 pub use self::core::Core;
 pub use stats::Stats;
@@ -32,6 +36,7 @@ use buffer::Buffer;
 use execute::{After, Execution};
 use listing::Listing;
 use stats::Counts;
+use watching::{Told, Watching};
 
 /// Output that is sent before more is made. One reply can go past it by its own size.
 pub const OUTPUT_BYTES_HIGH: usize = 16 << 10;
@@ -45,16 +50,20 @@ pub enum Next {
     Read,
     /// Its output taken.
     Write,
+    /// A change to tell: [`Session::wait`] for it, and look now and then whether the client is still there.
+    Wait,
     /// Nothing: close the connection.
     Close,
 }
 
 /// What a session is about.
-enum State {
+enum State<'c> {
     /// Answering requests as they come.
     Requests,
     /// Sending a long reply piece by piece.
     Listing(Listing),
+    /// Telling a watcher the present state, then changes.
+    Watching(Watching<'c>),
     /// Sending what is left, then ending.
     Closing,
 }
@@ -62,7 +71,7 @@ enum State {
 /// One connection's state.
 pub struct Session<'c> {
     core: &'c Core,
-    state: State,
+    state: State<'c>,
     input: Buffer,
     /// No more will come.
     ended: bool,
@@ -117,6 +126,9 @@ impl<'c> Session<'c> {
             if self.output.len() >= OUTPUT_BYTES_HIGH {
                 break Next::Write;
             }
+            if matches!(self.state, State::Watching(_)) && self.request() {
+                continue;
+            }
             match &mut self.state {
                 State::Requests if self.requests == self.requests_max => self.state = State::Closing,
                 State::Requests => {
@@ -129,6 +141,13 @@ impl<'c> Session<'c> {
                         self.state = State::Requests;
                     }
                 }
+                State::Watching(watching) => match watching.write_piece(&mut self.output) {
+                    Told::All if !self.output.is_empty() => break Next::Write,
+                    Told::All if self.ended => self.state = State::Closing,
+                    Told::All => break Next::Wait,
+                    Told::Some => {}
+                    Told::Ended => self.state = State::Closing,
+                },
                 State::Closing => break if self.output.is_empty() { Next::Close } else { Next::Write },
             }
         };
@@ -198,6 +217,13 @@ impl<'c> Session<'c> {
         self.state = State::Closing;
     }
 
+    /// After [`Next::Wait`]: waits until there is a change to tell, or this long.
+    pub fn wait(&self, timeout: Duration) {
+        if let State::Watching(watching) = &self.state {
+            watching.wait(timeout);
+        }
+    }
+
     /// Whether the client has said that it will send no more.
     pub fn has_ended(&self) -> bool {
         self.ended
@@ -263,6 +289,11 @@ impl<'c> Session<'c> {
                     self.state = State::Closing;
                 }
             }
+            Ok(request) if matches!(self.state, State::Watching(_)) && request != Request::Close => {
+                let failure = Failure::new(Code::BadRequest, "this connection watches: ask on another one");
+                counts.error(failure.code);
+                Reply::Failure { key: None, failure: &failure, present: None }.write_to(form, out);
+            }
             Ok(request) => {
                 counts.request(&request);
                 let mut execution = Execution { core, form, out, counts, failed: None };
@@ -272,6 +303,7 @@ impl<'c> Session<'c> {
                 }
                 match after {
                     After::Nothing => {}
+                    After::Watch(watch) => self.state = State::Watching(Watching::new(watch, form)),
                     After::List(listing) => self.state = State::Listing(listing),
                     After::Close => self.state = State::Closing,
                 }

@@ -5,18 +5,29 @@
 //! an answer is copied out and never while anything waits for a socket. More locks (one for each
 //! of many shards, say) would let writers run side by side, and would cost the one order.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+mod watch;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::json::Text;
 use crate::protocol::Condition;
 use crate::table::Table;
+use watch::Watcher;
+pub use watch::{Change, End, Event, Watch};
 
 /// A shared table.
 #[derive(Default)]
 pub struct Store {
-    table: RwLock<Table>,
+    state: RwLock<State>,
     /// What keys and values may hold, in bytes.
     memory_max: Option<usize>,
+}
+
+/// What the lock guards.
+#[derive(Default)]
+struct State {
+    table: Table,
+    watchers: Vec<Arc<Watcher>>,
 }
 
 /// Why a write was not done. Nothing was changed.
@@ -33,27 +44,27 @@ pub enum Rejected {
 impl Store {
     /// An empty store, whose keys and values may hold `memory_max` bytes.
     pub fn new(memory_max: Option<usize>) -> Store {
-        Store { table: RwLock::default(), memory_max }
+        Store { state: RwLock::default(), memory_max }
     }
 
     /// Looks at a key's value where it lies. `look` runs under the lock and must not wait.
     pub fn get<R>(&self, key: &str, look: impl FnOnce(Option<&str>) -> R) -> R {
-        look(self.read().get(key))
+        look(self.read().table.get(key))
     }
 
     /// Gives a key this value, if `condition` holds.
     pub fn update(&self, key: &str, value: &Text, condition: Option<&Condition>) -> Result<(), Rejected> {
-        let mut table = self.write();
-        check(&table, key, condition)?;
-        self.set(&mut table, key, value.as_str())
+        let mut state = self.write();
+        check(&state.table, key, condition)?;
+        self.set(&mut state, key, value.as_str())
     }
 
     /// Adds to an integer, and tells the sum. A missing key counts as 0.
     pub fn increment(&self, key: &str, by: i128) -> Result<i128, Rejected> {
-        let mut table = self.write();
-        let present = table.get(key).map_or(Some(0), |value| Text::known(value).as_i128());
+        let mut state = self.write();
+        let present = state.table.get(key).map_or(Some(0), |value| Text::known(value).as_i128());
         let sum = present.and_then(|n| n.checked_add(by)).ok_or(Rejected::NotANumber)?;
-        self.set(&mut table, key, &sum.to_string())?;
+        self.set(&mut state, key, &sum.to_string())?;
         Ok(sum)
     }
 
@@ -63,31 +74,34 @@ impl Store {
         key: &str,
         condition: Option<&Condition>,
     ) -> Result<Option<Text<'static>>, Rejected> {
-        let mut table = self.write();
-        check(&table, key, condition)?;
-        let old = table.get(key).map(|value| Text::known(value).into_owned());
-        table.remove(key);
-        Ok(old)
+        let mut state = self.write();
+        check(&state.table, key, condition)?;
+        let Some(old) = state.table.get(key) else { return Ok(None) };
+        let old = Text::known(old).into_owned();
+        state.table.remove(key);
+        watch::tell(&state.watchers, Event::Delete, key, old.as_str());
+        Ok(Some(old))
     }
 
     /// Shows keys and values in order, those that begin with `prefix` and come after `after`, for as
     /// long as `show` says so. Returns whether that was all of them. `show` runs under the lock.
     pub fn list(&self, prefix: &str, after: Option<&str>, mut show: impl FnMut(&str, &str) -> bool) -> bool {
-        self.read().range(prefix, after).all(|(key, value)| show(key, value))
+        self.read().table.range(prefix, after).all(|(key, value)| show(key, value))
     }
 
     /// How many keys begin with `prefix`.
     pub fn count(&self, prefix: &str) -> usize {
-        let table = self.read();
+        let table = &self.read().table;
         if prefix.is_empty() { table.len() } else { table.count(prefix) }
     }
 
     /// What keys and values hold, in bytes.
     pub fn bytes(&self) -> usize {
-        self.read().bytes()
+        self.read().table.bytes()
     }
 
-    fn set(&self, table: &mut Table, key: &str, value: &str) -> Result<(), Rejected> {
+    fn set(&self, state: &mut State, key: &str, value: &str) -> Result<(), Rejected> {
+        let table = &mut state.table;
         if let Some(max) = self.memory_max {
             let old = table.get(key).map_or(0, |old| Table::cost(key, old));
             let new = Table::cost(key, value);
@@ -97,17 +111,18 @@ impl Store {
             }
         }
         table.set(key, value);
+        watch::tell(&state.watchers, Event::Update, key, value);
         Ok(())
     }
 
     // A panic under the lock can only come of a defect in the table's own code. Half a table is still
     // more use to its clients than none, so a poisoned lock is used on.
-    fn read(&self) -> RwLockReadGuard<'_, Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Table> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,13 +1,17 @@
 //! Every test that needs only the library's public face or the binary, as one crate: it links once.
+#![allow(clippy::unwrap_used)]
 
 mod actions;
 mod args;
 mod cli;
 mod fake;
 mod json;
+mod json_random;
+mod json_tree;
 mod programs;
 mod recipes;
 mod server;
 mod session;
 mod support;
 mod tidy;
+mod watch;

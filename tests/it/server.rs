@@ -14,31 +14,34 @@ use socket_tables::server::{Mode, Options, Server, ShutdownHandle};
 const MODES: [Mode; 3] = [Mode::Once, Mode::Iterative, Mode::Pool { threads: 8 }];
 
 /// A server in this process, shut down and joined when it is dropped.
-struct Running {
+pub struct Running {
     address: SocketAddr,
     stop: ShutdownHandle,
     thread: Option<thread::JoinHandle<std::io::Result<()>>>,
 }
 
-fn start(options: Options) -> Running {
-    let server = Server::bind("127.0.0.1:0").unwrap().options(options);
-    let (address, stop) = (server.local_addr(), server.shutdown_handle());
-    Running { address, stop, thread: Some(thread::spawn(move || server.run())) }
+pub fn start(options: Options) -> Running {
+    Running::run(Server::bind("127.0.0.1:0").unwrap().options(options))
 }
 
-fn in_mode(mode: Mode) -> Running {
+pub fn in_mode(mode: Mode) -> Running {
     start(Options { mode, ..Options::default() })
 }
 
 impl Running {
-    fn connect(&self) -> TcpStream {
+    pub fn run(server: Server) -> Running {
+        let (address, stop) = (server.local_addr(), server.shutdown_handle());
+        Running { address, stop, thread: Some(thread::spawn(move || server.run())) }
+    }
+
+    pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
     }
 
     /// All that is answered to these bytes, once no more will come.
-    fn ask(&self, sent: &str) -> String {
+    pub fn ask(&self, sent: &str) -> String {
         let mut stream = self.connect();
         stream.write_all(sent.as_bytes()).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
@@ -59,7 +62,7 @@ impl Drop for Running {
 }
 
 /// Waits until this holds; fails when it does not within ten seconds.
-fn eventually(mut holds: impl FnMut() -> bool) {
+pub fn eventually(mut holds: impl FnMut() -> bool) {
     let since = Instant::now();
     while !holds() {
         assert!(since.elapsed() < Duration::from_secs(10), "it did not come about");
@@ -227,8 +230,7 @@ fn compare_and_set_from_eight_threads_yields_each_value_once() {
 fn a_panicking_action_is_told_and_never_shrinks_the_pool() {
     let server = Server::bind("127.0.0.1:0").unwrap().mode(Mode::Pool { threads: 2 });
     let server = server.action("BOOM", |_: &Call<'_>| -> Result<Value, Failure> { panic!("boom") }).unwrap();
-    let (address, stop) = (server.local_addr(), server.shutdown_handle());
-    let server = Running { address, stop, thread: Some(thread::spawn(move || server.run())) };
+    let server = Running::run(server);
     let reply = server.ask(&r#"{"request":"BOOM"}"#.repeat(1_000));
     assert_eq!(reply.lines().count(), 1_000);
     assert!(reply.lines().all(|line| line.contains("action_failed") && line.contains("boom")));

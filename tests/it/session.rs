@@ -16,6 +16,7 @@ pub fn core() -> Core {
         actions: Actions::new(),
         stats: Arc::new(Stats::default()),
         token: None,
+        may_watch: true,
         request_bytes_max: 4096,
     }
 }
@@ -28,6 +29,8 @@ pub fn feed<'p>(session: &mut Session<'_>, pieces: impl IntoIterator<Item = &'p 
     loop {
         match session.advance() {
             Next::Close => break,
+            // All that happens here has happened.
+            Next::Wait => session.ended(),
             Next::Write => {
                 replies.extend_from_slice(session.output());
                 session.sent();
