@@ -55,7 +55,7 @@ const JSON: &str = "\
   {st} client info | {st} json
 
 {options}
-Exit: 0 it is JSON; 1 it is not (stderr tells the line and column); 2 usage; 6 input or output failed.
+Exit: 0 it is JSON; 1 it is not (stderr tells line and column); 2 usage; 6 input or output failed.
 ";
 
 /// What the client's exit codes mean, with what 1 means for a command in place of the general words.
