@@ -90,10 +90,9 @@ impl Words {
     /// Applies the options at the front, up to the first word of data.
     pub fn options<T>(&mut self, table: &'static [Opt<T>], into: &mut T) -> Result<(), Problem> {
         // A dash alone is data: it means stdin.
-        let dashed = |word: &mut OsString| word.len() > 1 && word.as_encoded_bytes()[0] == b'-';
-        while !self.data_only
-            && let Some(word) = self.words.pop_front_if(dashed)
-        {
+        let dashed = |word: &OsString| word.len() > 1 && word.as_encoded_bytes()[0] == b'-';
+        while !self.data_only && self.words.front().is_some_and(dashed) {
+            let word = self.words.pop_front().unwrap_or_default();
             let word = word.to_str().ok_or(Problem::NotUtf8("an option"))?;
             match word.strip_prefix("--") {
                 Some("") => self.data_only = true,

@@ -81,10 +81,10 @@ impl List {
     }
 }
 
-/// One key, as an element of the reply to KEYS.
-pub(super) fn key(element: &str) -> Result<Text<'_>, ReplyProblem> {
+/// One key, as an element of the reply to KEYS; in place of a value, null.
+pub(super) fn key(element: &str) -> Result<(Text<'_>, Text<'_>), ReplyProblem> {
     let key = Text::parse(element)?;
-    if key.as_str().starts_with('"') { Ok(key) } else { Err(ReplyProblem::Lacks("a key")) }
+    if key.as_str().starts_with('"') { Ok((key, Text::NULL)) } else { Err(ReplyProblem::Lacks("a key")) }
 }
 
 /// One key and its value, as an element of the reply to GETALL, or a line of a dump: an object of

@@ -7,12 +7,11 @@
 //!
 //! Deliberately absent: threads, a pool of connections, and caching.
 
-mod batch;
 mod connection;
 mod input;
 mod list;
 mod listing;
-mod load;
+mod pipeline;
 mod reply;
 mod run;
 mod session;
@@ -149,14 +148,21 @@ impl ClientError {
 
 /// A connection to a server, made anew where it was lost.
 ///
-/// ```no_run
-/// use socket_tables::client::Client;
-/// use socket_tables::json::Value;
+/// ```
+/// use socket_tables::{client::Client, json::Value, server::Server};
 ///
-/// let mut client = Client::connect("127.0.0.1:7777")?;
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let (address, stop) = (server.local_addr().to_string(), server.shutdown_handle());
+/// let serving = std::thread::spawn(move || server.run());
+///
+/// let mut client = Client::connect(&address)?;
 /// client.update("door", "open")?;
 /// assert_eq!(client.get("door")?, Some(Value::from("open")));
-/// # Ok::<(), socket_tables::client::ClientError>(())
+/// assert_eq!(client.call("ECHO", Value::from(1))?, Value::from(1));
+/// assert!(client.call("SHOUT", None).is_err_and(|error| error.refusal().is_some()));
+/// # stop.shutdown();
+/// # serving.join().expect("the server does not panic")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Client {

@@ -4,10 +4,11 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::{Client, ClientError, ClientOptions, batch, listing, load, session, watch};
+use super::listing::{Style, list};
+use super::{Client, ClientError, ClientOptions, pipeline, session, watch};
 use crate::address::{Address, AddressError};
 use crate::args::{ClientArgs, ClientCommand, Data, Secret};
-use crate::json::{Text, Value};
+use crate::json::{self, Text, Value};
 use crate::protocol::{Code, Condition, Request};
 use crate::token::{Token, TokenError};
 
@@ -50,6 +51,12 @@ pub(super) enum Trouble {
 impl From<ClientError> for Trouble {
     fn from(error: ClientError) -> Trouble {
         Trouble::Client(error)
+    }
+}
+
+impl From<json::Error> for Trouble {
+    fn from(error: json::Error) -> Trouble {
+        Trouble::Input(error.to_string())
     }
 }
 
@@ -197,14 +204,13 @@ impl<'a> Run<'a> {
                 false if self.stdin.is_none() => Err(self.no_key(key)),
                 false => Err(Trouble::Silent(1)),
             },
-            C::GetAll { prefix } if args.json => listing::entries(self, prefix, listing::Style::Object),
-            C::GetAll { prefix } => listing::entries(self, prefix, listing::Style::Tabs),
-            C::Keys { prefix } => listing::keys(self, args, prefix),
+            C::GetAll { prefix } => list(self, prefix, if args.json { Style::Object } else { Style::Tabs }),
+            C::Keys { prefix } => list(self, prefix, if args.json { Style::Array } else { Style::Keys }),
             C::Count { prefix } => self.show(args, &Request::Count { prefix: prefix.into() }),
             C::Watch { key, program } => watch::follow(self, args, key.as_deref(), program),
-            C::Dump { prefix } => listing::entries(self, prefix, listing::Style::Dump),
-            C::Load => load::load(self),
-            C::Batch => batch::batch(self),
+            C::Dump { prefix } => list(self, prefix, Style::Dump),
+            C::Load => pipeline::load(self),
+            C::Batch => pipeline::batch(self),
             C::Call { name, data } => {
                 let data = data.as_ref().map(|data| self.data(args, data)).transpose()?;
                 self.show(args, &Request::Call { name: name.into(), data })

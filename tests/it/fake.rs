@@ -459,6 +459,7 @@ fn a_load_or_batch_that_loses_its_server_says_how_far_it_came() {
     let requests = "{\"request\":\"GET\",\"key\":\"a\"}".repeat(3);
     let (exit, out, err) = fake.client(&["batch"], &requests);
     assert_eq!((exit, out.lines().count(), err.lines().count()), (4, 2, 1), "{err}");
+    assert!(err.starts_with("st: line 1: "), "{err}");
 }
 
 #[test]
