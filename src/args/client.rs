@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::options::{Opt, Words, from_environment};
-use super::values::{Expected, MILLISECOND, put, seconds, text, whole};
+use super::values::{MILLISECOND, put, seconds, text, whole};
 use super::{Command, Problem, Topic};
 use crate::address::DEFAULT;
 use crate::near::nearest;
@@ -127,43 +127,41 @@ pub(super) struct Spec {
     read: fn(&mut Words, &ClientArgs) -> Result<ClientCommand, Problem>,
 }
 
-const fn opt(
-    short: Option<char>,
-    long: &'static str,
-    value: &'static str,
-    set: fn(&mut ClientArgs, OsString) -> Result<(), Expected>,
-) -> Opt<ClientArgs> {
-    Opt::new(short, long, value, set)
-}
+type O = Opt<ClientArgs>;
 
 /// Every option of the client.
 pub(super) const OPTIONS: &[Opt<ClientArgs>] = &[
-    opt(Some('a'), "addr", "ADDR", |args, word| put(&mut args.address, text(word)))
+    O::new(Some('a'), "addr", "ADDR", |args, word| put(&mut args.address, text(word)))
         .help("the server: PORT, HOST:PORT, [IPV6]:PORT, or a service's\nname (127.0.0.1:7777)")
         .env("ST_ADDR"),
-    opt(Some('T'), "timeout", "SECS", |args, word| put(&mut args.timeout, seconds(word, MILLISECOND)))
+    O::new(Some('T'), "timeout", "SECS", |args, word| put(&mut args.timeout, seconds(word, MILLISECOND)))
         .help("for connecting, and then for each request (5)")
         .env("ST_TIMEOUT"),
-    opt(Some('r'), "retry", "N", |args, word| put(&mut args.retry, whole(word, 0..=1_000_000)))
+    O::new(Some('r'), "retry", "N", |args, word| put(&mut args.retry, whole(word, 0..=1_000_000)))
         .help("how often connecting is tried again, within its time (3)")
         .env("ST_RETRY"),
-    opt(Some('j'), "json", "", |args, _| put(&mut args.json, Ok(true))).help("values are JSON, in and out"),
-    opt(Some('n'), "no-newline", "", |args, _| put(&mut args.no_newline, Ok(true)))
+    O::new(Some('j'), "json", "", |args, _| put(&mut args.json, Ok(true)))
+        .help("values are JSON, in and out"),
+    O::new(Some('n'), "no-newline", "", |args, _| put(&mut args.no_newline, Ok(true)))
         .help("add no newline to a value, take none off stdin's end"),
-    opt(Some('q'), "quiet", "", |args, _| put(&mut args.quiet, Ok(true)))
+    O::new(Some('q'), "quiet", "", |args, _| put(&mut args.quiet, Ok(true)))
         .help("say nothing on stderr: the exit code tells"),
-    opt(None, "token-file", "FILE", |args, word| put(&mut args.secret, Ok(Some(Secret::File(word.into())))))
-        .help("the token is FILE's first line; ST_TOKEN can hold it too"),
-    opt(None, "if", "VALUE", |args, word| put(&mut args.condition, text(word).map(Some)))
+    O::new(None, "token-file", "FILE", |args, word| {
+        put(&mut args.secret, Ok(Some(Secret::File(word.into()))))
+    })
+    .help("the token is FILE's first line; ST_TOKEN can hold it too"),
+    O::new(None, "if", "VALUE", |args, word| put(&mut args.condition, text(word).map(Some)))
         .help("write only where the value now is VALUE")
         .only(&["update", "delete"]),
-    opt(Some('w'), "wait", "SECS", |args, word| put(&mut args.wait, seconds(word, Duration::ZERO).map(Some)))
-        .help("wait so long for the key to appear")
-        .only(&["get"]),
-    opt(Some('c'), "count", "N", |args, word| put(&mut args.count, whole(word, 1..=u64::MAX).map(Some)))
+    O::new(Some('w'), "wait", "SECS", |args, word| {
+        put(&mut args.wait, seconds(word, Duration::ZERO).map(Some))
+    })
+    .help("wait so long for the key to appear")
+    .only(&["get"]),
+    O::new(Some('c'), "count", "N", |args, word| put(&mut args.count, whole(word, 1..=u64::MAX).map(Some)))
         .help("end after N lines")
         .only(&["watch"]),
-    opt(None, "prefix", "P", |args, word| put(&mut args.prefix, text(word).map(Some)))
+    O::new(None, "prefix", "P", |args, word| put(&mut args.prefix, text(word).map(Some)))
         .help("every key that begins with P, instead of KEY")
         .only(&["watch"]),
 ];

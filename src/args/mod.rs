@@ -64,12 +64,14 @@ pub struct JsonArgs {
     pub file: Option<PathBuf>,
 }
 
+type O = Opt<JsonArgs>;
+
 const JSON_OPTIONS: &[Opt<JsonArgs>] = &[
-    Opt::new(Some('c'), "compact", "", |args: &mut JsonArgs, _| put(&mut args.layout, Ok(Layout::Compact)))
+    O::new(Some('c'), "compact", "", |args, _| put(&mut args.layout, Ok(Layout::Compact)))
         .help("one line, no spaces"),
-    Opt::new(Some('p'), "pretty", "", |args: &mut JsonArgs, _| put(&mut args.layout, Ok(Layout::Pretty)))
+    O::new(Some('p'), "pretty", "", |args, _| put(&mut args.layout, Ok(Layout::Pretty)))
         .help("indented (the default)"),
-    Opt::new(None, "check", "", |args: &mut JsonArgs, _| put(&mut args.layout, Ok(Layout::Check)))
+    O::new(None, "check", "", |args, _| put(&mut args.layout, Ok(Layout::Check)))
         .help("write nothing: the exit code tells"),
 ];
 

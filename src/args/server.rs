@@ -49,47 +49,40 @@ const JOBS_MAX: u64 = 1_000;
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
 const MEMORY_BYTES_MAX: u64 = 1 << 60;
 
-const fn opt(
-    short: Option<char>,
-    long: &'static str,
-    value: &'static str,
-    set: fn(&mut ServerArgs, OsString) -> Result<(), Expected>,
-) -> Opt<ServerArgs> {
-    Opt::new(short, long, value, set)
-}
+type O = Opt<ServerArgs>;
 
 /// Every option of the server.
 pub(super) const OPTIONS: &[Opt<ServerArgs>] = &[
-    opt(Some('m'), "mode", "MODE", |args, word| put(&mut args.mode, mode(word)))
+    O::new(Some('m'), "mode", "MODE", |args, word| put(&mut args.mode, mode(word)))
         .help("pool: many clients, a worker each (the default);\niterative: one after another; once: one request in all"),
-    opt(Some('t'), "threads", "N", |args, word| put(&mut args.threads, whole(word, 1..=THREADS_MAX)))
+    O::new(Some('t'), "threads", "N", |args, word| put(&mut args.threads, whole(word, 1..=THREADS_MAX)))
         .help("live connections at once in pool mode (512)"),
-    opt(None, "max-request", "SIZE", |args, word| put(&mut args.max_request, size(word, REQUEST_BYTES_MAX)))
+    O::new(None, "max-request", "SIZE", |args, word| put(&mut args.max_request, size(word, REQUEST_BYTES_MAX)))
         .help("the largest request (1M)"),
-    opt(None, "max-memory", "SIZE", |args, word| {
+    O::new(None, "max-memory", "SIZE", |args, word| {
         put(&mut args.max_memory, size(word, MEMORY_BYTES_MAX).map(Some))
     })
     .help("the most that keys and values may hold (no limit)"),
-    opt(None, "idle", "SECS", |args, word| put(&mut args.idle, seconds(word, MILLISECOND).map(Some)))
+    O::new(None, "idle", "SECS", |args, word| put(&mut args.idle, seconds(word, MILLISECOND).map(Some)))
         .help("the longest silence between requests (300, iterative 10)"),
-    opt(None, "deadline", "SECS", |args, word| put(&mut args.deadline, seconds(word, MILLISECOND)))
+    O::new(None, "deadline", "SECS", |args, word| put(&mut args.deadline, seconds(word, MILLISECOND)))
         .help("for a request once begun, and for a reply to be taken (10)"),
-    opt(None, "action", "NAME=PROGRAM", |args, word| action(word).map(|action| args.actions.push(action)))
+    O::new(None, "action", "NAME=PROGRAM", |args, word| action(word).map(|action| args.actions.push(action)))
         .help("answer requests NAME by what PROGRAM writes (repeatable)"),
-    opt(None, "action-timeout", "SECS", |args, word| {
+    O::new(None, "action-timeout", "SECS", |args, word| {
         put(&mut args.action_timeout, seconds(word, MILLISECOND))
     })
     .help("for a program to end (5)"),
-    opt(None, "action-jobs", "N", |args, word| put(&mut args.action_jobs, whole(word, 1..=JOBS_MAX)))
+    O::new(None, "action-jobs", "N", |args, word| put(&mut args.action_jobs, whole(word, 1..=JOBS_MAX)))
         .help("programs running at once (16)"),
-    opt(None, "allow-exec", "", |args, _| put(&mut args.allow_exec, Ok(true)))
+    O::new(None, "allow-exec", "", |args, _| put(&mut args.allow_exec, Ok(true)))
         .help("offer EXEC: who knows the token may run any program"),
-    opt(None, "token-file", "FILE", |args, word| put(&mut args.token_file, Ok(Some(word.into()))))
+    O::new(None, "token-file", "FILE", |args, word| put(&mut args.token_file, Ok(Some(word.into()))))
         .help("clients must show the token, FILE's first line"),
-    opt(None, "insecure", "", |args, _| put(&mut args.insecure, Ok(true)))
+    O::new(None, "insecure", "", |args, _| put(&mut args.insecure, Ok(true)))
         .help("listen beyond this machine without a token"),
-    opt(Some('q'), "quiet", "", |args, _| put(&mut args.level, Ok(Level::Error))).help("log errors only"),
-    opt(Some('v'), "verbose", "", |args, _| put(&mut args.level, Ok(Level::Debug)))
+    O::new(Some('q'), "quiet", "", |args, _| put(&mut args.level, Ok(Level::Error))).help("log errors only"),
+    O::new(Some('v'), "verbose", "", |args, _| put(&mut args.level, Ok(Level::Debug)))
         .help("log every request"),
 ];
 

@@ -3,7 +3,8 @@
 
 use std::io::{ErrorKind, Read};
 
-use super::run::{INPUT_BYTES_MAX, Trouble, cannot_read_stdin};
+use super::run::{INPUT_BYTES_MAX, cannot_read_stdin};
+use super::trouble::Trouble;
 use crate::json::Error;
 use crate::protocol::{Scan, Scanner};
 

@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use super::list::{entry, key};
-use super::run::{Messages, OUTPUT_BYTES, Run, Trouble, spill};
+use super::run::{OUTPUT_BYTES, Run, spill};
+use super::trouble::{Messages, Trouble};
 use crate::protocol::Request;
 
 /// How a list is written.

@@ -8,7 +8,8 @@
 use super::input::{Input, at_line, not_json};
 use super::list::entry;
 use super::listing::Progress;
-use super::run::{OUTPUT_BYTES, Run, Trouble, spill};
+use super::run::{OUTPUT_BYTES, Run, spill};
+use super::trouble::Trouble;
 use super::{Refusal, Reply, ReplyProblem};
 use crate::json::{Error, Parser, Text};
 use crate::protocol::{Code, Request, check_key};

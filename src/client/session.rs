@@ -4,7 +4,8 @@
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 
-use super::run::{INPUT_BYTES_MAX, Run, Trouble, cannot_read_stdin};
+use super::run::{INPUT_BYTES_MAX, Run, cannot_read_stdin};
+use super::trouble::Trouble;
 use crate::args::{self, ClientArgs, Command, Topic};
 
 pub(super) fn run(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {

@@ -10,7 +10,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::connection::Patience;
-use super::run::{Run, Trouble, plain};
+use super::run::{Run, plain};
+use super::trouble::Trouble;
 use super::{Client, ClientError, ReplyProblem};
 use crate::args::ClientArgs;
 use crate::json::{Text, Value};
