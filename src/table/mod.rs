@@ -13,7 +13,7 @@
 mod index;
 mod order;
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use index::Index;
 use order::Order;
@@ -140,7 +140,9 @@ impl Table {
     }
 
     fn hash(&self, key: &str) -> u32 {
-        self.hasher.hash_one(key) as u32
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.as_bytes());
+        hasher.finish() as u32
     }
 
     fn find(&self, hash: u32, key: &str) -> Option<u32> {
