@@ -17,30 +17,19 @@ use crate::protocol::check_key;
 
 /// What `st client` was told.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the options that set the fields explain them")]
 pub struct ClientArgs {
-    /// The server, as typed.
     pub address: String,
-    /// The most time that connecting may take, and the most that a request may take.
     pub timeout: Duration,
-    /// How many times connecting is tried again.
     pub retry: u32,
-    /// Values are JSON, in and out.
     pub json: bool,
-    /// No newline is added after a value, and none taken off stdin.
     pub no_newline: bool,
-    /// Nothing is written to stderr.
     pub quiet: bool,
-    /// `--if`: what the value must be for a write to happen.
     pub condition: Option<String>,
-    /// `--wait`: how long to wait for the key.
     pub wait: Option<Duration>,
-    /// `--count`: how many changes to watch.
     pub count: Option<u64>,
-    /// `--prefix`: watch every key that begins so.
     pub prefix: Option<String>,
-    /// What the server wants to be shown first.
     pub secret: Option<Secret>,
-    /// What to ask.
     pub command: ClientCommand,
 }
 

@@ -13,32 +13,20 @@ use crate::server::{Level, Mode};
 
 /// What `st server` was told.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the options that set the fields explain them")]
 pub struct ServerArgs {
-    /// Where to listen, as typed.
     pub address: String,
-    /// Who serves how many clients at once.
     pub mode: Mode,
-    /// The largest request, in bytes.
     pub max_request: usize,
-    /// The longest silence between requests; where absent, the mode's own.
     pub idle: Option<Duration>,
-    /// How long a request once begun may take to arrive, and a reply to be taken.
     pub deadline: Duration,
-    /// The most bytes of keys and values.
     pub max_memory: Option<usize>,
-    /// How long a program run as an action may take.
     pub action_timeout: Duration,
-    /// How many programs may run at once.
     pub action_jobs: usize,
-    /// Names of actions and the programs behind them, in the order given.
     pub actions: Vec<(String, PathBuf)>,
-    /// Whether EXEC is offered.
     pub allow_exec: bool,
-    /// The file that holds the token.
     pub token_file: Option<PathBuf>,
-    /// Listen beyond this machine without a token.
     pub insecure: bool,
-    /// How much to log.
     pub level: Level,
     threads: usize,
 }

@@ -78,8 +78,6 @@ pub struct Client {
     address: Address,
     options: ClientOptions,
     connection: Option<Connection>,
-    /// Kept, so that requests share one buffer.
-    output: Vec<u8>,
 }
 
 impl Client {
@@ -97,7 +95,7 @@ impl Client {
 
     /// A client that connects when it has something to ask.
     fn new(address: Address, options: ClientOptions) -> Client {
-        Client { address, options, connection: None, output: Vec::new() }
+        Client { address, options, connection: None }
     }
 
     /// The value of a key, if it has one.
@@ -217,12 +215,9 @@ impl Client {
 
     /// Sends a request, and waits for its reply to begin.
     fn begin(&mut self, request: &Request<'_>) -> Result<(), ClientError> {
-        let mut output = std::mem::take(&mut self.output);
-        output.clear();
+        let mut output = Vec::new();
         request.write_to(&mut output);
-        let begun = self.begin_all(&output);
-        self.output = output;
-        begun
+        self.begin_all(&output)
     }
 
     /// Sends requests, and waits for the first reply to begin. They are sent again after `busy`, the
