@@ -234,6 +234,9 @@ fn call_back(watch: &Watch<'_>, callback: &Callback, log: &Log) {
     }
 }
 
+/// A connection, and who made it: once it has ended, the system no longer knows.
+type Accepted = (TcpStream, SocketAddr);
+
 /// What the threads of a running server share.
 struct Service {
     listener: TcpListener,
@@ -245,16 +248,16 @@ struct Service {
 
 impl Service {
     fn one_request(&self) {
-        while let Some(stream) = self.accept() {
-            if self.serve(stream, Session::once(&self.core)) > 0 {
+        while let Some(accepted) = self.accept() {
+            if self.serve(accepted, Session::once(&self.core)) > 0 {
                 return;
             }
         }
     }
 
     fn one_by_one(&self) {
-        while let Some(stream) = self.accept() {
-            self.serve(stream, Session::new(&self.core));
+        while let Some(accepted) = self.accept() {
+            self.serve(accepted, Session::new(&self.core));
         }
     }
 
@@ -263,7 +266,7 @@ impl Service {
             threads_max,
             stats: &self.core.stats,
             log: &self.log,
-            serve: |stream| _ = self.serve(stream, Session::new(&self.core)),
+            serve: |accepted| _ = self.serve(accepted, Session::new(&self.core)),
             queue: Default::default(),
             work: Default::default(),
             waiting: Default::default(),
@@ -271,8 +274,8 @@ impl Service {
         self.make_room(threads_max);
         thread::scope(|scope| {
             pool.open(scope)?;
-            while let Some(stream) = self.accept() {
-                pool.submit(stream);
+            while let Some(accepted) = self.accept() {
+                pool.submit(accepted);
             }
             pool.close();
             Ok(())
@@ -291,7 +294,7 @@ impl Service {
     /// The next connection; `None` when the server is to stop. Where none can be accepted (no
     /// descriptor is left, say) that is told and tried again, a little later each time: the reason
     /// is most often gone soon, and a loop without a pause would take a whole processor.
-    fn accept(&self) -> Option<TcpStream> {
+    fn accept(&self) -> Option<Accepted> {
         let mut backoff = BACKOFF_MIN;
         loop {
             let accepted = self.listener.accept();
@@ -299,9 +302,9 @@ impl Service {
                 return None;
             }
             match accepted {
-                Ok((stream, _)) => {
+                Ok(accepted) => {
                     self.core.stats.accepted.fetch_add(1, Relaxed);
-                    return Some(stream);
+                    return Some(accepted);
                 }
                 // The client was gone before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -315,12 +318,10 @@ impl Service {
     }
 
     /// Serves one connection to its end.
-    fn serve<'c>(&'c self, stream: TcpStream, mut session: Session<'c>) -> u64 {
+    fn serve<'c>(&'c self, (stream, peer): Accepted, mut session: Session<'c>) -> u64 {
         let _open = Counted::new(&self.core.stats.connections);
         let stream = self.stop.watch(stream);
-        let peer = || stream.peer_addr().map_or_else(|_| "?".into(), |peer| peer.to_string());
         if self.log.tells(Level::Debug) {
-            let peer = peer();
             session.trace(Box::new(move |name, key, failed| {
                 let (key, failed) = (key.unwrap_or_default(), failed.map_or("", Code::as_str));
                 let fields: &[(&str, &dyn fmt::Display)] =
@@ -330,15 +331,15 @@ impl Service {
         }
         match connection::serve(&stream, &mut session, self.deadlines) {
             End::Closed if session.spoke_http() => {
-                self.log.event(Level::Info, "http_refused", &[("peer", &peer())]);
+                self.log.event(Level::Info, "http_refused", &[("peer", &peer)]);
             }
             End::Closed | End::Idle => {}
             End::Deadline => {
                 self.core.stats.timed_out.fetch_add(1, Relaxed);
-                self.log.event(Level::Info, "deadline", &[("peer", &peer())]);
+                self.log.event(Level::Info, "deadline", &[("peer", &peer)]);
             }
             End::Broken(error) => {
-                self.log.event(Level::Debug, "broken", &[("peer", &peer()), ("error", &error)]);
+                self.log.event(Level::Debug, "broken", &[("peer", &peer), ("error", &error)]);
             }
         }
         session.requests()
