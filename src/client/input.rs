@@ -91,7 +91,7 @@ fn lines(bytes: &[u8]) -> usize {
 
 /// Something is wrong with the input at this line.
 pub(super) fn at_line(line: usize, text: &str) -> Trouble {
-    Trouble::Input(format!("line {line}: {text}"))
+    Trouble::input(format!("line {line}: {text}"))
 }
 
 /// An object that began on this line is not JSON.

@@ -37,10 +37,10 @@ pub(super) fn load(run: &mut Run<'_>) -> Result<(), Trouble> {
     });
     let Pipeline { done, refused, .. } = pipeline;
     match outcome {
-        Err(trouble) => Err(Trouble::At(format!("{done} keys loaded, then"), Box::new(trouble))),
+        Err(trouble) => Err(trouble.at(format_args!("{done} keys loaded, then"))),
         Ok(()) if refused > 0 => {
             run.stderr.say(&format!("{done} keys loaded, {refused} refused"));
-            Err(Trouble::Silent(5))
+            Err(Trouble::silent(5))
         }
         Ok(()) => Ok(()),
     }
@@ -64,7 +64,7 @@ pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
     })?;
     match pipeline.worst {
         0 => Ok(()),
-        worst => Err(Trouble::Silent(worst)),
+        worst => Err(Trouble::silent(worst)),
     }
 }
 
@@ -161,7 +161,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
             }
             Reply::parse(text)
         });
-        let code = match reply.map_err(|error| Trouble::At(place.clone(), Box::new(error.into())))? {
+        let code = match reply.map_err(|error| Trouble::from(error).at(&place))? {
             Ok(reply) => {
                 self.done += 1;
                 u8::from(reply.missing)

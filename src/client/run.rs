@@ -2,6 +2,7 @@
 //! in an exit code that a script can act on. Everything is read and written through [`Io`], and stdin
 //! only by the commands that say so: inside `while read` loops it belongs to somebody else.
 
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 
 use super::listing::{Style, list};
@@ -10,7 +11,7 @@ use super::{Client, ClientError, ClientOptions, pipeline, session, watch};
 use crate::address::Address;
 use crate::args::{ClientArgs, ClientCommand, Data, Secret};
 use crate::json::{Text, Value};
-use crate::protocol::{Code, Condition, Request};
+use crate::protocol::{Condition, Request};
 use crate::token::Token;
 
 /// No value from stdin may be longer; the server's own limit is far lower unless it was raised.
@@ -73,9 +74,8 @@ impl<'a> Run<'a> {
             C::Get { key, default } => self.get(args, key, default.as_deref()),
             C::Update { key, value } => self.update(args, key, value, condition(args)?),
             C::Add { key, value } => match self.update(args, key, value, Some(Condition::Absent)) {
-                Err(Trouble::Client(error)) if error.has_code(Code::Conflict) => {
-                    Err(self.no(format!("{key:?} exists already")))
-                }
+                // Conflict is the only no there is.
+                Err(no) if no.code == 1 => Err(self.no(format_args!("{key:?} exists already"))),
                 done => done,
             },
             C::Delete { key } => {
@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
             C::Exists { key } => match self.client.exists(key)? {
                 true => Ok(()),
                 false if self.stdin.is_none() => Err(self.no_key(key)),
-                false => Err(Trouble::Silent(1)),
+                false => Err(Trouble::silent(1)),
             },
             C::GetAll { prefix } => list(self, prefix, if args.json { Style::Object } else { Style::Tabs }),
             C::Keys { prefix } => list(self, prefix, if args.json { Style::Array } else { Style::Keys }),
@@ -100,7 +100,7 @@ impl<'a> Run<'a> {
                 self.show(args, &Request::Call { name: name.into(), data })
             }
             C::Exec { program } => self.exec(args, program),
-            C::Session => Err(Trouble::Input("a command is needed; 'help' lists them".into())),
+            C::Session => Err(Trouble::input("a command is needed; 'help' lists them")),
         }
     }
 
@@ -148,7 +148,7 @@ impl<'a> Run<'a> {
         }
         match value.get("status").and_then(Value::as_number).and_then(|status| status.as_i64()) {
             Some(0) => Ok(()),
-            _ => Err(Trouble::Silent(1)),
+            _ => Err(Trouble::silent(1)),
         }
     }
 
@@ -163,7 +163,7 @@ impl<'a> Run<'a> {
 
     /// Writes data, to the last byte.
     pub fn write(&mut self, data: &[u8]) -> Result<(), Trouble> {
-        self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::Output)
+        self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::output)
     }
 
     /// A value from the command line or stdin, as JSON.
@@ -184,11 +184,11 @@ impl<'a> Run<'a> {
         let limit = INPUT_BYTES_MAX as u64 + 1;
         self.take_stdin()?.take(limit).read_to_end(&mut bytes).map_err(cannot_read_stdin)?;
         if bytes.len() > INPUT_BYTES_MAX {
-            return Err(Trouble::Input(format!("stdin is longer than {INPUT_BYTES_MAX} bytes")));
+            return Err(Trouble::input(format!("stdin is longer than {INPUT_BYTES_MAX} bytes")));
         }
         String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
-            Trouble::Input(format!(
+            Trouble::input(format!(
                 "stdin is not UTF-8 text at byte {at}; other bytes can be stored as base64"
             ))
         })
@@ -197,23 +197,23 @@ impl<'a> Run<'a> {
     /// Stdin, for the one command that reads it.
     pub fn take_stdin(&mut self) -> Result<&'a mut dyn Read, Trouble> {
         let text = "in a session stdin holds the commands, and no command can read it";
-        self.stdin.take().ok_or_else(|| Trouble::Input(text.into()))
+        self.stdin.take().ok_or_else(|| Trouble::input(text))
     }
 
     /// The answer is no.
-    pub fn no(&self, text: String) -> Trouble {
-        Trouble::No(format!("{}: {text}", self.client.address))
+    fn no(&self, text: impl Display) -> Trouble {
+        Trouble::no(format!("{}: {text}", self.client.address))
     }
 
-    pub fn no_key(&self, key: &str) -> Trouble {
-        self.no(format!("no key {key:?}"))
+    fn no_key(&self, key: &str) -> Trouble {
+        self.no(format_args!("no key {key:?}"))
     }
 }
 
 /// A word as JSON: with `-j` it must be JSON itself, else it is a string, whatever it looks like.
 pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<Text<'w>, Trouble> {
     match args.json {
-        true => Text::parse(word).map_err(|error| Trouble::Input(format!("{what} is not JSON: {error}"))),
+        true => Text::parse(word).map_err(|error| Trouble::input(format!("{what} is not JSON: {error}"))),
         false => Ok(Text::string(word)),
     }
 }
@@ -239,9 +239,9 @@ pub(super) fn spill(stdout: &mut dyn Write, out: &mut Vec<u8>, limit: usize) -> 
     }
     let written = stdout.write_all(out).and_then(|()| if limit == 0 { stdout.flush() } else { Ok(()) });
     out.clear();
-    written.map(|()| true).map_err(Trouble::Output)
+    written.map(|()| true).map_err(Trouble::output)
 }
 
 pub(super) fn cannot_read_stdin(error: io::Error) -> Trouble {
-    Trouble::Local("cannot read stdin".into(), error)
+    Trouble::local("cannot read stdin", error)
 }

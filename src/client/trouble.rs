@@ -1,5 +1,6 @@
 //! Why a command did not succeed: its exit code, and what is said about it on stderr.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
 use super::ClientError;
@@ -13,77 +14,74 @@ const MESSAGE_CHARS_MAX: usize = 1_000;
 
 /// Why a command did not succeed.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) struct Trouble {
+    /// The exit code.
+    pub code: u8,
+    /// What to say about it; empty for nothing.
+    pub text: String,
+    /// Nobody reads our stdout any more: there is no point in going on.
+    pub at_output: bool,
+}
+
+impl Trouble {
     /// The answer is no.
-    No(String),
+    pub fn no(text: String) -> Trouble {
+        Trouble { code: 1, text, at_output: false }
+    }
+
     /// All has been said, or the exit code alone is the answer.
-    Silent(u8),
+    pub fn silent(code: u8) -> Trouble {
+        Trouble { code, text: String::new(), at_output: false }
+    }
+
     /// What was read or typed is not valid.
-    Input(String),
-    /// The server, or the way to it.
-    Client(ClientError),
-    /// A local file or program.
-    Local(String, io::Error),
-    /// Our stdout.
-    Output(io::Error),
-    /// What went wrong at a place in the input.
-    At(String, Box<Trouble>),
+    pub fn input(text: impl Into<String>) -> Trouble {
+        Trouble { code: 2, text: text.into(), at_output: false }
+    }
+
+    /// A local file or program failed.
+    pub fn local(what: impl Display, error: io::Error) -> Trouble {
+        Trouble { code: 6, text: format!("{what}: {error}"), at_output: false }
+    }
+
+    /// Our stdout failed. Whoever closed the pipe has read all they wanted: `st client keys | head`
+    /// went well.
+    pub fn output(error: io::Error) -> Trouble {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Trouble { at_output: true, ..Trouble::silent(0) },
+            _ => Trouble { at_output: true, ..Trouble::local("cannot write to stdout", error) },
+        }
+    }
+
+    /// The same, with the place in the input where it happened.
+    pub fn at(self, place: impl Display) -> Trouble {
+        Trouble { text: format!("{place}: {}", self.text), ..self }
+    }
 }
 
 impl From<ClientError> for Trouble {
     fn from(error: ClientError) -> Trouble {
-        Trouble::Client(error)
+        let code = match &error {
+            ClientError::Address(AddressError::UnknownHost(..)) | ClientError::Connect(..) => 3,
+            ClientError::Address(_) => 2,
+            ClientError::Refused(_, refusal) if refusal.failure.code == Code::Conflict => 1,
+            ClientError::Refused(..) => 5,
+            ClientError::Timeout(_) | ClientError::Lost(..) | ClientError::BadReply(..) => 4,
+        };
+        Trouble { code, text: error.to_string(), at_output: false }
     }
 }
 
 impl From<json::Error> for Trouble {
     fn from(error: json::Error) -> Trouble {
-        Trouble::Input(error.to_string())
-    }
-}
-
-impl Trouble {
-    /// The exit code.
-    pub fn code(&self) -> u8 {
-        match self {
-            Trouble::No(_) => 1,
-            Trouble::Silent(code) => *code,
-            Trouble::At(_, trouble) => trouble.code(),
-            Trouble::Input(_) => 2,
-            Trouble::Client(ClientError::Address(AddressError::UnknownHost(..))) => 3,
-            Trouble::Client(ClientError::Address(_)) => 2,
-            Trouble::Client(ClientError::Connect(..)) => 3,
-            Trouble::Client(error) if error.has_code(Code::Conflict) => 1,
-            Trouble::Client(ClientError::Refused(..)) => 5,
-            Trouble::Client(_) => 4,
-            // Whoever closed the pipe has read all they wanted: `st client keys | head` went well.
-            Trouble::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
-            Trouble::Local(..) | Trouble::Output(_) => 6,
-        }
-    }
-
-    /// What to say about it; empty for nothing.
-    pub fn text(&self) -> String {
-        match self {
-            Trouble::No(text) | Trouble::Input(text) => text.clone(),
-            Trouble::Silent(_) => String::new(),
-            Trouble::At(place, trouble) => format!("{place}: {}", trouble.text()),
-            Trouble::Client(error) => error.to_string(),
-            Trouble::Local(what, error) => format!("{what}: {error}"),
-            Trouble::Output(error) if error.kind() == ErrorKind::BrokenPipe => String::new(),
-            Trouble::Output(error) => format!("cannot write to stdout: {error}"),
-        }
+        Trouble::input(error.to_string())
     }
 }
 
 impl From<TokenError> for Trouble {
     fn from(error: TokenError) -> Trouble {
-        match error {
-            TokenError::Unreadable { path, source } => {
-                Trouble::Local(format!("cannot read the token from {}", path.display()), source)
-            }
-            error => Trouble::Input(error.to_string()),
-        }
+        let code = if matches!(error, TokenError::Unreadable { .. }) { 6 } else { 2 };
+        Trouble { code, text: error.to_string(), at_output: false }
     }
 }
 
@@ -97,11 +95,10 @@ pub(super) struct Messages<'a> {
 impl Messages<'_> {
     /// Says what went wrong, and gives the exit code.
     pub fn report(&mut self, trouble: &Trouble) -> u8 {
-        let text = trouble.text();
-        if !text.is_empty() {
-            self.say(&text);
+        if !trouble.text.is_empty() {
+            self.say(&trouble.text);
         }
-        trouble.code()
+        trouble.code
     }
 
     /// Says something, in one line whatever a server put into it. That stderr cannot be written to is

@@ -142,7 +142,7 @@ fn tell(
     match command.stdin(Stdio::null()).status() {
         Ok(status) if status.success() => {}
         Ok(status) => run.stderr.say(&format!("{}: {status}", name.display())),
-        Err(error) => return Err(Trouble::Local(format!("cannot run {}", name.display()), error)),
+        Err(error) => return Err(Trouble::local(format_args!("cannot run {}", name.display()), error)),
     }
     Ok(())
 }
