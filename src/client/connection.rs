@@ -204,8 +204,10 @@ impl Connection {
 
     /// Reads more, at least a byte.
     fn fill(&mut self) -> Result<(), ClientError> {
-        self.input.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
+        if self.start > 0 {
+            self.input.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
         if self.end > REPLY_BYTES_MAX {
             return Err(self.bad(ReplyProblem::TooLong(REPLY_BYTES_MAX)));
         }

@@ -54,8 +54,10 @@ impl<'a> Input<'a> {
 
     /// Reads more; false at the end of stdin, where nothing may be left over.
     pub fn read(&mut self) -> Result<bool, Trouble> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
         if self.end > INPUT_BYTES_MAX {
             return Err(self.wrong(&[], &format!("an object of more than {INPUT_BYTES_MAX} bytes")));
         }
