@@ -6,7 +6,7 @@
 //! | [`Mode::Iterative`] | this thread, one client after another | the simplest server that can be |
 //! | [`Mode::Pool`] | a worker thread for each client | everything else |
 //!
-//! The modes differ in who calls [`connection::serve`], and in nothing else. What the bytes mean is the
+//! The modes differ in who calls `connection::serve`, and in nothing else. What the bytes mean is the
 //! session's business. Considered and left: an event loop (`epoll` is not in std), and a
 //! thread for each connection without a bound (a flood of clients would take all memory).
 
@@ -203,8 +203,10 @@ impl Server {
                 thread::Builder::new().spawn_scoped(scope, move || call_back(watch, callback, log)).map(drop)
             });
             let ended = started.and_then(|()| match options.mode {
-                Mode::Once => Ok(service.one_request()),
-                Mode::Iterative => Ok(service.one_by_one()),
+                Mode::Once | Mode::Iterative => {
+                    service.one_by_one(options.mode == Mode::Once);
+                    Ok(())
+                }
                 Mode::Pool { threads } => service.side_by_side(threads),
             });
             watches.iter().for_each(|(watch, _)| watch.end());
@@ -247,17 +249,13 @@ struct Service {
 }
 
 impl Service {
-    fn one_request(&self) {
-        while let Some(accepted) = self.accept() {
-            if self.serve(accepted, Session::once(&self.core)) > 0 {
+    /// Serves one client after another; with `once`, until one of them has been answered.
+    fn one_by_one(&self, once: bool) {
+        let session = if once { Session::once } else { Session::new };
+        while let Some(stream) = self.accept() {
+            if self.serve(stream, session(&self.core)) > 0 && once {
                 return;
             }
-        }
-    }
-
-    fn one_by_one(&self) {
-        while let Some(accepted) = self.accept() {
-            self.serve(accepted, Session::new(&self.core));
         }
     }
 

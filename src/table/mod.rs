@@ -1,7 +1,7 @@
 //! The table: keys and the JSON text of their values, in memory.
 //!
 //! A key and its value are one allocation, `key\nvalue`, in a numbered slot; two indexes over the
-//! slots find a key ([`index`]) and list keys in order ([`order`]). A key holds no control character
+//! slots find a key (`index`) and list keys in order (`order`). A key holds no control character
 //! and a value is compact JSON, so the newline between them is the only one, and since it sorts
 //! before every byte that a key may hold, comparing entries as wholes compares their keys.
 //!
