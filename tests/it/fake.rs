@@ -104,8 +104,9 @@ fn request(stream: &TcpStream) -> std::io::Result<String> {
 }
 
 /// Until the client has closed.
-fn drain(mut stream: &TcpStream) {
-    while stream.read(&mut [0; 4096]).is_ok_and(|got| got > 0) {}
+fn drain(mut stream: &TcpStream) -> std::io::Result<()> {
+    while stream.read(&mut [0; 4096])? > 0 {}
+    Ok(())
 }
 
 const COMMANDS: [&[&str]; 8] = [
@@ -121,7 +122,7 @@ const COMMANDS: [&[&str]; 8] = [
 
 #[test]
 fn a_server_that_never_answers_is_exit_4_within_the_timeout() {
-    let fake = Fake::start(|stream, _| Ok(drain(&stream)));
+    let fake = Fake::start(|stream, _| drain(&stream));
     for words in COMMANDS {
         let began = Instant::now();
         fake.expect(&[&["-T0.2"], words].concat(), 4, "no reply in time; outcome unknown");
@@ -290,7 +291,7 @@ fn busy_is_tried_again_and_nothing_else() {
         if nth <= 2 {
             stream.write_all(BUSY)?;
             stream.shutdown(Shutdown::Write)?;
-            return Ok(drain(&stream));
+            return drain(&stream);
         }
         request(&stream)?;
         stream.write_all(b"{\"key\":\"a\",\"value\":\"yes\"}\n")
@@ -300,7 +301,7 @@ fn busy_is_tried_again_and_nothing_else() {
     let fake = Fake::start(|mut stream, _| {
         stream.write_all(BUSY)?;
         stream.shutdown(Shutdown::Write)?;
-        Ok(drain(&stream))
+        drain(&stream)
     });
     fake.expect(&["-r2", "get", "a"], 5, "busy: all workers are taken");
     assert_eq!(fake.connections(), 3);
@@ -314,7 +315,7 @@ fn a_request_refused_before_it_was_read_to_its_end_tells_why() {
         stream.read_exact(&mut [0; 1000])?;
         stream.write_all(b"{\"error\":{\"code\":\"too_large\",\"message\":\"at most 1 KiB\"}}\n")?;
         stream.shutdown(Shutdown::Write)?;
-        Ok(drain(&stream))
+        drain(&stream)
     });
     let large = "x".repeat(8 << 20);
     let (exit, _, err) = fake.client(&["set", "a", "-"], &large);
@@ -452,7 +453,7 @@ fn a_load_or_batch_that_loses_its_server_says_how_far_it_came() {
             stream.write_all(b"{\"key\":\"a\",\"value\":1}\n")?;
         }
         stream.shutdown(Shutdown::Write)?;
-        Ok(drain(&stream))
+        drain(&stream)
     });
     let lines = "{\"key\":\"a\",\"value\":1}\n".repeat(2);
     assert_eq!(fake.client(&["load"], &lines).0, 0);
@@ -498,7 +499,7 @@ fn the_library_tells_these_apart_too() {
     use socket_tables::client::{Client, ClientError, ClientOptions, Event};
     use socket_tables::json::Value;
     let options = ClientOptions { timeout: Duration::from_millis(200), retry: 0, token: None };
-    let silent = Fake::start(|stream, _| Ok(drain(&stream)));
+    let silent = Fake::start(|stream, _| drain(&stream));
     let mut client = Client::connect_with(&silent.addr, options.clone()).unwrap();
     assert!(matches!(client.get("a"), Err(ClientError::Timeout(_))));
     let error = Client::connect_with("127.0.0.1:1", options).unwrap_err();
