@@ -237,24 +237,29 @@ pub(super) const COMMANDS: &[Spec] = &[
         read: |_, _| Ok(call("INFO", None)) },
 ];
 
-/// Understands the words after `client`; `args` are the defaults.
+/// Understands the words after `client`; `args` are the defaults, and `help` tells that help was asked for.
 pub(super) fn parse(
     words: &mut Words,
     mut args: ClientArgs,
     env: &dyn Fn(&str) -> Option<OsString>,
+    help: bool,
     topic: &mut Topic,
 ) -> Result<Command, Problem> {
+    *topic = Topic::Client;
     words.options(OPTIONS, &mut args)?;
+    let help = words.skip_help() || help;
     let mut command = "a session";
     if let Some(word) = words.next() {
-        if word == "help" {
-            return about(words);
-        }
         let spec = find(&word.to_string_lossy())?;
         command = spec.name;
         *topic = Topic::ClientCommand(command);
-        words.options(OPTIONS, &mut args)?;
-        args.command = (spec.read)(words, &args)?;
+        if !help {
+            words.options(OPTIONS, &mut args)?;
+            args.command = (spec.read)(words, &args)?;
+        }
+    }
+    if help {
+        return words.end().and(Err(Problem::Help));
     }
     let elsewhere = |opt: &&Opt<_>| !opt.only.is_empty() && !opt.only.contains(&command);
     if let Some(opt) = OPTIONS.iter().filter(elsewhere).find(|opt| words.given.contains(&opt.long)) {
@@ -267,15 +272,6 @@ pub(super) fn parse(
         args.secret = token.transpose()?.map(Secret::Token);
     }
     words.end().map(|()| Command::Client(args))
-}
-
-/// `help COMMAND`.
-pub(super) fn about(words: &mut Words) -> Result<Command, Problem> {
-    let topic = match words.next() {
-        Some(word) => Topic::ClientCommand(find(&word.to_string_lossy())?.name),
-        None => Topic::Client,
-    };
-    words.end().map(|()| Command::Help(topic))
 }
 
 fn find(word: &str) -> Result<&'static Spec, Problem> {

@@ -189,7 +189,7 @@ pub fn parse(
 pub fn parse_line(words: Vec<String>, args: &ClientArgs) -> Result<Command, UsageError> {
     let (mut words, mut topic) = (Words::new(words.into_iter().map(OsString::from)), Topic::Client);
     // The environment had its say when the session began.
-    let parsed = client::parse(&mut words, args.clone(), &|_| None, &mut topic);
+    let parsed = client::parse(&mut words, args.clone(), &|_| None, false, &mut topic);
     concluded("", topic, parsed)
 }
 
@@ -206,48 +206,32 @@ fn dispatch(
     env: &dyn Fn(&str) -> Option<OsString>,
     topic: &mut Topic,
 ) -> Result<Command, Problem> {
-    let word = words.next().ok_or(Problem::NoCommand)?.to_string_lossy().into_owned();
-    match &*word {
-        "-h" | "--help" => Err(Problem::Help),
-        "-V" | "--version" => words.end().map(|()| Command::Version),
-        "help" => about(words),
-        "server" => {
-            *topic = Topic::Server;
-            server::parse(words)
+    let help = words.skip_help();
+    let Some(word) = words.next() else { return Err(if help { Problem::Help } else { Problem::NoCommand }) };
+    let word = word.to_string_lossy().into_owned();
+    *topic = match &*word {
+        "server" => Topic::Server,
+        "client" => return client::parse(words, ClientArgs::default(), env, help, topic),
+        "json" => Topic::Json,
+        "-h" | "--help" => return Err(Problem::Help),
+        "-V" | "--version" => return words.end().map(|()| Command::Version),
+        _ if word.starts_with('-') => {
+            let near = nearest(word.trim_start_matches('-'), ["help", "version"]);
+            return Err(Problem::UnknownOption(word, near));
         }
-        "client" => {
-            *topic = Topic::Client;
-            client::parse(words, ClientArgs::default(), env, topic)
+        _ => {
+            let near = nearest(&word, ["server", "client", "json", "help"]);
+            return Err(Problem::UnknownCommand(word, near));
         }
-        "json" => {
-            *topic = Topic::Json;
+    };
+    match topic {
+        _ if help => words.end().and(Err(Problem::Help)),
+        Topic::Server => server::parse(words),
+        _ => {
             let mut args = JsonArgs { layout: Layout::Pretty, file: None };
             let file = words.around(JSON_OPTIONS, &mut args)?;
             args.file = file.filter(|file| file != "-").map(PathBuf::from);
             Ok(Command::Json(args))
         }
-        _ if word.starts_with('-') => {
-            let near = nearest(word.trim_start_matches('-'), ["help", "version"]);
-            Err(Problem::UnknownOption(word, near))
-        }
-        _ => {
-            let near = nearest(&word, ["server", "client", "json", "help"]);
-            Err(Problem::UnknownCommand(word, near))
-        }
     }
-}
-
-/// `st help`, `st help client`, `st help client get`.
-fn about(words: &mut Words) -> Result<Command, Problem> {
-    let topic = match words.next().map(|word| word.to_string_lossy().into_owned()).as_deref() {
-        None => Topic::Program,
-        Some("server") => Topic::Server,
-        Some("json") => Topic::Json,
-        Some("client") => return client::about(words),
-        Some(word) => {
-            let near = nearest(word, ["server", "client", "json"]);
-            return Err(Problem::UnknownCommand(word.into(), near));
-        }
-    };
-    words.end().map(|()| Command::Help(topic))
 }

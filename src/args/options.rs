@@ -69,6 +69,12 @@ impl Words {
         self.words.pop_front()
     }
 
+    /// Passes over the word `help`, and tells whether it was there.
+    pub fn skip_help(&mut self) -> bool {
+        let there = self.words.front().is_some_and(|word| word == "help");
+        there && self.next().is_some()
+    }
+
     /// All that is left, as data.
     pub fn rest(&mut self) -> Vec<OsString> {
         self.words.drain(..).collect()

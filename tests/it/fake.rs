@@ -242,7 +242,7 @@ fn a_reply_without_an_end_costs_bounded_memory() {
             stream.write_all(&[b'x'; 1 << 16])?;
         }
     });
-    for words in ["get a"] {
+    for words in ["get a", "watch a"] {
         let (exit, out, err) = limited(&endless, 400_000, words);
         assert_eq!((exit, &*out), (4, ""), "{words}: {err}");
         assert_eq!(err.lines().count(), 1, "{words}: {err}");
