@@ -4,6 +4,7 @@
 mod actions;
 mod args;
 mod cli;
+mod client;
 mod fake;
 mod json;
 mod json_random;
