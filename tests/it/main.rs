@@ -6,6 +6,7 @@ mod args;
 mod cli;
 mod client;
 mod fake;
+mod hostile;
 mod json;
 mod json_random;
 mod json_tree;
