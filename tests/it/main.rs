@@ -3,15 +3,23 @@
 
 mod actions;
 mod args;
+mod bad_input;
 mod cli;
+mod client_server_python;
+mod dialects;
 mod fake;
+mod isocket;
 mod json;
 mod json_random;
 mod json_tree;
+mod micro_client_server;
 mod programs;
+mod readme_actions;
 mod recipes;
 mod server;
 mod session;
+mod socket_tables;
 mod support;
+mod tcp_client_serv;
 mod tidy;
 mod watch;
