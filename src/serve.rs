@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::panic;
 use std::sync::Arc;
 
 use crate::actions::{Program, ProgramError, RegisterError};
@@ -84,6 +85,7 @@ pub fn run(
     let mut server = bind(args, token.is_some())?;
     register(args, &mut server)?;
     let log = Log::new(args.level, events).map_err(ServeError::Run)?;
+    tell_panics(log.clone());
     let address = server.local_addr();
     writeln!(out, "{address}").and_then(|()| out.flush()).map_err(ServeError::Run)?;
     if !address.ip().is_loopback() {
@@ -104,6 +106,15 @@ pub fn run(
     let ended = server.options(options).run().map_err(ServeError::Run);
     log.flush();
     ended
+}
+
+/// Has panics told as events: where, and not what, since their messages may quote a client. By itself
+/// a panicking thread writes to stderr, and would wait for ever where that is a pipe that nobody reads.
+fn tell_panics(log: Log) {
+    panic::set_hook(Box::new(move |panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        log.event(Level::Error, "panic", &[("at", &at)]);
+    }));
 }
 
 fn bind(args: &ServerArgs, has_token: bool) -> Result<Server, ServeError> {

@@ -30,6 +30,8 @@ pub(super) struct Connection {
     stream: TcpStream,
     /// For messages.
     address: String,
+    /// Nothing has been asked yet: a client that has a token shows it first.
+    pub fresh: bool,
     /// Received and not yet consumed: `input[start..end]`.
     input: Vec<u8>,
     start: usize,
@@ -80,6 +82,7 @@ fn try_all(address: &Address, timeout: Duration, started: Instant) -> Result<Con
                 return Ok(Connection {
                     stream,
                     address: address.to_string(),
+                    fresh: true,
                     input: Vec::new(),
                     start: 0,
                     end: 0,

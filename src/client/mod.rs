@@ -177,14 +177,22 @@ impl ClientError {
 
 /// A connection to a server, made anew where it was lost.
 ///
-/// ```no_run
-/// use socket_tables::client::Client;
+/// ```
+/// # let server = socket_tables::server::Server::bind("127.0.0.1:0").unwrap();
+/// # let address = server.local_addr().to_string();
+/// # std::thread::spawn(|| server.run());
+/// use socket_tables::client::{Client, ClientError, ClientOptions};
 /// use socket_tables::json::Value;
+/// use std::time::Duration;
 ///
-/// let mut client = Client::connect("127.0.0.1:7777")?;
+/// let options = ClientOptions { timeout: Duration::from_secs(2), retry: 5, token: None };
+/// let mut client = Client::connect_with(&address, options)?;
 /// client.update("door", "open")?;
-/// assert_eq!(client.get("door")?, Some(Value::from("open")));
-/// # Ok::<(), socket_tables::client::ClientError>(())
+/// let colour = client.get("colour")?.unwrap_or(Value::from("red"));
+/// assert_eq!((client.get("door")?, colour), (Some(Value::from("open")), Value::from("red")));
+/// let refused = client.call("FROBNICATE", None).unwrap_err();
+/// assert_eq!(refused.refusal().map(|said| said.code.as_str()), Some("unknown_request"));
+/// # Ok::<(), ClientError>(())
 /// ```
 #[derive(Debug)]
 pub struct Client {
@@ -364,11 +372,12 @@ impl Client {
     }
 
     fn try_begin(&mut self, requests: &[u8]) -> Result<(), ClientError> {
-        let token = self.options.token.as_ref().map(Token::as_str).filter(|_| self.connection.is_none());
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(connect(&self.address, &self.options)?),
         };
+        let fresh = std::mem::take(&mut connection.fresh);
+        let token = self.options.token.as_ref().map(Token::as_str).filter(|_| fresh);
         connection.be_patient(Some(self.options.timeout));
         let sent = match token {
             None => connection.send(requests),

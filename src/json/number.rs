@@ -41,13 +41,9 @@ impl Number {
         &self.0
     }
 
-    fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
     /// The integer, if it is one by value and fits: `5.0` and `1e3` are integers.
     pub fn as_i128(&self) -> Option<i128> {
-        Decimal::new(self.as_bytes()).to_i128()
+        Decimal::new(self.as_str()).to_i128()
     }
 
     /// As [`Number::as_i128`].
@@ -75,7 +71,7 @@ impl Number {
 
 impl PartialEq for Number {
     fn eq(&self, other: &Number) -> bool {
-        self.0 == other.0 || Decimal::new(self.as_bytes()) == Decimal::new(other.as_bytes())
+        self.0 == other.0 || Decimal::new(self.as_str()) == Decimal::new(other.as_str())
     }
 }
 
@@ -100,54 +96,50 @@ from_integers!(i32 u32 i64 u64 i128 u128 usize);
 
 /// A number taken apart where it stands: ±0.DIGITS × 10^(exponent + shift), where DIGITS neither begin nor
 /// end with a zero. Equal values have equal parts. Nothing is ever written out: `1e999999999` is one digit.
-struct Decimal<'n> {
+pub(super) struct Decimal<'n> {
     negative: bool,
     /// The digits before and after the point; between them they hold all significant ones.
-    whole: &'n [u8],
-    fraction: &'n [u8],
+    whole: &'n str,
+    fraction: &'n str,
     exponent: Exponent<'n>,
-    shift: i64,
+    shift: i128,
 }
 
 #[derive(Clone, Copy)]
 struct Exponent<'n> {
     negative: bool,
     /// Without leading zeros.
-    digits: &'n [u8],
+    digits: &'n str,
 }
 
 impl<'n> Decimal<'n> {
-    fn new(text: &'n [u8]) -> Decimal<'n> {
-        let (negative, text) = sign(text);
-        let (mantissa, exponent) = split(text, |byte| byte | 0x20 == b'e');
-        let (whole, fraction) = split(mantissa, |byte| byte == b'.');
-        let (whole, mut fraction) = (trim_start(whole), trim_end(fraction));
-        let mut shift = whole.len() as i64;
-        if whole.is_empty() {
-            let trimmed = trim_start(fraction);
-            shift = trimmed.len() as i64 - fraction.len() as i64;
-            fraction = trimmed;
-        }
-        let whole = if fraction.is_empty() { trim_end(whole) } else { whole };
-        let (exponent_negative, exponent) = sign(exponent);
-        let exponent = Exponent { negative: exponent_negative, digits: trim_start(exponent) };
+    pub(super) fn new(text: &'n str) -> Decimal<'n> {
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, ""));
+        let (negative, mantissa) = sign(mantissa);
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let (whole, tail) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+        let fraction = if whole.is_empty() { tail.trim_start_matches('0') } else { tail };
+        let shift = whole.len() as i128 - (tail.len() - fraction.len()) as i128;
+        let whole = if fraction.is_empty() { whole.trim_end_matches('0') } else { whole };
+        let (downwards, exponent) = sign(exponent);
+        let exponent = Exponent { negative: downwards, digits: exponent.trim_start_matches('0') };
         Decimal { negative, whole, fraction, exponent, shift }
     }
 
     fn digits(&self) -> impl Iterator<Item = u8> {
-        self.whole.iter().chain(self.fraction).map(|digit| digit - b'0')
+        self.whole.bytes().chain(self.fraction.bytes()).map(|digit| digit - b'0')
     }
 
     fn len(&self) -> usize {
         self.whole.len() + self.fraction.len()
     }
 
-    fn to_i128(&self) -> Option<i128> {
+    pub(super) fn to_i128(&self) -> Option<i128> {
         if self.len() == 0 {
             return Some(0);
         }
         // The point stands this many places behind the first digit; i128 has at most 39.
-        let places = self.exponent.minus(Exponent { negative: false, digits: b"" })? + i128::from(self.shift);
+        let places = self.exponent.minus(Exponent { negative: false, digits: "" })? + self.shift;
         let zeros = usize::try_from(places).ok()?.checked_sub(self.len())?;
         if zeros > 39 {
             return None;
@@ -165,7 +157,7 @@ impl PartialEq for Decimal<'_> {
             return self.len() == other.len();
         }
         self.negative == other.negative
-            && self.exponent.minus(other.exponent) == Some(i128::from(other.shift) - i128::from(self.shift))
+            && self.exponent.minus(other.exponent) == Some(other.shift - self.shift)
             && self.digits().eq(other.digits())
     }
 }
@@ -179,7 +171,7 @@ impl Exponent<'_> {
         let len = self.digits.len().max(other.digits.len());
         let digit = |exponent: Exponent<'_>, place: usize| {
             let behind = (exponent.digits.len() + place).checked_sub(len);
-            let digit = behind.map_or(0, |at| i128::from(exponent.digits[at] - b'0'));
+            let digit = behind.map_or(0, |at| i128::from(exponent.digits.as_bytes()[at] - b'0'));
             if exponent.negative { -digit } else { digit }
         };
         (0..len).try_fold(0_i128, |sum, place| {
@@ -189,25 +181,9 @@ impl Exponent<'_> {
     }
 }
 
-fn sign(text: &[u8]) -> (bool, &[u8]) {
-    match text {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        _ => (false, text),
+fn sign(text: &str) -> (bool, &str) {
+    match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
     }
-}
-
-fn split(text: &[u8], at: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
-    match text.iter().position(|byte| at(*byte)) {
-        Some(place) => (&text[..place], &text[place + 1..]),
-        None => (text, b""),
-    }
-}
-
-fn trim_start(digits: &[u8]) -> &[u8] {
-    &digits[digits.iter().take_while(|digit| **digit == b'0').count()..]
-}
-
-fn trim_end(digits: &[u8]) -> &[u8] {
-    &digits[..digits.len() - digits.iter().rev().take_while(|digit| **digit == b'0').count()]
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Kind;
+use super::{Kind, scan};
 
 /// A string between its quotes, as written, escapes still escaped; or a number, as written.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,8 @@ pub struct Str<'t> {
 impl<'t> Str<'t> {
     /// What stands between the quotes of a valid JSON string.
     pub(super) fn within(quoted: &'t str) -> Str<'t> {
-        Str { text: quoted, from: 1, to: quoted.len() - 1, escaped: quoted.contains('\\') }
+        let to = quoted.len() - 1;
+        Str { text: quoted, from: 1, to, escaped: scan::plain(quoted.as_bytes(), 1) < to }
     }
 
     /// As written.

@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use super::{Error, Number, Parser, Sink, Str, Value, write_str};
+use super::number::Decimal;
+use super::{Error, Parser, Sink, Str, Value, write_str};
 
 /// One JSON value as text, without white space outside strings. Compares by text; see [`Text::same_value`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +33,7 @@ impl<'a> Text<'a> {
         Text(Cow::Owned(String::from_utf8(out).expect("UTF-8 with ASCII escapes")))
     }
 
-    /// Text that is known to be compact JSON already, because it once was a `Text`.
-    #[allow(dead_code)]
+    /// Text that is known to be compact JSON already: it was a `Text` before, or is made of some.
     pub(crate) fn known(text: impl Into<Cow<'a, str>>) -> Text<'a> {
         Text(text.into())
     }
@@ -74,7 +74,7 @@ impl<'a> Text<'a> {
     /// The integer, if this is a number that is one by value and fits: `5`, `5.0` and `0.5e1` are.
     pub fn as_i128(&self) -> Option<i128> {
         let number = self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-        number.then(|| Number::known(&self.0).as_i128()).flatten()
+        number.then(|| Decimal::new(&self.0).to_i128()).flatten()
     }
 
     /// Whether this is `null`.

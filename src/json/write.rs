@@ -9,6 +9,9 @@ use std::convert::Infallible;
 use super::{Short, Str, Value, scan};
 
 const INDENT: &[u8] = b"  ";
+const BUFFER_BYTES: usize = 16 * 1024;
+/// From here on a string is better passed on than gathered.
+const LONG_BYTES: usize = 96;
 
 /// Appends a JSON string: quotes, and escapes where the grammar demands them.
 pub fn write_str(out: &mut Vec<u8>, s: &str) {
@@ -32,7 +35,11 @@ fn write_pieces<E>(
     out.push(b'"');
     loop {
         let to = scan::plain(s.as_bytes(), from);
-        full(out, &s[from..to])?;
+        if to - from < LONG_BYTES {
+            out.extend_from_slice(&s.as_bytes()[from..to]);
+        } else {
+            full(out, &s[from..to])?;
+        }
         let Some(special) = s.as_bytes().get(to) else { break };
         escape(out, *special);
         from = to + 1;
@@ -69,8 +76,6 @@ pub(crate) struct Writer<F> {
     /// Nothing stands in the innermost bracket yet.
     empty: bool,
 }
-
-const BUFFER_BYTES: usize = 16 * 1024;
 
 impl<E, F: FnMut(&mut Vec<u8>, &str) -> Result<(), E>> Writer<F> {
     pub(crate) fn new(out: Vec<u8>, pretty: bool, full: F) -> Self {

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::request::{bad, check_key};
-use super::{Code, Failure, Refused, Request, Scope};
+use super::members::bad;
+use super::{Code, Failure, Refused, Request, Scope, check_key};
 use crate::json::Text;
 
 impl<'a> Request<'a> {

@@ -4,6 +4,7 @@
 mod error;
 mod framing;
 mod line;
+mod members;
 mod reply;
 mod request;
 mod scanner;

@@ -22,45 +22,23 @@ pub enum Form {
     FramedBare,
 }
 
-/// What a request is answered.
+/// What a request is answered. Values are JSON text.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the fields are the members of the wire's replies, by their names there")]
 pub enum Reply<'a> {
-    /// A key's value.
-    Entry {
-        /// The key.
-        key: &'a str,
-        /// Its value; `None` where there is no such key.
-        value: Option<&'a str>,
-    },
+    /// A key's value; `None` where there is no such key.
+    Entry { key: &'a str, value: Option<&'a str> },
     /// Some JSON.
     Value(&'a str),
-    /// The greeting, which also tells the server's version.
-    Hello {
-        /// The greeting, as JSON.
-        value: &'a str,
-        /// The version, plain.
-        version: &'a str,
-    },
-    /// The request was refused.
-    Failure {
-        /// The key, where the request had a good one.
-        key: Option<&'a str>,
-        /// Why.
-        failure: &'a Failure,
-        /// After `conflict`: the key's present value, if it has one.
-        present: Option<Option<&'a str>>,
-    },
+    /// The greeting, which also tells the server's version, a plain string.
+    Hello { value: &'a str, version: &'a str },
+    /// The request was refused. `key` is there where the request had a good one, `present` after
+    /// `conflict`: the key's value, if it has one.
+    Failure { key: Option<&'a str>, failure: &'a Failure, present: Option<Option<&'a str>> },
     /// The answer to CLOSE.
     Closed,
-    /// To a watcher: a key has this value now, or its value was removed.
-    Change {
-        /// `UPDATE` or `DELETE`.
-        event: &'a str,
-        /// The key.
-        key: &'a str,
-        /// Its new value; after `DELETE` its last one.
-        value: &'a str,
-    },
+    /// To a watcher: after `UPDATE` a key has this value, before `DELETE` it had.
+    Change { event: &'a str, key: &'a str, value: &'a str },
     /// To a watcher: the present state has been told; changes follow.
     Ready,
 }

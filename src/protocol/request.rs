@@ -1,84 +1,42 @@
-//! A request as both sides know it: the client writes one, the server reads it, and a test asks
-//! that what was written is read back.
-//!
-//! Reading is one walk over the text: the parser hands over each member, those with names we know
-//! are kept as slices of the input, and what is kept is then judged by the request's name. Nothing
-//! here knows what a request does.
+//! A request as both sides know it: the client writes one, the server reads it ([`Request::parse`],
+//! [`Request::parse_line`]), and a test asks that what was written is read back. Nothing here knows what a
+//! request does.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use super::{Code, Failure};
-use crate::json::{self, Parser, Text};
+use super::Failure;
+use crate::json::{self, Text};
 
 /// The most bytes that a key may have.
 pub const KEY_BYTES_MAX: usize = 1024;
 
 /// One request. Keys have been checked; values are JSON text without white space outside strings.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields are the members of the wire's requests, by their names there")]
 pub enum Request<'a> {
     /// The value of a key.
-    Get {
-        /// The key.
-        key: Cow<'a, str>,
-    },
-    /// Set a key.
-    Update {
-        /// The key.
-        key: Cow<'a, str>,
-        /// Its new value.
-        value: Text<'a>,
-        /// What must hold for the write to happen.
-        condition: Option<Condition<'a>>,
-    },
+    Get { key: Cow<'a, str> },
+    /// Set a key, if the condition holds.
+    Update { key: Cow<'a, str>, value: Text<'a>, condition: Option<Condition<'a>> },
     /// Add to an integer; a missing key counts as 0.
-    Increment {
-        /// The key.
-        key: Cow<'a, str>,
-        /// What to add.
-        by: i128,
-    },
-    /// Remove a key.
-    Delete {
-        /// The key.
-        key: Cow<'a, str>,
-        /// What must hold for the removal to happen.
-        condition: Option<Condition<'a>>,
-    },
+    Increment { key: Cow<'a, str>, by: i128 },
+    /// Remove a key, if the condition holds.
+    Delete { key: Cow<'a, str>, condition: Option<Condition<'a>> },
     /// Every key and value under a prefix, sorted by key.
-    GetAll {
-        /// What the keys begin with; empty for all.
-        prefix: Cow<'a, str>,
-    },
+    GetAll { prefix: Cow<'a, str> },
     /// The keys under a prefix, sorted.
-    Keys {
-        /// What the keys begin with; empty for all.
-        prefix: Cow<'a, str>,
-    },
+    Keys { prefix: Cow<'a, str> },
     /// How many keys there are under a prefix.
-    Count {
-        /// What the keys begin with; empty for all.
-        prefix: Cow<'a, str>,
-    },
+    Count { prefix: Cow<'a, str> },
     /// Be told of changes.
-    Watch {
-        /// Of this one key, or of every key that begins so.
-        scope: Scope<'a>,
-    },
-    /// Show the token.
-    Auth {
-        /// The secret that the server was started with.
-        token: Cow<'a, str>,
-    },
+    Watch { scope: Scope<'a> },
+    /// Show the secret that the server was started with.
+    Auth { token: Cow<'a, str> },
     /// End the connection.
     Close,
     /// An action by name: built in (HELLO, TIME, ECHO, INFO, EXEC, HISTORY) or registered.
-    Call {
-        /// The action's name.
-        name: Cow<'a, str>,
-        /// Its argument, if any.
-        data: Option<Text<'a>>,
-    },
+    Call { name: Cow<'a, str>, data: Option<Text<'a>> },
 }
 
 /// What a WATCH is about.
@@ -172,15 +130,6 @@ pub fn check_key(key: &str) -> Result<(), KeyError> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads a request from the text of one JSON object.
-    pub fn parse(text: &'a str) -> Result<Request<'a>, Refused<'a>> {
-        let mut members = Members::default();
-        members.read(text).map_err(|failure| Refused { key: None, failure })?;
-        let key = members.key();
-        let good_key = key.as_ref().ok().cloned();
-        members.request(key).map_err(|failure| Refused { key: good_key, failure })
-    }
-
     /// The request's name on the wire.
     pub fn name(&self) -> &str {
         match self {
@@ -257,144 +206,4 @@ fn write_condition(out: &mut Vec<u8>, condition: Option<&Condition<'_>>) {
             out.push(b'}');
         }
     }
-}
-
-/// The members that some request takes; every other one is passed over.
-#[derive(Clone, Copy)]
-enum Member {
-    Request,
-    Key,
-    Value,
-    If,
-    By,
-    Prefix,
-    Data,
-    Token,
-}
-
-const MEMBERS: [&str; 8] = ["request", "key", "value", "if", "by", "prefix", "data", "token"];
-
-/// What a request's object held, not yet judged: which member counts, and whether having it twice
-/// matters, depends on the request's name, and that may come last.
-#[derive(Default)]
-struct Members<'a> {
-    texts: [Option<Text<'a>>; MEMBERS.len()],
-    doubled: [bool; MEMBERS.len()],
-}
-
-impl<'a> Members<'a> {
-    fn read(&mut self, text: &'a str) -> Result<(), Failure> {
-        let mut parser = Parser::new(text);
-        parser
-            .object(|parser, name| {
-                let name = name.unescape();
-                let Some(at) = MEMBERS.iter().position(|member| *member == name) else {
-                    return parser.skip();
-                };
-                self.doubled[at] = self.texts[at].is_some();
-                self.texts[at] = Some(parser.compact()?);
-                Ok(())
-            })
-            .and_then(|()| parser.end())
-            .map_err(|error| Failure::new(Code::BadJson, error.to_string()))
-    }
-
-    /// Judges the members by the request's name.
-    fn request(&mut self, key: Result<Cow<'a, str>, Failure>) -> Result<Request<'a>, Failure> {
-        let name = self.string(Member::Request)?.ok_or_else(|| {
-            bad(r#"an object without the member "request"; one is {"request":"GET","key":"door"}"#)
-        })?;
-        Ok(match &*name {
-            "GET" => Request::Get { key: key? },
-            "UPDATE" => Request::Update {
-                key: key?,
-                value: self.take(Member::Value)?.ok_or_else(|| bad(r#"UPDATE needs the member "value""#))?,
-                condition: self.condition()?,
-            },
-            "INCREMENT" => Request::Increment { key: key?, by: self.by()? },
-            "DELETE" => Request::Delete { key: key?, condition: self.condition()? },
-            "GETALL" => Request::GetAll { prefix: self.prefix()?.unwrap_or_default() },
-            "KEYS" => Request::Keys { prefix: self.prefix()?.unwrap_or_default() },
-            "COUNT" => Request::Count { prefix: self.prefix()?.unwrap_or_default() },
-            "WATCH" => Request::Watch { scope: self.scope(key)? },
-            "AUTH" => {
-                let token = self.string(Member::Token)?;
-                Request::Auth { token: token.ok_or_else(|| bad(r#"AUTH needs the member "token""#))? }
-            }
-            "CLOSE" => Request::Close,
-            _ => Request::Call { data: self.take(Member::Data)?, name },
-        })
-    }
-
-    fn take(&mut self, member: Member) -> Result<Option<Text<'a>>, Failure> {
-        let at = member as usize;
-        if self.doubled[at] {
-            return Err(bad(format!("the member {:?} stands there twice", MEMBERS[at])));
-        }
-        Ok(self.texts[at].take())
-    }
-
-    fn string(&mut self, member: Member) -> Result<Option<Cow<'a, str>>, Failure> {
-        let Some(text) = self.take(member)? else { return Ok(None) };
-        match text.into_string() {
-            Some(string) => Ok(Some(string)),
-            None => Err(bad(format!("the member {:?} must be a string", MEMBERS[member as usize]))),
-        }
-    }
-
-    fn key(&mut self) -> Result<Cow<'a, str>, Failure> {
-        let key = self.string(Member::Key)?.ok_or_else(|| bad(r#"this request needs the member "key""#))?;
-        check_key(&key).map_err(|error| bad(error.to_string()))?;
-        Ok(key)
-    }
-
-    /// A prefix is like a key, but may be empty.
-    fn prefix(&mut self) -> Result<Option<Cow<'a, str>>, Failure> {
-        let prefix = self.string(Member::Prefix)?;
-        match prefix.as_deref().map_or(Ok(()), check_key) {
-            Ok(()) | Err(KeyError::Empty) => Ok(prefix),
-            Err(error) => Err(bad(format!("in \"prefix\": {error}"))),
-        }
-    }
-
-    fn by(&mut self) -> Result<i128, Failure> {
-        let Some(text) = self.take(Member::By)? else { return Ok(1) };
-        text.as_i128().ok_or_else(|| bad(r#"the member "by" must be an integer of at most 38 digits"#))
-    }
-
-    fn scope(&mut self, key: Result<Cow<'a, str>, Failure>) -> Result<Scope<'a>, Failure> {
-        match (self.prefix()?, key) {
-            (None, key) => Ok(Scope::Key(key?)),
-            (Some(prefix), Err(_)) => Ok(Scope::Prefix(prefix)),
-            (Some(_), Ok(_)) => Err(bad(r#"WATCH takes "key" or "prefix", not both"#)),
-        }
-    }
-
-    fn condition(&mut self) -> Result<Option<Condition<'a>>, Failure> {
-        let Some(text) = self.take(Member::If)? else { return Ok(None) };
-        let wrong = || bad(r#"the member "if" must be {"absent":true} or {"equals":VALUE}"#);
-        // The text is borrowed from the request, or was compacted; either way this parse is of a
-        // small part that the first walk could not judge before it knew the request's name.
-        let mut found = None;
-        let text = text.into_owned();
-        Parser::new(text.as_str())
-            .object(|parser, name| {
-                let value = parser.compact().map_err(|_| wrong())?;
-                if found.is_some() {
-                    return Err(wrong());
-                }
-                found = Some(match &*name.unescape() {
-                    "absent" if value.as_str() == "true" => Condition::Absent,
-                    "equals" => Condition::Equals(value.into_owned()),
-                    _ => return Err(wrong()),
-                });
-                Ok(())
-            })
-            .map_err(|_: Failure| wrong())?;
-        found.map(Some).ok_or_else(wrong)
-    }
-}
-
-pub(super) fn bad(message: impl Into<String>) -> Failure {
-    Failure::new(Code::BadRequest, message)
 }

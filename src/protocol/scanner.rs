@@ -39,29 +39,32 @@ impl Scanner {
     /// Looks on in `buffer`, which begins with the same bytes as last time, and with `{`.
     /// After `Complete` or `Lost` the scanner is as new, for the next request.
     pub fn scan(&mut self, buffer: &[u8]) -> Scan {
-        while let Some(&byte) = buffer.get(self.at) {
+        // The place lives in a register while bytes are looked at.
+        let mut at = self.at;
+        while let Some(&byte) = buffer.get(at) {
             if self.string {
-                self.skip_string(buffer);
+                (at, self.string) = string_end(buffer, at);
                 if self.string {
                     break;
                 }
                 continue;
             }
-            self.at += 1;
+            at += 1;
             match byte {
                 b'"' => self.string = true,
                 b'{' | b'[' => self.open(byte == b'['),
                 b'}' | b']' => {
                     if !self.close(byte == b']') {
-                        return self.done(Scan::Lost(self.at - 1));
+                        return self.done(Scan::Lost(at - 1));
                     }
                     if self.depth == 0 {
-                        return self.done(Scan::Complete(self.at));
+                        return self.done(Scan::Complete(at));
                     }
                 }
                 _ => {}
             }
         }
+        self.at = at;
         Scan::Incomplete
     }
 
@@ -83,44 +86,42 @@ impl Scanner {
         fits
     }
 
-    /// On to the end of the string, or of what there is of it. An escape that is cut in two is left
-    /// for the next time.
-    fn skip_string(&mut self, buffer: &[u8]) {
-        let mut rest = &buffer[self.at..];
-        loop {
-            while let Some((word, after)) = rest.split_first_chunk::<8>()
-                && !holds_quote_or_backslash(u64::from_le_bytes(*word))
-            {
-                rest = after;
-            }
-            match rest {
-                [b'"', after @ ..] => {
-                    self.string = false;
-                    rest = after;
-                    break;
-                }
-                [b'\\', _, after @ ..] => rest = after,
-                [] | [b'\\'] => break,
-                [_, after @ ..] => rest = after,
-            }
-        }
-        self.at = buffer.len() - rest.len();
-    }
-
     fn done(&mut self, scan: Scan) -> Scan {
         *self = Scanner::default();
         scan
     }
 }
 
-/// Whether any of eight bytes is `"` or `\`. For each, an exclusive or makes the sought byte zero, and
+/// From inside a string past its end, or past what there is of it; and whether it goes on. An escape
+/// that is cut in two is left for the next time.
+fn string_end(buffer: &[u8], mut at: usize) -> (usize, bool) {
+    loop {
+        let rest = &buffer[at..];
+        let found = match rest.first_chunk() {
+            Some(word) => quote_or_backslash(u64::from_le_bytes(*word)),
+            None => rest.iter().position(|byte| matches!(byte, b'"' | b'\\')),
+        };
+        match found.map(|found| &rest[found..]) {
+            None => at += rest.len().min(8),
+            Some([b'"', after @ ..]) => return (buffer.len() - after.len(), false),
+            Some([_, _, after @ ..]) => at = buffer.len() - after.len(),
+            Some(cut) => return (buffer.len() - cut.len(), true),
+        }
+        if at == buffer.len() {
+            return (at, true);
+        }
+    }
+}
+
+/// The first of eight bytes that is `"` or `\`. For each, an exclusive or makes the sought byte zero, and
 /// `(x - 1) & !x` has a byte's high bit set where the lowest zero byte is. (A borrow can set the bit
-/// of a later byte too, never of an earlier one, so "any" is exact.)
-fn holds_quote_or_backslash(word: u64) -> bool {
+/// of a later byte too, never of an earlier one, so the first is exact.)
+fn quote_or_backslash(word: u64) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     let zero = |x: u64| x.wrapping_sub(ONES) & !x;
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    (zero(quote) | zero(backslash)) & HIGHS != 0
+    let quote = word ^ (ONES * u64::from(b'"'));
+    let backslash = word ^ (ONES * u64::from(b'\\'));
+    let found = (zero(quote) | zero(backslash)) & HIGHS;
+    (found != 0).then_some(found.trailing_zeros() as usize / 8)
 }

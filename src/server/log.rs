@@ -20,7 +20,7 @@ use crate::actions::rfc3339;
 const EVENTS_MAX: u64 = 20;
 /// Lines that may wait to be written.
 const LINES_WAITING_MAX: usize = 1024;
-/// Bytes of a field's value.
+/// Bytes of a field's value, with what quotes it and what tells that it was cut.
 const FIELD_BYTES_MAX: usize = 256;
 /// How long the end of the log waits for its last lines to be written.
 const FLUSH_MAX: Duration = Duration::from_millis(500);
@@ -110,11 +110,11 @@ impl Display for Field<'_> {
         if !self.0.is_empty() && self.0.len() <= FIELD_BYTES_MAX && self.0.bytes().all(plain) {
             return f.write_str(self.0);
         }
-        let mut left = FIELD_BYTES_MAX;
+        let mut left = FIELD_BYTES_MAX - "\"…\"".len();
         f.write_char('"')?;
         for escaped in self.0.chars().map(char::escape_debug) {
             let Some(rest) = left.checked_sub(escaped.clone().map(char::len_utf8).sum()) else {
-                f.write_str("…")?;
+                f.write_char('…')?;
                 break;
             };
             left = rest;

@@ -6,7 +6,7 @@
 //! | [`Mode::Iterative`] | this thread, one client after another | the simplest server that can be |
 //! | [`Mode::Pool`] | a worker thread for each client | everything else |
 //!
-//! The modes differ in who calls [`connection::serve`], and in nothing else. What the bytes mean is the
+//! The modes differ in who calls `connection::serve`, and in nothing else. What the bytes mean is the
 //! session's business. Considered and left: an event loop (`epoll` is not in std), and a
 //! thread for each connection without a bound (a flood of clients would take all memory).
 
@@ -45,29 +45,7 @@ pub use stop::ShutdownHandle;
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
-/// A server that has its port and is not serving yet.
-///
-/// ```
-/// use socket_tables::actions::Call;
-/// use socket_tables::client::Client;
-/// use socket_tables::json::Value;
-/// use socket_tables::server::{Mode, Server};
-///
-/// let server = Server::bind("127.0.0.1:0")?
-///     .mode(Mode::Pool { threads: 64 })
-///     .action("SHOUT", |call: &Call<'_>| Ok(Value::from(call.data_str()?.to_uppercase())))?;
-/// let (address, stop) = (server.local_addr(), server.shutdown_handle());
-/// let running = std::thread::spawn(|| server.run());
-///
-/// let mut client = Client::connect(&address.to_string())?;
-/// client.update("door", "open")?;
-/// assert_eq!(client.get("door")?, Some(Value::from("open")));
-/// assert_eq!(client.call("SHOUT", Value::from("hi"))?, Value::from("HI"));
-///
-/// stop.shutdown();
-/// running.join().expect("it does not panic")?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// A server that has its port and is not serving yet. [The crate's page](crate) shows one at work.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
@@ -103,8 +81,8 @@ impl Server {
         self
     }
 
-    /// Answers requests named `name` by `action`. A name that is taken, or is none, is an error. Actions
-    /// share what they hold, and the table if they hold that:
+    /// Answers requests named `name` by `action`. A name that is taken, or is none, is an error. What
+    /// actions share is what they hold: an `Arc` of your own, or the table.
     ///
     /// ```
     /// # use socket_tables::{actions::Call, json::Value, server::Server};
@@ -194,19 +172,21 @@ impl Server {
             let mut callbacks = watches.iter();
             let started =
                 callbacks.try_for_each(|(watch, call)| callbacks::start(scope, watch, call, &service.log));
-            let ended = started.and_then(|()| {
-                match mode {
-                    Mode::Once => service.one_request(),
-                    Mode::Iterative => service.one_by_one(),
-                    Mode::Pool { threads } => return service.side_by_side(threads),
+            let ended = started.and_then(|()| match mode {
+                Mode::Once | Mode::Iterative => {
+                    service.one_by_one(mode == Mode::Once);
+                    Ok(())
                 }
-                Ok(())
+                Mode::Pool { threads } => service.side_by_side(threads),
             });
             watches.iter().for_each(|(watch, _)| watch.end());
             ended
         })
     }
 }
+
+/// A connection, and who made it: once it has ended, the system no longer knows.
+type Accepted = (TcpStream, SocketAddr);
 
 /// What the threads of a running server share.
 struct Service {
@@ -218,17 +198,13 @@ struct Service {
 }
 
 impl Service {
-    fn one_request(&self) {
+    /// Serves one client after another; with `once`, until one of them has been answered.
+    fn one_by_one(&self, once: bool) {
+        let session = if once { Session::once } else { Session::new };
         while let Some(stream) = self.accept() {
-            if self.serve(stream, Session::once(&self.core)) > 0 {
+            if self.serve(stream, session(&self.core)) > 0 && once {
                 return;
             }
-        }
-    }
-
-    fn one_by_one(&self) {
-        while let Some(stream) = self.accept() {
-            self.serve(stream, Session::new(&self.core));
         }
     }
 
@@ -237,7 +213,7 @@ impl Service {
             threads_max,
             stats: &self.core.stats,
             log: &self.log,
-            serve: |stream| _ = self.serve(stream, Session::new(&self.core)),
+            serve: |accepted| _ = self.serve(accepted, Session::new(&self.core)),
             queue: Default::default(),
             work: Default::default(),
             waiting: Default::default(),
@@ -245,8 +221,8 @@ impl Service {
         self.make_room(threads_max);
         thread::scope(|scope| {
             pool.open(scope)?;
-            while let Some(stream) = self.accept() {
-                pool.submit(stream);
+            while let Some(accepted) = self.accept() {
+                pool.submit(accepted);
             }
             pool.close();
             Ok(())
@@ -265,7 +241,7 @@ impl Service {
     /// The next connection; `None` when the server is to stop. Where none can be accepted (no
     /// descriptor is left, say) that is told and tried again, a little later each time: the reason
     /// is most often gone soon, and a loop without a pause would take a whole processor.
-    fn accept(&self) -> Option<TcpStream> {
+    fn accept(&self) -> Option<Accepted> {
         let mut backoff = BACKOFF_MIN;
         loop {
             let accepted = self.listener.accept();
@@ -273,9 +249,9 @@ impl Service {
                 return None;
             }
             match accepted {
-                Ok((stream, _)) => {
+                Ok(accepted) => {
                     self.core.stats.accepted.fetch_add(1, Relaxed);
-                    return Some(stream);
+                    return Some(accepted);
                 }
                 // The client was gone before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -289,12 +265,10 @@ impl Service {
     }
 
     /// Serves one connection to its end.
-    fn serve<'c>(&'c self, stream: TcpStream, mut session: Session<'c>) -> u64 {
+    fn serve<'c>(&'c self, (stream, peer): Accepted, mut session: Session<'c>) -> u64 {
         let _open = Counted::new(&self.core.stats.connections);
         let stream = self.stop.watch(stream);
-        let peer = || stream.peer_addr().map_or_else(|_| "?".into(), |peer| peer.to_string());
         if self.log.tells(Level::Debug) {
-            let peer = peer();
             session.trace(Box::new(move |name, key, failed| {
                 let (key, failed) = (key.unwrap_or_default(), failed.map_or("", Code::as_str));
                 let fields: &[(&str, &dyn fmt::Display)] =
@@ -304,15 +278,15 @@ impl Service {
         }
         match connection::serve(&stream, &mut session, self.deadlines) {
             End::Closed if session.spoke_http() => {
-                self.log.event(Level::Info, "http_refused", &[("peer", &peer())]);
+                self.log.event(Level::Info, "http_refused", &[("peer", &peer)]);
             }
             End::Closed | End::Idle => {}
             End::Deadline => {
                 self.core.stats.timed_out.fetch_add(1, Relaxed);
-                self.log.event(Level::Info, "deadline", &[("peer", &peer())]);
+                self.log.event(Level::Info, "deadline", &[("peer", &peer)]);
             }
             End::Broken(error) => {
-                self.log.event(Level::Debug, "broken", &[("peer", &peer()), ("error", &error)]);
+                self.log.event(Level::Debug, "broken", &[("peer", &peer), ("error", &error)]);
             }
         }
         session.requests()

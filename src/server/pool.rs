@@ -12,13 +12,14 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope};
 use std::time::{Duration, Instant};
 
+use super::Accepted;
 use super::log::{Level, Log};
 use crate::protocol::{Code, Failure, Framer, Reply};
 use crate::session::Stats;
@@ -54,14 +55,14 @@ pub struct Pool<'p, F> {
 #[derive(Default)]
 pub struct Queue {
     /// Accepted, and since when they wait.
-    connections: VecDeque<(TcpStream, Instant)>,
+    connections: VecDeque<(Accepted, Instant)>,
     workers: usize,
     /// Those of them without a connection: waiting for one, just being woken, or just being started.
     idle: usize,
     closed: bool,
 }
 
-impl<F: Fn(TcpStream) + Sync> Pool<'_, F> {
+impl<F: Fn(Accepted) + Sync> Pool<'_, F> {
     /// Starts the usher.
     pub fn open<'s>(&'s self, scope: &'s Scope<'s, '_>) -> std::io::Result<()> {
         Builder::new().name("usher".into()).spawn_scoped(scope, || self.usher(scope)).map(drop)
@@ -69,13 +70,12 @@ impl<F: Fn(TcpStream) + Sync> Pool<'_, F> {
 
     /// Takes a connection for a worker, present or future. Never waits, nor starts a thread: the
     /// kernel drops a client's SYN when the queue of those to be accepted is full, and holds only 128.
-    pub fn submit(&self, stream: TcpStream) {
+    pub fn submit(&self, accepted: Accepted) {
         let mut queue = self.lock();
         if queue.connections.len() >= WAITING_MAX {
-            self.count_refused(&stream);
-            return;
+            return self.count_refused(accepted.1);
         }
-        queue.connections.push_back((stream, Instant::now()));
+        queue.connections.push_back((accepted, Instant::now()));
         match queue.connections.len() <= queue.idle {
             true => self.work.notify_one(),
             false => self.waiting.notify_one(),
@@ -93,10 +93,10 @@ impl<F: Fn(TcpStream) + Sync> Pool<'_, F> {
 
     fn worker(&self) {
         self.stats.workers.fetch_add(1, Relaxed);
-        while let Some(stream) = self.next() {
+        while let Some(accepted) = self.next() {
             // A panic is a defect, but of one connection: the worker, and the pool's size, survive it.
             // What the panic leaves half done is the session's own, and that is gone.
-            if catch_unwind(AssertUnwindSafe(|| (self.serve)(stream))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| (self.serve)(accepted))).is_err() {
                 self.log.event(Level::Error, "panic", &[]);
             }
             self.lock().idle += 1;
@@ -105,7 +105,7 @@ impl<F: Fn(TcpStream) + Sync> Pool<'_, F> {
     }
 
     /// The next connection; `None` when the worker is to end.
-    fn next(&self) -> Option<TcpStream> {
+    fn next(&self) -> Option<Accepted> {
         let mut queue = self.lock();
         let mut timed_out = false;
         loop {
@@ -113,7 +113,7 @@ impl<F: Fn(TcpStream) + Sync> Pool<'_, F> {
             if next.is_some() || queue.closed || timed_out {
                 queue.idle -= 1;
                 queue.workers -= usize::from(next.is_none());
-                return next.map(|(stream, _)| stream);
+                return next.map(|(accepted, _)| accepted);
             }
             let woken = self.work.wait_timeout(queue, WORKER_IDLE);
             let (guard, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
@@ -146,8 +146,8 @@ impl<F: Fn(TcpStream) + Sync> Pool<'_, F> {
             } else if left == Some(Duration::ZERO) {
                 let overdue = queue.connections.pop_front();
                 drop(queue);
-                if let Some((stream, _)) = overdue {
-                    self.count_refused(&stream);
+                if let Some(((stream, peer), _)) = overdue {
+                    self.count_refused(peer);
                     lingering.extend(refuse(stream).map(|stream| (stream, now)));
                 }
                 queue = self.lock();
@@ -172,9 +172,8 @@ impl<F: Fn(TcpStream) + Sync> Pool<'_, F> {
         started.is_ok()
     }
 
-    fn count_refused(&self, stream: &TcpStream) {
+    fn count_refused(&self, peer: SocketAddr) {
         self.stats.refused.fetch_add(1, Relaxed);
-        let peer = stream.peer_addr().map_or_else(|_| "?".into(), |peer| peer.to_string());
         self.log.event(Level::Info, "busy", &[("peer", &peer)]);
     }
 

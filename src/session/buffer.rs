@@ -25,6 +25,8 @@ impl Buffer {
             0 => CAPACITY_MIN,
             // One request fills it all.
             capacity if len == capacity => capacity * 2,
+            // It was a large one, and is done.
+            capacity if len == 0 && capacity > CAPACITY_BUSY => CAPACITY_BUSY,
             capacity if filled => (capacity * 2).min(CAPACITY_BUSY).max(capacity),
             capacity if capacity > CAPACITY_MIN && len == 0 && self.end < capacity / 4 => CAPACITY_MIN,
             capacity => capacity,

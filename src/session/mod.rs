@@ -88,7 +88,8 @@ pub struct Session<'c> {
     trace: Option<Trace<'c>>,
 }
 
-/// Told of each request: its name, its key if it has one, and what it was refused with, if it was.
+/// Told of each request: its name if it is one that the server knows (anything else may be a value, or
+/// a token, in the wrong place), its key if it has one, and what it was refused with, if it was.
 pub type Trace<'c> = Box<dyn Fn(&str, Option<&str>, Option<Code>) + 'c>;
 
 impl<'c> Session<'c> {
@@ -299,7 +300,8 @@ impl<'c> Session<'c> {
                 let mut execution = Execution { core, form, out, counts, failed: None };
                 let after = execution.run(&request, &mut self.known);
                 if let Some(trace) = &self.trace {
-                    trace(request.name(), request.key(), execution.failed);
+                    let name = core.actions.names().find(|name| *name == request.name());
+                    trace(name.unwrap_or("?"), request.key(), execution.failed);
                 }
                 match after {
                     After::Nothing => {}

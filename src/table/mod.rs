@@ -1,7 +1,7 @@
 //! The table: keys and the JSON text of their values, in memory.
 //!
 //! A key and its value are one allocation, `key\nvalue`, in a numbered slot; two indexes over the
-//! slots find a key ([`index`]) and list keys in order ([`order`]). A key holds no control character
+//! slots find a key (`index`) and list keys in order (`order`). A key holds no control character
 //! and a value is compact JSON, so the newline between them is the only one, and since it sorts
 //! before every byte that a key may hold, comparing entries as wholes compares their keys.
 //!
@@ -13,7 +13,7 @@
 mod index;
 mod order;
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use index::Index;
 use order::Order;
@@ -140,7 +140,9 @@ impl Table {
     }
 
     fn hash(&self, key: &str) -> u32 {
-        self.hasher.hash_one(key) as u32
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.as_bytes());
+        hasher.finish() as u32
     }
 
     fn find(&self, hash: u32, key: &str) -> Option<u32> {

@@ -12,10 +12,13 @@ use socket_tables::server::Server;
 use crate::server::{MODES, Running, in_mode};
 use crate::support::{self, run, st};
 
+/// What its client does with a reply: the rest of the line, behind the prefix, becomes what it prints.
+type Response = fn(&str) -> String;
+
 /// Its client: sends a line, and takes the reply to the first response whose prefix fits.
 struct LineClient {
     stream: BufReader<TcpStream>,
-    responses: Vec<(&'static str, fn(&str) -> String)>,
+    responses: Vec<(&'static str, Response)>,
 }
 
 impl LineClient {
@@ -25,7 +28,7 @@ impl LineClient {
         LineClient { stream, responses: vec![("CLOSE CONFIRM", close), ("MSG ", |rest| rest.to_owned())] }
     }
 
-    fn hook(&mut self, prefix: &'static str, response: fn(&str) -> String) {
+    fn hook(&mut self, prefix: &'static str, response: Response) {
         self.responses.insert(0, (prefix, response));
     }
 

@@ -169,7 +169,7 @@ fn a_client_tries_three_times_more() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let since = Instant::now();
     let error = Client::connect(&nobody).unwrap_err();
-    assert!(matches!(&error, ClientError::Connect { address, .. } if *address == nobody), "{error}");
+    assert!(matches!(error, ClientError::Connect { .. }) && error.to_string().contains(&nobody), "{error}");
     assert!(since.elapsed() >= Duration::from_millis(300), "{:?}", since.elapsed());
 }
 
@@ -271,7 +271,7 @@ fn a_server_that_is_gone_is_told_from_one_that_refuses() {
     let address = server.address.to_string();
     drop(server);
     let lost = client.get("a").unwrap_err();
-    assert!(matches!(&lost, ClientError::Lost { address: a, .. } if *a == address), "{lost}");
+    assert!(matches!(lost, ClientError::Lost { .. }) && lost.to_string().contains(&address), "{lost}");
     let gone = client.get("a").unwrap_err();
-    assert!(matches!(&gone, ClientError::Connect { address: a, .. } if *a == address), "{gone}");
+    assert!(matches!(gone, ClientError::Connect { .. }) && gone.to_string().contains(&address), "{gone}");
 }

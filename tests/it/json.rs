@@ -82,6 +82,7 @@ fn accepted() {
         ("line separator", "\"\u{2028}\"", "\"\u{2028}\""),
         ("byte order mark inside a string", "\"\u{feff}\"", "\"\u{feff}\""),
         ("a long string", &long, &long),
+        ("127 arrays deep", &deepest[1..255], &deepest[1..255]),
         ("128 arrays deep", &deepest, &deepest),
         ("128 objects deep", &deep_objects, &deep_objects),
         ("a bracket closed is a level back", "[[],[],[[]]]", "[[],[],[[]]]"),

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::support::{Server, run};
 
-const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.recipes.md");
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
 /// A recipe: its title, what to type, what comes out.
 struct Recipe {

@@ -1,0 +1,265 @@
+//! Each limit at one below, at, and one above itself, set by its flag, on the real binary.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::process::{
+    COUNT, COUNTED, PATIENCE, Process, Temporary, eventually, exchange, ms, rest, side_by_side,
+};
+
+/// A request of this many bytes: COUNT with an unknown member.
+fn padded(bytes: usize) -> String {
+    let (head, tail) = (r#"{"request":"COUNT","pad":""#, r#""}"#);
+    format!("{head}{}{tail}", "x".repeat(bytes - head.len() - tail.len()))
+}
+
+/// What took this long was limited to `limit`: not ended before, and not much later. Much is a lot
+/// here, since the machine may be doing other things.
+fn assert_ended_at(limit: Duration, since: Instant, what: &str) {
+    let took = since.elapsed();
+    assert!(took + ms(20) >= limit && took < limit + Duration::from_secs(3), "{what}: {took:?} of {limit:?}");
+}
+
+#[test]
+fn requests_hold_to_their_size() {
+    for (flags, max) in
+        [(&["--max-request", "64K"][..], 64 << 10), (&["--max-request", "1000"], 1000), (&[], 1 << 20)]
+    {
+        let server = Process::start(flags);
+        let limit = format!("a request may have {max} bytes here");
+        for bytes in [max - 1, max, max + 1] {
+            let (json, line, frame) = match bytes > max {
+                false => {
+                    (COUNTED.to_owned(), format!("MSG {}\n", "x".repeat(bytes - 5)), format!("{:<64}0", 1))
+                }
+                true => {
+                    let json = format!("{{\"error\":{{\"code\":\"too_large\",\"message\":\"{limit}\"}}}}");
+                    let frame = format!("{:<64}{json}", json.len());
+                    (format!("{json}\n"), format!("MSG error: {limit}\n"), frame)
+                }
+            };
+            // What comes after one that is too large is not answered.
+            let again = if bytes > max { "" } else { COUNTED };
+            assert_eq!(server.ask(padded(bytes) + COUNT), format!("{json}{again}"), "JSON of {bytes}");
+            assert_eq!(server.ask(format!("ECHO {}\n", "x".repeat(bytes - 5))), line, "a line of {bytes}");
+            let payload = format!("COUNT{}", " ".repeat(bytes - 5));
+            assert_eq!(server.ask(format!("{bytes:<64}{payload}")), frame, "a frame of {bytes}");
+        }
+        assert_eq!(server.told(&["errors", "too_large"]), 3);
+    }
+}
+
+#[test]
+fn nesting_and_keys_hold_to_their_limits() {
+    let server = Process::start(&[]);
+    for (depth, fits) in [(127, true), (128, true), (129, false)] {
+        // The request's own braces are the first level.
+        let data = format!("{}{}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+        let reply = server.ask(format!("{{\"request\":\"ECHO\",\"data\":{data}}}{COUNT}"));
+        assert_eq!(reply.contains("\"bad_json\""), !fits, "{depth}");
+        assert!(reply.ends_with(COUNTED), "the connection goes on after {depth}: {reply}");
+    }
+    for (bytes, fits) in [(1023, true), (1024, true), (1025, false)] {
+        let key = "k".repeat(bytes);
+        let reply = server.ask(format!("{{\"request\":\"UPDATE\",\"key\":\"{key}\",\"value\":1}}"));
+        assert_eq!(reply.contains("\"bad_request\""), !fits, "{bytes}: {reply}");
+    }
+}
+
+#[test]
+fn live_connections_hold_to_threads_and_one_more_is_told_busy_after_a_second() {
+    let server = Process::start(&["--threads", "3"]);
+    let mut held: Vec<TcpStream> = (0..2).map(|_| server.connect()).collect();
+    held.iter_mut().for_each(|stream| assert_eq!(exchange(stream, COUNT), COUNTED));
+    // The third is served at once, however long the others stay.
+    held.push(server.connect());
+    assert_eq!(exchange(&mut held[2], COUNT), COUNTED);
+    // The fourth waits; each dialect is told in its own words, and the reply is never lost, though
+    // more was sent than anybody reads.
+    let message = "every worker of this server has a connection; try again";
+    let json = format!("{{\"error\":{{\"code\":\"busy\",\"message\":\"{message}\"}}}}");
+    let told = |sent: String, told: String| {
+        let since = Instant::now();
+        assert_eq!(server.ask(sent), told);
+        assert_ended_at(Duration::from_secs(1), since, "busy");
+    };
+    side_by_side(&[
+        &|| told(COUNT.repeat(5_000), format!("{json}\n")),
+        &|| told(String::new(), format!("{json}\n")),
+        &|| told("COUNT\n".repeat(5_000), format!("MSG error: {message}\n")),
+        &|| told(format!("{:<64}{COUNT}", COUNT.len()), format!("{:<64}{json}", json.len())),
+    ]);
+    // One that leaves makes room for one that waits.
+    let mut waiting = server.connect();
+    drop(held.pop());
+    assert_eq!(exchange(&mut waiting, COUNT), COUNTED);
+    drop(waiting);
+    eventually("refusals are told", || server.told(&["refused"]) == 4);
+    eventually("connections are told", || server.told(&["connections"]) == 3);
+    assert_eq!(server.told(&["workers"]), 3);
+}
+
+#[test]
+fn silence_ends_at_idle_and_not_before() {
+    let silent_for = |flags: &[&str]| {
+        let server = Process::start(flags);
+        let idle = ms(1200);
+        let mut stream = server.connect();
+        for _ in 0..3 {
+            // Each request begins the silence anew, and white space is silence.
+            std::thread::sleep(idle / 2);
+            assert_eq!(exchange(&mut stream, COUNT), COUNTED);
+            stream.write_all(b"\n").unwrap();
+        }
+        let since = Instant::now();
+        assert_eq!(rest(&mut stream), "");
+        assert_ended_at(idle, since, "idle");
+        let since = Instant::now();
+        assert_eq!(rest(&mut server.connect()), "", "a connection that never says anything");
+        assert_ended_at(idle, since, "never began");
+    };
+    side_by_side(&[
+        &|| silent_for(&["--idle", "1.2"]),
+        &|| silent_for(&["--idle", "1.2", "--mode", "iterative"]),
+        &|| {
+            // By default an iterative server, where all others wait, gives ten seconds.
+            let server = Process::start(&["--mode", "iterative"]);
+            let since = Instant::now();
+            assert_eq!(rest(&mut server.connect()), "");
+            assert_ended_at(Duration::from_secs(10), since, "iterative");
+        },
+    ]);
+}
+
+/// Sends a byte now and then, of a request without end, until the connection is closed.
+fn drip(stream: &mut TcpStream) -> String {
+    let mut reader = stream.try_clone().unwrap();
+    let reading = std::thread::spawn(move || rest(&mut reader));
+    let mut bytes = br#"{"request":"ECHO","data":""#.iter().chain([b'x'].iter().cycle());
+    while !reading.is_finished() && stream.write_all(&[*bytes.next().unwrap()]).is_ok() {
+        std::thread::sleep(ms(25));
+    }
+    reading.join().unwrap()
+}
+
+#[test]
+fn requests_once_begun_end_at_the_deadline_however_slowly_they_come() {
+    let server = Process::start(&["--deadline", "1"]);
+    let deadline = Duration::from_secs(1);
+    let timeout = "\"code\":\"timeout\"";
+    side_by_side(&[
+        &|| {
+            // Three that take more than the deadline in all, and less each; and one byte of the next
+            // comes with the end of the one before.
+            let mut stream = server.connect();
+            stream.write_all(&COUNT.as_bytes()[..1]).unwrap();
+            for _ in 0..3 {
+                std::thread::sleep(deadline / 2);
+                assert_eq!(exchange(&mut stream, [&COUNT[1..], &COUNT[..1]].concat()), COUNTED);
+            }
+            let since = Instant::now();
+            assert!(rest(&mut stream).contains(timeout));
+            assert_ended_at(deadline, since, "begun with the one before");
+        },
+        &|| {
+            let since = Instant::now();
+            assert!(drip(&mut server.connect()).contains(timeout));
+            assert_ended_at(deadline, since, "a byte now and then");
+        },
+        &|| {
+            // In the dialect that it was begun in.
+            let mut stream = server.connect();
+            stream.write_all(b"COUN").unwrap();
+            let reply = rest(&mut stream);
+            assert!(reply.starts_with("MSG error: ") && reply.contains("in time"), "{reply}");
+        },
+        &|| {
+            // The idle time does not end it, nor stretch it.
+            let server = Process::start(&["--deadline", "1", "--idle", "0.2"]);
+            let since = Instant::now();
+            assert!(drip(&mut server.connect()).contains(timeout));
+            assert_ended_at(deadline, since, "longer than idle");
+        },
+    ]);
+    eventually("timeouts are told", || server.told(&["timed_out"]) == 3);
+    assert_eq!(server.told(&["errors", "timeout"]), 3);
+}
+
+#[test]
+fn replies_that_are_not_taken_end_at_the_deadline() {
+    let server = Process::start(&["--deadline", "1", "--max-request", "16M"]);
+    let value = "v".repeat(15 << 20);
+    let reply = server.ask(format!("{{\"request\":\"UPDATE\",\"key\":\"k\",\"value\":\"{value}\"}}"));
+    assert!(reply.starts_with("{\"key\":\"k\","), "{}", &reply[..200.min(reply.len())]);
+    let mut slow = server.connect();
+    let since = Instant::now();
+    slow.write_all(&br#"{"request":"GET","key":"k"}"#.repeat(4)).unwrap();
+    // The kernel's buffers hold some of it, and a client that reads a little now and then makes room
+    // for a little more: neither stretches the time.
+    while server.told(&["timed_out"]) == 0 {
+        slow.read_exact(&mut [0; 100]).unwrap();
+        std::thread::sleep(ms(50));
+        assert!(since.elapsed() < PATIENCE);
+    }
+    assert_ended_at(Duration::from_secs(1), since, "a reply that is not taken");
+    eventually("it is gone", || server.told(&["connections"]) == 1);
+    // One that takes it steadily gets all of it.
+    let all = server.ask(br#"{"request":"GET","key":"k"}"#.repeat(4));
+    assert_eq!(all.len(), 4 * ("{\"key\":\"k\",\"value\":\"\"}\n".len() + (15 << 20)));
+}
+
+#[test]
+fn memory_of_keys_and_values_holds_to_its_limit() {
+    let update = |key: &str, value: &str| {
+        format!("{{\"request\":\"UPDATE\",\"key\":\"{key}\",\"value\":\"{value}\"}}")
+    };
+    let unlimited = Process::start(&[]);
+    unlimited.ask(update("a", &"x".repeat(400)) + &update("b", &"x".repeat(400)));
+    let both = unlimited.told(&["memory_bytes"]);
+    assert!(both > 800, "{both}");
+    for (max, fits) in [(both - 1, false), (both, true), (both + 1, true)] {
+        let server = Process::start(&["--max-memory", &max.to_string()]);
+        let sent = update("a", &"x".repeat(400)) + &update("b", &"x".repeat(400));
+        let replies = server.ask(&sent);
+        assert_eq!(replies.contains("\"code\":\"full\""), !fits, "{max}: {replies}");
+        assert_eq!(server.ask(COUNT), format!("{{\"value\":{}}}\n", 1 + u64::from(fits)));
+        assert_eq!(server.told(&["errors", "full"]), u64::from(!fits));
+        // Full or not: reads go on, what makes the table no larger is taken, and DELETE makes room.
+        let full = server.ask(update("c", &"x".repeat(400)));
+        assert!(full.contains("\"key\":\"c\",\"error\":{\"code\":\"full\""), "{full}");
+        let longer = server.ask(update("a", &"x".repeat(401)) + &update("a", &"x".repeat(402)));
+        assert_eq!(longer.matches("full").count() as u64, if fits { 1 + both + 1 - max } else { 0 });
+        let shorter = server.ask(update("a", "y") + r#"{"request":"GET","key":"a"}"#);
+        assert_eq!(shorter, "{\"key\":\"a\",\"value\":\"y\"}\n".repeat(2));
+        let deleted =
+            server.ask(r#"{"request":"DELETE","key":"a"}"#.to_owned() + &update("c", &"x".repeat(400)));
+        assert!(deleted.lines().count() == 2 && !deleted.contains("full"), "{deleted}");
+    }
+}
+
+#[test]
+fn programs_hold_to_their_time_and_number() {
+    let script = Temporary::new();
+    // Written by another process: a program that is open for writing anywhere cannot be run.
+    let made = std::process::Command::new("sh")
+        .args(["-c", r#"printf '#!/bin/sh\nsleep "$(cat)"\necho slept\n' >"$1" && chmod 700 "$1""#, "sh"])
+        .arg(&script.0)
+        .status();
+    assert!(made.unwrap().success());
+    let action = format!("NAP={}", script.as_str());
+    let server = Process::start(&["--action", &action, "--action-timeout", "3", "--action-jobs", "2"]);
+    let nap = |seconds: &str| server.ask(format!("{{\"request\":\"NAP\",\"data\":{seconds}}}"));
+    assert_eq!(nap("0.1"), "{\"value\":\"slept\"}\n");
+    let since = Instant::now();
+    let killed = nap("1000");
+    assert!(killed.contains("\"action_failed\""), "{killed}");
+    assert_ended_at(Duration::from_secs(3), since, "a program");
+    // Two at once are well; a third, while both run, is not.
+    let replies: Vec<String> = std::thread::scope(|scope| {
+        let naps: Vec<_> = (0..3).map(|_| scope.spawn(|| nap("2"))).collect();
+        naps.into_iter().map(|nap| nap.join().unwrap()).collect()
+    });
+    let slept = replies.iter().filter(|reply| reply.contains("slept")).count();
+    assert!(slept == 2, "{replies:?}");
+}

@@ -1,0 +1,212 @@
+//! A server process under observation: its log, its memory, its threads, its descriptors.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use socket_tables::json::Value;
+
+/// Far more than any reply takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub const COUNT: &str = r#"{"request":"COUNT"}"#;
+pub const COUNTED: &str = "{\"value\":0}\n";
+
+/// A server on a free port, killed when dropped.
+pub struct Process {
+    /// Where to reach it, also where it listens on all addresses.
+    pub addr: SocketAddr,
+    child: Child,
+    log: Option<Temporary>,
+}
+
+/// A path of our own below the directory for such, removed when dropped.
+pub struct Temporary(pub PathBuf);
+
+impl Temporary {
+    pub fn new() -> Temporary {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("st-it-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Temporary(std::env::temp_dir().join(name))
+    }
+
+    /// A file with this content that only its owner may read.
+    pub fn private(content: &[u8]) -> Temporary {
+        let file = Temporary::new();
+        fs::write(&file.0, content).unwrap();
+        file.allow(0o600);
+        file
+    }
+
+    pub fn allow(&self, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&self.0, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// `st server` with these flags, on a free port.
+pub fn server(flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_st"));
+    command.arg("server").args(flags).arg("0").stderr(Stdio::null());
+    command
+}
+
+/// `st server` with these flags, run by a shell after these words, which may end in `exec`.
+pub fn by_shell(before: &str, flags: &str) -> Command {
+    let mut command = Command::new("sh");
+    let line = format!("{before} {} server {flags} 0", env!("CARGO_BIN_EXE_st"));
+    command.args(["-c", &line]).stderr(Stdio::null());
+    command
+}
+
+impl Process {
+    pub fn start(flags: &[&str]) -> Process {
+        Process::spawn(server(flags))
+    }
+
+    /// A server whose log can be read.
+    pub fn logging(flags: &[&str]) -> Process {
+        let log = Temporary::new();
+        let mut command = server(flags);
+        command.stderr(File::create(&log.0).unwrap());
+        let mut process = Process::spawn(command);
+        process.log = Some(log);
+        process
+    }
+
+    /// Starts the server that `command` runs, and waits until it listens.
+    pub fn spawn(mut command: Command) -> Process {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let line = line.trim_end().replace("0.0.0.0", "127.0.0.1");
+        Process { addr: line.parse().expect("its first line is its address"), child, log: None }
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.addr).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// All that is answered to these bytes, once no more will come.
+    pub fn ask(&self, sent: impl AsRef<[u8]>) -> String {
+        let mut stream = self.connect();
+        stream.write_all(sent.as_ref()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        rest(&mut stream)
+    }
+
+    /// What INFO tells.
+    pub fn info(&self) -> Value {
+        let reply = Value::parse(&self.ask(r#"{"request":"INFO"}"#)).unwrap();
+        reply.get("value").unwrap().clone()
+    }
+
+    /// A number out of INFO, 0 where there is none: `["errors", "busy"]`, say.
+    pub fn told(&self, path: &[&str]) -> u64 {
+        let info = self.info();
+        let found = path.iter().try_fold(&info, |object, name| object.get(name));
+        found.map_or(0, |number| number.to_string().parse().unwrap())
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log.as_ref().unwrap().0).unwrap()
+    }
+
+    /// A number of bytes by its name in `/proc/PID/status`: `VmRSS`, or its peak, `VmHWM`.
+    pub fn memory(&self, name: &str) -> u64 {
+        self.status(name) * 1024
+    }
+
+    pub fn threads(&self) -> u64 {
+        self.status("Threads")
+    }
+
+    pub fn descriptors(&self) -> u64 {
+        fs::read_dir(self.proc("fd")).unwrap().count() as u64
+    }
+
+    /// The processor time it has used, in hundredths of a second.
+    pub fn ticks(&self) -> u64 {
+        let stat = fs::read_to_string(self.proc("stat")).unwrap();
+        // The name of the program, which may hold anything, ends at the last bracket.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    fn status(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    fn proc(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.child.id())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// All that comes until the connection ends, in whichever way.
+pub fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // A reset, too, ends it; what came before it is kept.
+    let _ = stream.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Sends a request, and gives the line that answers it.
+pub fn exchange(stream: &mut TcpStream, sent: impl AsRef<[u8]>) -> String {
+    stream.write_all(sent.as_ref()).unwrap();
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while line.last() != Some(&b'\n') && stream.read(&mut byte).unwrap() > 0 {
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).unwrap()
+}
+
+/// Waits until this holds; fails when it has not come about in time.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < PATIENCE, "it did not come about: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Runs all of these side by side, for most of their time is waiting.
+pub fn side_by_side(tests: &[&(dyn Fn() + Sync)]) {
+    std::thread::scope(|scope| {
+        for test in tests {
+            scope.spawn(test);
+        }
+    });
+}
+
+/// Milliseconds.
+pub fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
