@@ -41,6 +41,8 @@ pub(super) struct Connection {
     stream: TcpStream,
     /// For messages.
     address: String,
+    /// Nothing has been asked yet: a client that has a token shows it first.
+    pub fresh: bool,
     /// Received and not yet consumed: `input[start..end]`.
     input: Vec<u8>,
     start: usize,
@@ -101,7 +103,17 @@ impl Connection {
     fn new(stream: TcpStream, address: String, timeout: Duration) -> Connection {
         let patience = Patience::Whole(timeout);
         let input = Vec::new();
-        Connection { stream, address, input, start: 0, end: 0, patience, left: Some(timeout), received: 0 }
+        Connection {
+            stream,
+            address,
+            fresh: true,
+            input,
+            start: 0,
+            end: 0,
+            patience,
+            left: Some(timeout),
+            received: 0,
+        }
     }
 
     /// How long to wait from here on.

@@ -58,20 +58,21 @@ impl Default for ClientOptions {
 /// A connection to a server, made anew where it was lost.
 ///
 /// ```
-/// use socket_tables::{client::Client, json::Value, server::Server};
+/// # let server = socket_tables::server::Server::bind("127.0.0.1:0").unwrap();
+/// # let address = server.local_addr().to_string();
+/// # std::thread::spawn(|| server.run());
+/// use socket_tables::client::{Client, ClientError, ClientOptions};
+/// use socket_tables::json::Value;
+/// use std::time::Duration;
 ///
-/// let server = Server::bind("127.0.0.1:0")?;
-/// let (address, stop) = (server.local_addr().to_string(), server.shutdown_handle());
-/// let serving = std::thread::spawn(move || server.run());
-///
-/// let mut client = Client::connect(&address)?;
+/// let options = ClientOptions { timeout: Duration::from_secs(2), retry: 5, token: None };
+/// let mut client = Client::connect_with(&address, options)?;
 /// client.update("door", "open")?;
-/// assert_eq!(client.get("door")?, Some(Value::from("open")));
-/// assert_eq!(client.call("ECHO", Value::from(1))?, Value::from(1));
-/// assert!(client.call("SHOUT", None).is_err_and(|error| error.refusal().is_some()));
-/// # stop.shutdown();
-/// # serving.join().expect("the server does not panic")?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// let colour = client.get("colour")?.unwrap_or(Value::from("red"));
+/// assert_eq!((client.get("door")?, colour), (Some(Value::from("open")), Value::from("red")));
+/// let refused = client.call("FROBNICATE", None).unwrap_err();
+/// assert_eq!(refused.refusal().map(|said| said.code.as_str()), Some("unknown_request"));
+/// # Ok::<(), ClientError>(())
 /// ```
 #[derive(Debug)]
 pub struct Client {
@@ -237,11 +238,12 @@ impl Client {
     }
 
     fn try_begin(&mut self, requests: &[u8]) -> Result<(), ClientError> {
-        let token = self.options.token.as_ref().map(Token::as_str).filter(|_| self.connection.is_none());
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(connect(&self.address, &self.options)?),
         };
+        let fresh = std::mem::take(&mut connection.fresh);
+        let token = self.options.token.as_ref().map(Token::as_str).filter(|_| fresh);
         connection.be_patient(Patience::Whole(self.options.timeout));
         let sent = match token {
             None => connection.send(requests),
