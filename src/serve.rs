@@ -4,11 +4,13 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic;
+use std::sync::Arc;
 
-use crate::actions::{Limits, Program, ProgramError, RegisterError};
+use crate::actions::{Program, ProgramError, RegisterError};
 use crate::address::{Address, AddressError};
 use crate::args::ServerArgs;
-use crate::server::{Level, Log, Options, Server};
+use crate::server::{BindError, Level, Log, Options, Server};
+use crate::store::Store;
 use crate::token::{Token, TokenError};
 
 /// Why the server did not start, or ended.
@@ -25,7 +27,7 @@ pub enum ServeError {
     /// An action's name is taken.
     Action(RegisterError),
     /// The address cannot be listened on.
-    Bind(SocketAddr, io::Error),
+    Bind(BindError),
     /// Threads or output failed.
     Run(io::Error),
 }
@@ -34,7 +36,7 @@ impl ServeError {
     /// 2 for what was asked wrongly, 6 for what the machine did not give.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ServeError::Bind(..) | ServeError::Run(_) | ServeError::Token(TokenError::Unreadable { .. }) => 6,
+            ServeError::Bind(_) | ServeError::Run(_) | ServeError::Token(TokenError::Unreadable { .. }) => 6,
             _ => 2,
         }
     }
@@ -52,10 +54,7 @@ impl fmt::Display for ServeError {
             ServeError::Token(error) => error.fmt(f),
             ServeError::Program(error) => error.fmt(f),
             ServeError::Action(error) => error.fmt(f),
-            ServeError::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "cannot listen on {address}: the port is taken by another program")
-            }
-            ServeError::Bind(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            ServeError::Bind(error) => error.fmt(f),
             ServeError::Run(error) => error.fmt(f),
         }
     }
@@ -69,7 +68,8 @@ impl std::error::Error for ServeError {
             ServeError::Token(error) => Some(error),
             ServeError::Program(error) => Some(error),
             ServeError::Action(error) => Some(error),
-            ServeError::Bind(_, error) | ServeError::Run(error) => Some(error),
+            ServeError::Bind(error) => Some(error),
+            ServeError::Run(error) => Some(error),
         }
     }
 }
@@ -99,7 +99,7 @@ pub fn run(
         request_bytes_max: args.max_request,
         idle: args.idle,
         deadline: args.deadline,
-        memory_max: args.max_memory,
+        store: Arc::new(Store::new(args.max_memory)),
         token,
         log: log.clone(),
     };
@@ -117,8 +117,6 @@ fn tell_panics(log: Log) {
     }));
 }
 
-/// Listens on the first address that is there. One whose port is taken ends the search: that clients
-/// find the other program at one address and this one at another would help nobody.
 fn bind(args: &ServerArgs, has_token: bool) -> Result<Server, ServeError> {
     let addresses = Address::parse(&args.address).and_then(|address| address.resolve());
     let addresses = addresses.map_err(ServeError::Address)?;
@@ -126,28 +124,19 @@ fn bind(args: &ServerArgs, has_token: bool) -> Result<Server, ServeError> {
     if let Some(address) = exposed.filter(|_| !has_token && !args.insecure) {
         return Err(ServeError::Unprotected(*address));
     }
-    let mut addresses = addresses.into_iter().peekable();
-    loop {
-        let address = addresses.next().expect("an address resolves to one at least");
-        match Server::bind(address) {
-            Ok(server) => return Ok(server),
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && addresses.peek().is_some() => {}
-            Err(error) => return Err(ServeError::Bind(address, error)),
-        }
-    }
+    Server::bind(&addresses[..]).map_err(ServeError::Bind)
 }
 
 fn register(args: &ServerArgs, server: &mut Server) -> Result<(), ServeError> {
     let actions = server.actions();
-    let limits = Limits::default();
-    actions.set_limits(Limits { timeout: args.action_timeout, jobs_max: args.action_jobs, ..limits });
-    if args.allow_exec {
-        actions.allow_exec();
-    }
+    actions.limits.timeout = args.action_timeout;
+    actions.limits.jobs_max = args.action_jobs;
+    actions.exec_allowed = args.allow_exec;
     for (name, path) in &args.actions {
-        let help = path.display().to_string();
         let program = Program::new(path).map_err(ServeError::Program)?;
-        actions.register(name, "[DATA]", &help, program).map_err(ServeError::Action)?;
+        actions
+            .register(name, "[DATA]", "an action of this server's own", program)
+            .map_err(ServeError::Action)?;
     }
     Ok(())
 }

@@ -1,7 +1,5 @@
-//! The actions every server has: ECHO, TIME, HELLO, EXEC, HISTORY.
-//!
-//! (INFO tells about the server itself, so the server registers it.) They are plain functions in a table, no
-//! different from those that others register.
+//! The actions every server has. They are plain functions in a table, no different from those that
+//! others register.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -21,12 +19,13 @@ const HISTORY_BYTES_MAX: usize = 1 << 20;
 type Answer = Result<Text<'static>, Failure>;
 type Function = fn(&Call<'_>) -> Answer;
 
-pub(super) const ACTIONS: [(Spec<'static>, Function); 5] = [
+pub(super) const ACTIONS: [(Spec<'static>, Function); 6] = [
     (spec("ECHO", "DATA", "DATA, as it came"), echo),
     (spec("TIME", "", "the time, UTC"), time),
     (spec("HELLO", "", "a greeting with the host's name"), hello),
     (spec("EXEC", "PROGRAM ARG...", "run a program, where the server allows it"), exec),
     (spec("HISTORY", "", "the last 1,000 commands that EXEC ran"), history),
+    (spec("INFO", "", "what the server is, does, and can be asked"), info),
 ];
 
 fn echo(call: &Call<'_>) -> Answer {
@@ -52,11 +51,10 @@ fn exec(call: &Call<'_>) -> Answer {
     let (Some([program, arguments @ ..]), Some(text)) = (words.as_deref(), call.data()) else {
         return Err(call.needs(r#"the command, an array of strings such as ["date","-u"]"#));
     };
-    let slot = call.actions.runner.slot()?;
     call.actions.history.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone().into_owned());
     let mut command = Command::new(program);
     command.args(arguments);
-    let done = slot.run(command, call.name(), "")?;
+    let done = call.run(command, "")?;
     // As shells count it: 128 and the signal's number.
     let status = done.status.code().or(done.status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
     let said = |bytes: &[u8]| Text::string(&String::from_utf8_lossy(bytes));
@@ -68,6 +66,10 @@ fn history(call: &Call<'_>) -> Answer {
     let history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
     let commands: Vec<&str> = history.commands.iter().map(Text::as_str).collect();
     Ok(Text::known(format!("[{}]", commands.join(","))))
+}
+
+fn info(call: &Call<'_>) -> Answer {
+    Ok(Text::from((call.actions.info)()))
 }
 
 /// What EXEC ran, or tried to: the commands' JSON, oldest first.
@@ -91,42 +93,37 @@ impl History {
 /// The host's name, from where it can be had without a system call that std lacks.
 pub(super) fn host_name() -> String {
     let name = |text: String| Some(text.trim().to_owned()).filter(|name| !name.is_empty());
-    let file = |path| fs::read_to_string(path).ok().and_then(name);
+    let file = || fs::read_to_string("/proc/sys/kernel/hostname").ok().and_then(name);
     let program = || String::from_utf8(Command::new("hostname").output().ok()?.stdout).ok().and_then(name);
-    file("/proc/sys/kernel/hostname")
-        .or_else(|| file("/etc/hostname"))
-        .or_else(program)
-        .unwrap_or_else(|| "localhost".to_owned())
+    file().or_else(program).unwrap_or_else(|| "localhost".to_owned())
 }
 
-/// A time as RFC 3339 has it, in UTC and whole seconds: `2026-11-20T08:49:00Z`. (The format ends with the
-/// year 9999; what lies beyond gets more digits.)
+/// A time as RFC 3339 has it, in UTC and whole seconds: `2026-11-20T08:49:00Z`. A clock that is set to
+/// before 1970 is told as 1970; years past 9999 get more digits than the format knows.
 pub fn rfc3339(time: SystemTime) -> String {
-    const DAY: i64 = 86_400;
+    const DAY: u64 = 86_400;
     /// The Gregorian calendar repeats itself after this many days.
-    const DAYS_400_YEARS: i64 = 400 * 365 + 97;
+    const DAYS_400_YEARS: u64 = 400 * 365 + 97;
 
-    let seconds = match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => after.as_secs().cast_signed(),
-        Err(before) => {
-            -before.duration().as_secs().cast_signed() - i64::from(before.duration().subsec_nanos() > 0)
-        }
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut year = 1970 + 400 * (seconds / DAY / DAYS_400_YEARS);
+    let mut day = seconds / DAY % DAYS_400_YEARS;
+    let leap = |year: u64| {
+        let by = |n| year.is_multiple_of(n);
+        u64::from(by(4) && (!by(100) || by(400)))
     };
-    let days = seconds.div_euclid(DAY);
-    let mut year = 1970 + 400 * days.div_euclid(DAYS_400_YEARS);
-    let mut day = days.rem_euclid(DAYS_400_YEARS);
-    let leap = |year: i64| i64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
     while day >= 365 + leap(year) {
         day -= 365 + leap(year);
         year += 1;
     }
-    let months = [31, 28 + leap(year), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while day >= months[month] {
-        day -= months[month];
+    let mut month = 1;
+    for days in [31, 28 + leap(year), 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if day < days {
+            break;
+        }
+        day -= days;
         month += 1;
     }
-    let (month, day, second) = (month + 1, day + 1, seconds.rem_euclid(DAY));
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let (day, hour, minute, second) = (day + 1, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }

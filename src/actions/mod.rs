@@ -18,6 +18,7 @@ mod run;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::{error, fmt};
 
@@ -32,18 +33,25 @@ use crate::protocol::{Code, Failure};
 /// An action's name is at most this long.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// Something the server can be asked to do by name. Closures are actions:
+/// Something the server can be asked to do by name: a closure (see
+/// [`Server::action`](crate::server::Server::action)), or a struct, which may hold state and settings:
 ///
 /// ```
-/// use socket_tables::actions::{Actions, Call};
-/// use socket_tables::json::{Text, Value};
+/// use socket_tables::actions::{Action, Actions, Call};
+/// use socket_tables::json::Text;
+/// use socket_tables::protocol::Failure;
 ///
-/// let mut actions = Actions::new();
-/// actions.register("SHOUT", "TEXT", "the text in capitals", |call: &Call<'_>| {
-///     Ok(Value::from(call.data_str()?.to_uppercase()))
-/// })?;
-/// let reply = actions.call("SHOUT", Some(Text::string("hi")));
-/// assert_eq!(reply.map(|text| text.as_str().to_owned()), Ok("\"HI\"".to_owned()));
+/// struct Greet { greeting: &'static str }
+///
+/// impl Action for Greet {
+///     fn call(&self, call: &Call<'_>) -> Result<Text<'static>, Failure> {
+///         Ok(Text::string(&format!("{}, {}!", self.greeting, call.data_str()?)))
+///     }
+/// }
+///
+/// let mut actions = Actions::default();
+/// actions.register("GREET", "NAME", "a greeting", Greet { greeting: "Good day" })?;
+/// assert_eq!(actions.call("GREET", Some(Text::string("Ada"))), Ok(Text::string("Good day, Ada!")));
 /// # Ok::<(), socket_tables::actions::RegisterError>(())
 /// ```
 pub trait Action: Send + Sync {
@@ -91,6 +99,10 @@ impl<'a> Call<'a> {
         self.data.as_ref().map_or(Value::Null, Text::to_value)
     }
 
+    fn run(&self, command: Command, input: &str) -> Result<Output, Failure> {
+        self.actions.runner.run(self.actions.limits, command, self.name, input)
+    }
+
     fn needs(&self, what: &str) -> Failure {
         Failure::new(Code::BadRequest, format!("{} needs \"data\": {what}", self.name))
     }
@@ -131,37 +143,41 @@ struct Entry {
     action: Box<dyn Action>,
 }
 
-/// The registry: every action by its name.
+/// The registry: every action by its name, and what the built-in ones share.
 pub struct Actions {
+    /// Whether clients may run programs of their choice by EXEC. Whoever can connect can then do whatever
+    /// the server's user can: see to it that a token is set.
+    pub exec_allowed: bool,
+    /// What programs may use.
+    pub limits: Limits,
+    /// What INFO answers: what the server knows of itself, and nobody here.
+    pub info: Box<dyn Fn() -> Value + Send + Sync>,
     table: BTreeMap<String, Entry>,
     runner: run::Runner,
     history: Mutex<builtin::History>,
-    exec_allowed: bool,
     host: String,
 }
 
 impl Default for Actions {
+    /// The built-in actions; EXEC refuses.
     fn default() -> Actions {
-        Actions::new()
-    }
-}
-
-impl Actions {
-    /// The built-in actions; EXEC refuses until [`allow_exec`](Actions::allow_exec).
-    pub fn new() -> Actions {
         let mut actions = Actions {
+            exec_allowed: false,
+            limits: Limits::default(),
+            info: Box::new(|| Value::Null),
             table: BTreeMap::new(),
-            host: builtin::host_name(),
             runner: run::Runner::default(),
             history: Mutex::default(),
-            exec_allowed: false,
+            host: builtin::host_name(),
         };
         for (spec, action) in builtin::ACTIONS {
             actions.insert(spec, Box::new(action));
         }
         actions
     }
+}
 
+impl Actions {
     /// Adds an action under a new name: a capital letter, then capitals, digits, `_` and `-`.
     pub fn register(
         &mut self,
@@ -175,24 +191,13 @@ impl Actions {
             || !name.starts_with(|c: char| c.is_ascii_uppercase())
             || !name.bytes().all(tail_is_good)
         {
-            return Err(RegisterError::BadName { name: name.to_owned() });
+            return Err(RegisterError::BadName(name.to_owned()));
         }
         if self.names().any(|taken| taken == name) {
-            return Err(RegisterError::Taken { name: name.to_owned() });
+            return Err(RegisterError::Taken(name.to_owned()));
         }
         self.insert(Spec { name, args, help }, Box::new(action));
         Ok(())
-    }
-
-    /// Lets clients run programs of their choice by EXEC. Whoever can connect can then do whatever the
-    /// server's user can: the caller sees to it that a token is set.
-    pub fn allow_exec(&mut self) {
-        self.exec_allowed = true;
-    }
-
-    /// How long programs may run, how much they may write, and how many at once.
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.runner = run::Runner::new(limits);
     }
 
     /// Calls the action of this name. Fails with `unknown_request` where there is none, with the action's
@@ -241,23 +246,17 @@ impl Actions {
 /// Why a name was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegisterError {
-    /// An action or a built-in request has this name already.
-    Taken {
-        /// The name.
-        name: String,
-    },
-    /// Not a name that requests can have.
-    BadName {
-        /// What was given.
-        name: String,
-    },
+    /// A request or an action has this name already.
+    Taken(String),
+    /// This is no name that an action can have.
+    BadName(String),
 }
 
 impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RegisterError::Taken { name } => write!(f, "the name {name} is taken already"),
-            RegisterError::BadName { name } => write!(
+            RegisterError::Taken(name) => write!(f, "the name {name} is taken already"),
+            RegisterError::BadName(name) => write!(
                 f,
                 "{name:?} is no name for an action: a capital letter, then capitals, digits, '_' and '-', \
                  {NAME_BYTES_MAX} bytes at most"

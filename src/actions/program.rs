@@ -47,7 +47,7 @@ impl Action for Program {
     fn call(&self, call: &Call<'_>) -> Result<Text<'static>, Failure> {
         let fail = |what: String| Failure::new(Code::ActionFailed, format!("{} {what}", call.name()));
         let input = format!("{}\n", call.data().map_or("null", Text::as_str));
-        let done = call.actions.runner.slot()?.run(Command::new(&self.path), call.name(), &input)?;
+        let done = call.run(Command::new(&self.path), &input)?;
         if !done.status.success() {
             let said = excerpt(&done.stderr);
             let colon = if said.is_empty() { "" } else { ": " };

@@ -5,36 +5,34 @@
 //!
 //! 1. One thread a pipe, so that no full pipe blocks another. The threads are scoped: this module cannot
 //!    return before they have ended.
-//! 2. The program leads a process group of its own, and the whole group is killed when the program has
-//!    ended or has to be.
+//! 2. The program leads a process group, and the whole group is killed when the program has ended or must.
 //! 3. We keep the program's ends of its pipes open as well. A child that left the group (`setsid`) can hold
 //!    a pipe open, so waiting for the end of the output could take for ever. Instead, once the program is
-//!    gone, we write a random mark behind its output: the reader stops there. Likewise we read what is left of
-//!    the input, which frees the thread that may be stuck writing it.
+//!    gone, we write a random mark behind its output: the reader stops there. Likewise we read what is
+//!    left of the input, which frees the thread that may be stuck writing it.
 //!
-//! They are pipes, not sockets with a read timeout, because `echo oops >/dev/stderr` and `jq . /dev/stdin`
-//! fail on a socket, and scripts are full of those. The program's end is polled for, since std has no wait with a
-//! deadline; at most an eighth of its running time and 10 ms pass unnoticed.
+//! Pipes, not sockets with a read timeout, because `echo oops >/dev/stderr` fails on a socket. The
+//! program's end is polled for, since std has no wait with a deadline.
 //!
-//! Deliberately absent: a shell between us and the program, and reaching for those who left the group: they get
-//! SIGPIPE and live on, as a daemon should. A program that became another user (`sudo`) cannot be killed: it
-//! keeps its slot and its caller until it ends. Unix only, as is the whole program: Windows has no process groups.
+//! Deliberately absent: a shell between us and the program, and reaching for those who left the group:
+//! they get SIGPIPE and live on, as a daemon should. A program that became another user (`sudo`) cannot be
+//! killed: it keeps its slot and its caller until it ends. Unix only: Windows has no process groups.
 
 use std::collections::hash_map::RandomState;
 use std::env;
 use std::hash::BuildHasher;
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::thread::{self, Scope, ScopedJoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::protocol::{Code, Failure};
 
 /// What a program run for a client may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// It is killed, with its process group, when it has run this long.
     pub timeout: Duration,
@@ -50,33 +48,30 @@ impl Default for Limits {
     }
 }
 
-/// How long a call waits for another to finish where as many run as may. Short, because the waiting call holds a
-/// worker of the server.
-const SLOT_WAIT: Duration = Duration::from_secs(1);
+/// How long a call waits for its turn. Short, because it holds a worker of the server meanwhile.
+const TURN_WAIT: Duration = Duration::from_secs(1);
 /// The shortest and longest pause between two looks at whether a program has ended.
 const POLL_MIN: Duration = Duration::from_micros(100);
 const POLL_MAX: Duration = Duration::from_millis(10);
-/// How long the killer of a group may take. It takes a millisecond, unless what it is to kill stops it first.
+/// How long the killer of a group may take: a millisecond, unless what it is to kill stops it first.
 const KILLER_TIMEOUT: Duration = Duration::from_secs(1);
 const HELPER_STACK_BYTES: usize = 128 << 10;
-const INPUT_CHUNK_BYTES: usize = 4 << 10;
 const OUTPUT_CHUNK_BYTES: usize = 16 << 10;
 
 /// What we write behind a program's output. Random, so that no program can print it by chance or design.
 type Mark = [u8; 8];
 
-/// Counts the programs that run, so that they stay few.
+/// Runs programs, a few at once.
 #[derive(Default)]
 pub(super) struct Runner {
-    limits: Limits,
     running: Mutex<usize>,
     freed: Condvar,
 }
 
 /// The right to run one program; given back when dropped.
-pub(super) struct Slot<'a>(&'a Runner);
+struct Turn<'a>(&'a Runner);
 
-impl Drop for Slot<'_> {
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
         *self.0.running.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         self.0.freed.notify_one();
@@ -84,33 +79,33 @@ impl Drop for Slot<'_> {
 }
 
 impl Runner {
-    pub(super) fn new(limits: Limits) -> Runner {
-        Runner { limits, ..Runner::default() }
-    }
-
-    /// Waits for a turn, or fails with `busy`.
-    pub(super) fn slot(&self) -> Result<Slot<'_>, Failure> {
+    fn turn(&self, jobs_max: usize) -> Result<Turn<'_>, Failure> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |running: &mut usize| *running >= self.limits.jobs_max;
+        let full = |running: &mut usize| *running >= jobs_max;
         let (mut running, wait) =
-            self.freed.wait_timeout_while(running, SLOT_WAIT, full).unwrap_or_else(PoisonError::into_inner);
+            self.freed.wait_timeout_while(running, TURN_WAIT, full).unwrap_or_else(PoisonError::into_inner);
         if wait.timed_out() {
             let message = format!("{} programs run already, as many as may: try again", *running);
             return Err(Failure::new(Code::Busy, message));
         }
         *running += 1;
-        Ok(Slot(self))
+        Ok(Turn(self))
     }
-}
 
-impl Slot<'_> {
     /// Runs `command` in `/`, with an environment that holds nothing of the client's, `input` on its stdin,
     /// until it ends. A program that ran too long or wrote too much is an error; one that failed is not.
-    pub(super) fn run(self, mut command: Command, action: &str, input: &str) -> Result<Output, Failure> {
-        let Limits { timeout, output_bytes_max, .. } = self.0.limits;
+    pub(super) fn run(
+        &self,
+        limits: Limits,
+        mut command: Command,
+        action: &str,
+        input: &str,
+    ) -> Result<Output, Failure> {
+        let Limits { timeout, output_bytes_max, jobs_max } = limits;
+        let _turn = self.turn(jobs_max)?;
         let mark: Mark = RandomState::new().hash_one(()).to_ne_bytes();
-        let (too_much, ended) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (mark, too_much, ended) = (&mark, &too_much, &ended);
+        let too_much = AtomicBool::new(false);
+        let (mark, too_much) = (&mark, &too_much);
         let path = env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         command.env_clear().env("PATH", path).env("LANG", "C.UTF-8").env("ST_ACTION", action);
         command.current_dir("/").process_group(0);
@@ -118,18 +113,20 @@ impl Slot<'_> {
         // The closure owns every end of every pipe but those of the threads: when it returns early, they are
         // dropped, the threads find their pipes closed, and the scope can end.
         thread::scope(move |scope| {
-            let (mut stdin, input_end) = io::pipe()?;
+            let (mut stdin, mut input_end) = io::pipe()?;
             let (output_end, mut stdout) = io::pipe()?;
             let (error_end, mut stderr) = io::pipe()?;
             command.stdin(stdin.try_clone()?).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
-            let feeder = helper(scope, move || feed(input_end, input, ended))?;
-            let output = helper(scope, move || collect(output_end, output_bytes_max, mark, too_much))?;
-            let error = helper(scope, move || collect(error_end, output_bytes_max, mark, too_much))?;
+            let thread = || thread::Builder::new().name("program".into()).stack_size(HELPER_STACK_BYTES);
+            // It fails where nobody reads any more; that is for the program to judge.
+            let feeder = thread().spawn_scoped(scope, move || drop(input_end.write_all(input.as_bytes())))?;
+            let collector = |pipe| move || collect(pipe, output_bytes_max, mark, too_much);
+            let output = thread().spawn_scoped(scope, collector(output_end))?;
+            let error = thread().spawn_scoped(scope, collector(error_end))?;
             let mut child = command.spawn().map_err(|error| cannot_run(&command, &error))?;
             drop(command);
 
             let exit = wait(&mut child, timeout, too_much);
-            ended.store(true, Ordering::Relaxed);
             kill_group(&child);
             if !matches!(exit, Ok(Some(_))) {
                 // Already dead or dying, unless the system has no /bin/sh or the program left its own group.
@@ -141,34 +138,17 @@ impl Slot<'_> {
             let _ = stderr.write_all(mark);
             let _ = io::copy(&mut stdin, &mut io::sink());
 
-            // Joined one by one, since a scope by itself only waits for their work, not for the threads to be gone.
-            feeder.join().expect("feed does not panic");
+            // Joined one by one, since a scope by itself waits for their work, not for the threads to be gone.
+            feeder.join().expect("writing does not panic");
             let [stdout, stderr] = [output, error].map(|end| end.join().expect("collect does not panic"));
             if too_much.load(Ordering::Relaxed) || stdout.len() + stderr.len() > output_bytes_max {
-                return Err(failed(format!(
-                    "{action} wrote more than {output_bytes_max} bytes and was ended"
-                )));
+                let said = format!("{action} wrote more than {output_bytes_max} bytes and was ended");
+                return Err(Failure::new(Code::ActionFailed, said));
             }
-            let too_long = || failed(format!("{action} ran longer than {timeout:?} and was killed"));
-            let status = exit?.ok_or_else(too_long)?;
+            let too_long = || format!("{action} ran longer than {timeout:?} and was killed");
+            let status = exit?.ok_or_else(|| Failure::new(Code::ActionFailed, too_long()))?;
             Ok(Output { status, stdout, stderr })
         })
-    }
-}
-
-fn helper<'scope, T: Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    work: impl FnOnce() -> T + Send + 'scope,
-) -> io::Result<ScopedJoinHandle<'scope, T>> {
-    thread::Builder::new().name("st-program".into()).stack_size(HELPER_STACK_BYTES).spawn_scoped(scope, work)
-}
-
-/// Writes the program's input, in pieces, so that it stops soon once the program has ended.
-fn feed(mut pipe: PipeWriter, input: &str, ended: &AtomicBool) {
-    for chunk in input.as_bytes().chunks(INPUT_CHUNK_BYTES) {
-        if ended.load(Ordering::Relaxed) || pipe.write_all(chunk).is_err() {
-            return;
-        }
     }
 }
 
@@ -206,6 +186,7 @@ fn wait(child: &mut Child, timeout: Duration, too_much: &AtomicBool) -> io::Resu
         if status.is_some() || too_much.load(Ordering::Relaxed) || passed >= timeout {
             return Ok(status);
         }
+        // So at most an eighth of the program's own time is lost.
         thread::sleep((passed / 8).clamp(POLL_MIN, POLL_MAX).min(timeout - passed));
     }
 }
@@ -229,9 +210,5 @@ fn kill_group(leader: &Child) {
 
 fn cannot_run(command: &Command, error: &io::Error) -> Failure {
     let program = super::excerpt(command.get_program().as_encoded_bytes());
-    failed(format!("cannot run {program}: {error}"))
-}
-
-fn failed(message: String) -> Failure {
-    Failure::new(Code::ActionFailed, message)
+    Failure::new(Code::ActionFailed, format!("cannot run {program}: {error}"))
 }

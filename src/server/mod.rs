@@ -10,98 +10,36 @@
 //! session's business. Considered and left: an event loop (`epoll` is not in std), and a
 //! thread for each connection without a bound (a flood of clients would take all memory).
 
+mod bind;
+mod callbacks;
 mod connection;
+mod info;
 mod log;
+mod options;
 mod pool;
+mod service;
 mod stop;
 
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::actions::{Action, Actions, Call, RegisterError};
-use crate::json::{Object, Value};
-use crate::protocol::{Code, Scope};
-use crate::session::{Core, Session, Stats};
-use crate::store::{self, Change, Store, Watch};
-use crate::token::Token;
+use crate::actions::{Action, Actions, RegisterError};
+use crate::protocol::Scope;
+use crate::session::{Core, Stats};
+use crate::store::{Change, Store};
+pub use bind::BindError;
+use callbacks::Callback;
 pub use connection::Deadlines;
-use connection::End;
+use info::Info;
 pub use log::{Level, Log};
-use pool::Pool;
+pub use options::{Mode, Options};
+use service::Service;
 pub use stop::ShutdownHandle;
 
-/// After a failure to accept: how long to wait before the next try, at first and at most.
-const BACKOFF_MIN: Duration = Duration::from_millis(10);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
-
-/// Threads that accept, in pool mode. The system holds 128 connections ahead of them, which a client can
-/// make in three milliseconds; it may well leave one thread waiting for a processor that long, and rarely all.
-const ACCEPTORS: usize = 4;
-
-/// Who serves how many clients at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// One request, then [`Server::run`] returns.
-    Once,
-    /// One client after another.
-    Iterative,
-    /// Many clients, a worker each.
-    Pool {
-        /// The most clients at once.
-        threads: usize,
-    },
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Mode::Once => "once",
-            Mode::Iterative => "iterative",
-            Mode::Pool { .. } => "pool",
-        })
-    }
-}
-
-/// What a server grants its clients.
-pub struct Options {
-    /// Who serves how many clients at once.
-    pub mode: Mode,
-    /// The largest request, in bytes.
-    pub request_bytes_max: usize,
-    /// The longest silence between requests. `None`: 300 s, and 10 s in iterative mode, where
-    /// all others wait for it.
-    pub idle: Option<Duration>,
-    /// For a request from its first byte to its last, and for taking a reply.
-    pub deadline: Duration,
-    /// What keys and values may hold, in bytes.
-    pub memory_max: Option<usize>,
-    /// What clients must show first.
-    pub token: Option<Token>,
-    /// Where events are told.
-    pub log: Log,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            mode: Mode::Pool { threads: 512 },
-            request_bytes_max: 1 << 20,
-            idle: None,
-            deadline: Duration::from_secs(10),
-            memory_max: None,
-            token: None,
-            log: Log::none(),
-        }
-    }
-}
-
-/// A server that has its port and is not serving yet.
+/// A server that has its port and is not serving yet. [The crate's page](crate) shows one at work.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
@@ -111,20 +49,18 @@ pub struct Server {
     stop: ShutdownHandle,
 }
 
-type Callback = Box<dyn Fn(&Change) + Send + Sync>;
-
 impl Server {
-    /// Takes a port: that of the first address that is free, with the default [`Options`].
-    pub fn bind(address: impl ToSocketAddrs) -> io::Result<Server> {
-        let listener = TcpListener::bind(address)?;
-        let address = listener.local_addr()?;
+    /// Takes a port, with the default [`Options`]: of the first address given that this machine has.
+    /// Port 0 is any that is free.
+    pub fn bind(address: impl ToSocketAddrs) -> Result<Server, BindError> {
+        let (listener, address) = bind::listen(address)?;
         Ok(Server {
             listener,
             address,
             options: Options::default(),
-            actions: Actions::new(),
+            actions: Actions::default(),
             callbacks: Vec::new(),
-            stop: ShutdownHandle::new(wake_address(address)),
+            stop: ShutdownHandle::new(bind::wake_address(address)),
         })
     }
 
@@ -139,15 +75,36 @@ impl Server {
         self
     }
 
-    /// Answers requests named `name` by `action`. A name that is taken, or is none, is an error.
+    /// Answers requests named `name` by `action`. A name that is taken, or is none, is an error. What
+    /// actions share is what they hold: an `Arc` of your own, or the table.
+    ///
+    /// ```
+    /// # use socket_tables::{actions::Call, json::Value, server::Server};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// let table = server.store();
+    /// let server = server.action("VISIT", move |call: &Call<'_>| {
+    ///     Ok(Value::from(table.increment(&format!("visits/{}", call.data_str()?), 1)?))
+    /// })?;
+    /// assert!(server.action("VISIT", |_: &Call<'_>| Ok(Value::Null)).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn action(mut self, name: &str, action: impl Action + 'static) -> Result<Server, RegisterError> {
-        self.actions.register(name, "[DATA]", "registered by this server's program", action)?;
+        self.actions.register(name, "[DATA]", "an action of this server's own", action)?;
         Ok(self)
     }
 
     /// Calls `callback` for each change of a key (`"door"`), or of all keys under a prefix
     /// (`Scope::Prefix("sensor/".into())`), in their order, on a thread of its own. As for any watcher, a
     /// callback that is much too slow is given up on, and that is logged.
+    ///
+    /// ```
+    /// # let server = socket_tables::server::Server::bind("127.0.0.1:0")?;
+    /// let server = server.on_change("door", |change| match change.value.as_str() {
+    ///     "\"open\"" => { /* ring the bell */ }
+    ///     _ => {}
+    /// });
+    /// # Ok::<(), socket_tables::server::BindError>(())
+    /// ```
     pub fn on_change<'a>(
         mut self,
         scope: impl Into<Scope<'a>>,
@@ -160,6 +117,11 @@ impl Server {
     /// The registry, for what [`Server::action`] does not do.
     pub fn actions(&mut self) -> &mut Actions {
         &mut self.actions
+    }
+
+    /// The table, for actions and threads of the server's own program: that of the options set last.
+    pub fn store(&self) -> Arc<Store> {
+        self.options.store.clone()
     }
 
     /// The address that clients connect to.
@@ -176,39 +138,37 @@ impl Server {
     /// under way are finished, and every thread has ended when this returns.
     pub fn run(self) -> io::Result<()> {
         let Server { listener, address, options, mut actions, callbacks, stop } = self;
-        let stats = Arc::new(Stats::new(actions.names().chain(["INFO"])));
-        let store = Arc::new(Store::new(options.memory_max));
-        let info = Info { stats: stats.clone(), store: store.clone(), mode: options.mode, address };
-        let started = Instant::now();
-        actions
-            .register("INFO", "", "what the server is and does", move |_: &Call<'_>| Ok(info.value(started)))
-            .map_err(io::Error::other)?;
-        let idle = options.idle.unwrap_or(match options.mode {
+        let Options { mode, store, .. } = options;
+        let stats = Arc::new(Stats::new(actions.names()));
+        let help = info::help(&actions);
+        let (told, table) = (stats.clone(), store.clone());
+        let info = Info { stats: told, store: table, mode, address, started: Instant::now(), help };
+        actions.info = Box::new(move || info.value());
+        let idle = options.idle.unwrap_or(match mode {
             Mode::Iterative => Duration::from_secs(10),
             Mode::Once | Mode::Pool { .. } => Duration::from_secs(300),
         });
+        // The watches come before the first request, so that a callback misses no change.
+        let watched = store.clone();
+        let watches: Vec<_> =
+            callbacks.iter().map(|(scope, call)| (watched.watch(scope.clone(), false), call)).collect();
         let core = Core {
             store,
             actions,
             stats,
             token: options.token,
-            may_watch: matches!(options.mode, Mode::Pool { .. }),
+            may_watch: matches!(mode, Mode::Pool { .. }),
             request_bytes_max: options.request_bytes_max,
         };
         let deadlines = Deadlines { idle, request: options.deadline };
         let service = Service { listener, core, deadlines, log: options.log, stop };
-        // The watches come before the first request, so that a callback misses no change.
-        let store = service.core.store.clone();
-        let watches: Vec<_> =
-            callbacks.iter().map(|(scope, call)| (store.watch(scope.clone(), false), call)).collect();
         thread::scope(|scope| {
-            let log = &service.log;
-            let started = watches.iter().try_for_each(|(watch, callback)| {
-                thread::Builder::new().spawn_scoped(scope, move || call_back(watch, callback, log)).map(drop)
-            });
-            let ended = started.and_then(|()| match options.mode {
+            let mut callbacks = watches.iter();
+            let started =
+                callbacks.try_for_each(|(watch, call)| callbacks::start(scope, watch, call, &service.log));
+            let ended = started.and_then(|()| match mode {
                 Mode::Once | Mode::Iterative => {
-                    service.one_by_one(options.mode == Mode::Once);
+                    service.one_by_one(mode == Mode::Once);
                     Ok(())
                 }
                 Mode::Pool { threads } => service.side_by_side(threads),
@@ -217,191 +177,4 @@ impl Server {
             ended
         })
     }
-}
-
-/// Calls back for each change, until the watch ends.
-fn call_back(watch: &Watch<'_>, callback: &Callback, log: &Log) {
-    loop {
-        match watch.take() {
-            Ok(Some(change)) => {
-                // The next change is told all the same: a callback is a guest here.
-                if catch_unwind(AssertUnwindSafe(|| callback(&change))).is_err() {
-                    log.event(Level::Error, "callback_panic", &[("key", &change.key)]);
-                }
-            }
-            Ok(None) => watch.wait(Duration::MAX),
-            Err(end) => {
-                if end == store::End::TooSlow {
-                    log.event(Level::Error, "callback_too_slow", &[]);
-                }
-                return;
-            }
-        }
-    }
-}
-
-/// A connection, and who made it: once it has ended, the system no longer knows.
-type Accepted = (TcpStream, SocketAddr);
-
-/// What the threads of a running server share.
-struct Service {
-    listener: TcpListener,
-    core: Core,
-    deadlines: Deadlines,
-    log: Log,
-    stop: ShutdownHandle,
-}
-
-impl Service {
-    /// Serves one client after another; with `once`, until one of them has been answered.
-    fn one_by_one(&self, once: bool) {
-        let session = if once { Session::once } else { Session::new };
-        while let Some(stream) = self.accept() {
-            if self.serve(stream, session(&self.core)) > 0 && once {
-                return;
-            }
-        }
-    }
-
-    fn side_by_side(&self, threads_max: usize) -> io::Result<()> {
-        let pool = Pool {
-            threads_max,
-            stats: &self.core.stats,
-            log: &self.log,
-            serve: |accepted| _ = self.serve(accepted, Session::new(&self.core)),
-            queue: Default::default(),
-            work: Default::default(),
-            waiting: Default::default(),
-        };
-        self.make_room(threads_max);
-        thread::scope(|scope| {
-            pool.open(scope)?;
-            let accept = || {
-                while let Some(accepted) = self.accept() {
-                    pool.submit(accepted);
-                }
-                // The next of them waits for a connection yet.
-                self.stop.wake();
-            };
-            // Where there is no thread for them, one does.
-            (1..ACCEPTORS).for_each(|_| drop(thread::Builder::new().spawn_scoped(scope, accept)));
-            accept();
-            pool.close();
-            Ok(())
-        })
-    }
-
-    /// Has the kernel make the process's table of descriptors as large as it will be needed, by filling
-    /// it once. It doubles as it fills up, which takes tens of milliseconds where there are threads; in
-    /// a burst of connects the queue to `accept` would overflow meanwhile, and clients
-    /// whose SYN is dropped try again after a second.
-    fn make_room(&self, descriptors: usize) {
-        let filled: Vec<_> = (0..descriptors).map_while(|_| self.listener.try_clone().ok()).collect();
-        drop(filled);
-    }
-
-    /// The next connection; `None` when the server is to stop. Where none can be accepted (no
-    /// descriptor is left, say) that is told and tried again, a little later each time: the reason
-    /// is most often gone soon, and a loop without a pause would take a whole processor.
-    fn accept(&self) -> Option<Accepted> {
-        let mut backoff = BACKOFF_MIN;
-        loop {
-            let accepted = self.listener.accept();
-            if self.stop.is_stopping() {
-                return None;
-            }
-            match accepted {
-                Ok(accepted) => {
-                    self.core.stats.accepted.fetch_add(1, Relaxed);
-                    return Some(accepted);
-                }
-                // The client was gone before it was accepted.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    self.log.event(Level::Error, "accept", &[("error", &error)]);
-                    thread::sleep(backoff);
-                    backoff = (backoff * 2).min(BACKOFF_MAX);
-                }
-            }
-        }
-    }
-
-    /// Serves one connection to its end.
-    fn serve<'c>(&'c self, (stream, peer): Accepted, mut session: Session<'c>) -> u64 {
-        let _open = Counted::new(&self.core.stats.connections);
-        let stream = self.stop.watch(stream);
-        if self.log.tells(Level::Debug) {
-            session.trace(Box::new(move |name, key, failed| {
-                let (key, failed) = (key.unwrap_or_default(), failed.map_or("", Code::as_str));
-                let fields: &[(&str, &dyn fmt::Display)] =
-                    &[("peer", &peer), ("name", &name), ("key", &key), ("failed", &failed)];
-                self.log.event(Level::Debug, "request", fields);
-            }));
-        }
-        match connection::serve(&stream, &mut session, self.deadlines) {
-            End::Closed if session.spoke_http() => {
-                self.log.event(Level::Info, "http_refused", &[("peer", &peer)]);
-            }
-            End::Closed | End::Idle => {}
-            End::Deadline => {
-                self.core.stats.timed_out.fetch_add(1, Relaxed);
-                self.log.event(Level::Info, "deadline", &[("peer", &peer)]);
-            }
-            End::Broken(error) => {
-                self.log.event(Level::Debug, "broken", &[("peer", &peer), ("error", &error)]);
-            }
-        }
-        session.requests()
-    }
-}
-
-/// Counts up, and down again when it is dropped, however that comes about.
-struct Counted<'c>(&'c std::sync::atomic::AtomicU64);
-
-impl<'c> Counted<'c> {
-    fn new(counter: &'c std::sync::atomic::AtomicU64) -> Counted<'c> {
-        counter.fetch_add(1, Relaxed);
-        Counted(counter)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// What INFO tells.
-struct Info {
-    stats: Arc<Stats>,
-    store: Arc<Store>,
-    mode: Mode,
-    address: SocketAddr,
-}
-
-impl Info {
-    fn value(&self, started: Instant) -> Value {
-        let mut info = Object::new();
-        info.push("version", env!("CARGO_PKG_VERSION"));
-        info.push("mode", self.mode.to_string());
-        info.push("address", self.address.to_string());
-        info.push("uptime_s", started.elapsed().as_secs());
-        info.push("keys", self.store.count("") as u64);
-        info.push("memory_bytes", self.store.bytes() as u64);
-        for (name, value) in self.stats.members() {
-            info.push(name, value);
-        }
-        Value::Object(info)
-    }
-}
-
-/// Where to connect to in order to reach a listener of our own, which may be bound to all addresses.
-fn wake_address(mut bound: SocketAddr) -> SocketAddr {
-    if bound.ip().is_unspecified() {
-        bound.set_ip(match bound {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        });
-    }
-    bound
 }

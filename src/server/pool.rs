@@ -20,8 +20,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder, Scope};
 use std::time::{Duration, Instant};
 
-use super::Accepted;
 use super::log::{Level, Log};
+use super::service::Accepted;
 use crate::protocol::{Code, Failure, Framer, Reply};
 use crate::session::Stats;
 

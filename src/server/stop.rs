@@ -15,6 +15,16 @@ use std::time::Duration;
 const WAKE_TIME: Duration = Duration::from_secs(1);
 
 /// Ends [`Server::run`](super::Server::run) from any thread.
+///
+/// ```
+/// # use socket_tables::server::Server;
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let stop = server.shutdown_handle();
+/// let serving = std::thread::spawn(|| server.run());
+/// stop.shutdown();
+/// serving.join().expect("no panic")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct ShutdownHandle(Arc<Shared>);
 

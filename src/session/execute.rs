@@ -100,24 +100,18 @@ impl<'c> Execution<'c, '_> {
 
     /// Answers a write: with the value as it now stands (or stood), or why nothing was changed.
     fn written(&mut self, key: &str, outcome: Result<Option<Text<'_>>, Rejected>) {
-        let failure = |code, message: &str| Failure::new(code, message);
-        match outcome {
-            Ok(value) => self.reply(&Reply::Entry { key, value: value.as_ref().map(Text::as_str) }),
-            Err(Rejected::Conflict(present)) => {
-                let present = present.as_ref().map(Text::as_str);
-                let failure =
-                    failure(Code::Conflict, "the condition \"if\" does not hold; nothing was changed");
-                self.refuse(Some(key), &failure, Some(present));
+        let rejected = match outcome {
+            Ok(value) => {
+                return self.reply(&Reply::Entry { key, value: value.as_ref().map(Text::as_str) });
             }
-            Err(Rejected::NotANumber) => {
-                let message = "the value, or the sum, is not an integer of at most 38 digits";
-                self.refuse(Some(key), &failure(Code::NotANumber, message), None);
-            }
-            Err(Rejected::Full) => {
-                let message = "keys and values hold as much memory as --max-memory allows; delete some";
-                self.refuse(Some(key), &failure(Code::Full, message), None);
-            }
-        }
+            Err(rejected) => rejected,
+        };
+        let (code, present) = match &rejected {
+            Rejected::Conflict(present) => (Code::Conflict, Some(present.as_ref().map(Text::as_str))),
+            Rejected::NotANumber => (Code::NotANumber, None),
+            Rejected::Full => (Code::Full, None),
+        };
+        self.refuse(Some(key), &Failure::new(code, rejected.to_string()), present);
     }
 
     fn deny(&mut self, message: &str) -> After<'c> {

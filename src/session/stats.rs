@@ -6,17 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::actions::REQUESTS;
 use crate::json::{Object, Value};
 use crate::protocol::{Code, Request};
-
-/// Requests that the session itself answers, in the order of their counters.
-const NAMES: [&str; 10] =
-    ["GET", "UPDATE", "INCREMENT", "DELETE", "GETALL", "KEYS", "COUNT", "WATCH", "AUTH", "CLOSE"];
 
 /// Counters of the whole server.
 #[derive(Default)]
 pub struct Stats {
-    requests: [AtomicU64; NAMES.len()],
+    /// Of each of [`REQUESTS`], in their order.
+    requests: [AtomicU64; REQUESTS.len()],
     /// Calls of each action.
     calls: BTreeMap<String, AtomicU64>,
     errors: [AtomicU64; Code::ALL.len()],
@@ -53,7 +51,7 @@ impl Stats {
     /// The counters as members of INFO.
     pub fn members(&self) -> Vec<(&'static str, Value)> {
         let number = |counter: &AtomicU64| Value::from(counter.load(Relaxed));
-        let requests = NAMES.into_iter().zip(&self.requests);
+        let requests = REQUESTS.iter().map(|spec| spec.name).zip(&self.requests);
         let calls = self.calls.iter().map(|(name, counter)| (name.as_str(), counter));
         let errors = Code::ALL.iter().map(|code| code.as_str()).zip(&self.errors);
         vec![
@@ -85,7 +83,7 @@ fn told<'n>(counters: impl Iterator<Item = (&'n str, &'n AtomicU64)>) -> Value {
 /// What one session has counted and not yet added up.
 #[derive(Default)]
 pub struct Counts {
-    requests: [u32; NAMES.len()],
+    requests: [u32; REQUESTS.len()],
     errors: [u32; Code::ALL.len()],
     bytes_in: u64,
     bytes_out: u64,

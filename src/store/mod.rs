@@ -7,6 +7,7 @@
 
 mod watch;
 
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::json::Text;
@@ -15,7 +16,8 @@ use crate::table::Table;
 use watch::Watcher;
 pub use watch::{Change, End, Event, Watch};
 
-/// A shared table.
+/// A shared table. It holds whatever keys it is given: what a key may be is checked where requests are
+/// read ([`check_key`](crate::protocol::check_key)).
 #[derive(Default)]
 pub struct Store {
     state: RwLock<State>,
@@ -40,6 +42,18 @@ pub enum Rejected {
     /// Keys and values would hold more than they may.
     Full,
 }
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Rejected::Conflict(_) => "the condition \"if\" does not hold; nothing was changed",
+            Rejected::NotANumber => "the value, or the sum, is not an integer of at most 38 digits",
+            Rejected::Full => "keys and values hold as much memory as --max-memory allows; delete some",
+        })
+    }
+}
+
+impl std::error::Error for Rejected {}
 
 impl Store {
     /// An empty store, whose keys and values may hold `memory_max` bytes.

@@ -77,8 +77,8 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 }
 
 fn with_limits(timeout: Duration, output_bytes_max: usize, jobs_max: usize) -> Actions {
-    let mut actions = Actions::new();
-    actions.set_limits(Limits { timeout, output_bytes_max, jobs_max });
+    let mut actions = Actions::default();
+    actions.limits = Limits { timeout, output_bytes_max, jobs_max };
     actions
 }
 
@@ -114,14 +114,14 @@ fn what_a_program_prints_is_the_value() {
     ] {
         assert_eq!(run(script, data), Ok(value.to_owned()), "{name}");
     }
-    let mut actions = Actions::new();
+    let mut actions = Actions::default();
     actions.register("CAT", "", "", Program::new("/bin/cat").unwrap()).unwrap();
     assert_eq!(actions.call("CAT", None).map(|text| text.as_str().to_owned()), Ok("null".to_owned()));
 }
 
 #[test]
 fn a_program_sees_nothing_of_the_client_but_stdin() {
-    let mut actions = Actions::new();
+    let mut actions = Actions::default();
     let env_program = ["/usr/bin/env", "/bin/env"].iter().find_map(|path| Program::new(path).ok()).unwrap();
     actions.register("ENV", "", "", env_program).unwrap();
     let Value::String(text) = actions.call("ENV", Some(Text::string("PATH=evil"))).unwrap().to_value() else {
@@ -290,7 +290,7 @@ fn a_file_that_cannot_be_an_action_is_told_at_once() {
     assert!(matches!(plain, ProgramError::NotExecutable(_)));
     assert!(plain.to_string().contains("plain\" is not executable"), "{plain}");
 
-    let mut actions = Actions::new();
+    let mut actions = Actions::default();
     actions.register("IT", "", "", dir.script("echo")).unwrap();
     assert!(call(&actions, "IT", "1").is_ok());
     for entry in fs::read_dir(&dir.0).unwrap() {
@@ -362,7 +362,7 @@ fn leaks_alone() {
         let script = "exec 3<&0; setsid sh -c 'echo $$ >>$0/pids; exec sleep 30' $dir <&3 & sleep 0.05";
         actions.register("ESCAPES", "", "", dir.script(script)).unwrap();
     }
-    actions.allow_exec();
+    actions.exec_allowed = true;
     let long = format!("\"{}\"", "x".repeat(300_000));
     let round = || {
         thread::scope(|scope| {

@@ -7,15 +7,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket_tables::actions::Call;
+use socket_tables::client::Client;
 use socket_tables::json::Value;
 use socket_tables::protocol::Failure;
 use socket_tables::server::{Mode, Options, Server, ShutdownHandle};
 
-const MODES: [Mode; 3] = [Mode::Once, Mode::Iterative, Mode::Pool { threads: 8 }];
+pub const MODES: [Mode; 3] = [Mode::Once, Mode::Iterative, Mode::Pool { threads: 8 }];
 
 /// A server in this process, shut down and joined when it is dropped.
 pub struct Running {
-    address: SocketAddr,
+    pub address: SocketAddr,
     stop: ShutdownHandle,
     thread: Option<thread::JoinHandle<std::io::Result<()>>>,
 }
@@ -32,6 +33,15 @@ impl Running {
     pub fn run(server: Server) -> Running {
         let (address, stop) = (server.local_addr(), server.shutdown_handle());
         Running { address, stop, thread: Some(thread::spawn(move || server.run())) }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(&self.address.to_string()).unwrap()
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ended(mut self) {
+        self.thread.take().unwrap().join().unwrap().unwrap();
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -55,8 +65,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop.shutdown();
         let ended = self.thread.take().map(thread::JoinHandle::join);
-        if !thread::panicking() {
-            ended.unwrap().unwrap().unwrap();
+        if let Some(ended) = ended.filter(|_| !thread::panicking()) {
+            ended.unwrap().unwrap();
         }
     }
 }
@@ -156,40 +166,6 @@ fn the_requests_whose_replies_differ_each_time() {
         assert_eq!(info.get("requests").unwrap().to_string(), "{\"INFO\":1}");
         assert!(info.get("uptime_s").is_some() && info.get("bytes_in").is_some());
     }
-}
-
-#[test]
-fn socket_tables_messages_as_its_protocol_page_prints_them() {
-    let server = in_mode(Mode::Pool { threads: 4 });
-    let ask = |sent: &str| {
-        // Its Python client opens a connection for each message and reads once.
-        let mut stream = server.connect();
-        stream.write_all(sent.as_bytes()).unwrap();
-        let mut bytes = [0; 1024];
-        let n = stream.read(&mut bytes).unwrap();
-        String::from_utf8(bytes[..n].to_vec()).unwrap()
-    };
-    let update =
-        "{\n    \"request\": \"UPDATE\",\n    \"key\": \"TestKey\",\n    \"value\": \"New Value\"\n}";
-    let get = "{\n    \"request\": \"GET\",\n    \"key\": \"TestKey\"\n}";
-    let delete = "{\n    \"request\": \"DELETE\",\n    \"key\": \"TestKey\"\n}\n";
-    let getall = "{\n    \"request\": \"GETALL\"\n}\n";
-    let entry = "{\"key\":\"TestKey\",\"value\":\"New Value\"}";
-    assert_eq!(ask(update), format!("{entry}\n"));
-    assert_eq!(ask(get), format!("{entry}\n"));
-    assert_eq!(ask(getall), format!("[{entry}]\n"));
-    assert_eq!(ask(&format!("{get}\n{get}{getall}")), format!("{entry}\n{entry}\n[{entry}]\n"));
-    assert_eq!(ask(delete), format!("{entry}\n"));
-    assert_eq!(ask(get), "{\"key\":\"TestKey\",\"value\":null,\"found\":false}\n");
-    // Its Java client sends all members always, and a null as a string.
-    assert_eq!(
-        ask("{\"request\": \"UPDATE\", \"key\": \"t\", \"value\": \"Run - 1\"}\n"),
-        "{\"key\":\"t\",\"value\":\"Run - 1\"}\n"
-    );
-    assert_eq!(
-        ask("{\"request\": \"GET\", \"key\": \"t\", \"value\": \"null\"}\n"),
-        "{\"key\":\"t\",\"value\":\"Run - 1\"}\n"
-    );
 }
 
 #[test]

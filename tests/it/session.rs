@@ -13,7 +13,7 @@ use socket_tables::token::Token;
 pub fn core() -> Core {
     Core {
         store: Arc::new(Store::new(None)),
-        actions: Actions::new(),
+        actions: Actions::default(),
         stats: Arc::new(Stats::default()),
         token: None,
         may_watch: true,
@@ -147,7 +147,7 @@ rows! {
     a_last_line_without_newline: "UPDATE k v\nGET k" => "MSG v\nMSG v\n",
     text_with_controls_is_json: "ECHO a\u{1b}[31m\nECHO b\u{85}c\n" => "MSG \"a\\u001b[31m\"\nMSG \"b\\u0085c\"\n",
     line_errors: "GET\nGET a b\nUPDATE k\nINCREMENT n x\nFROB\n"
-        => "MSG error: a key may not be empty\nMSG error: here a key is one word; in JSON it may hold spaces\nMSG error: UPDATE needs a key and a value\nMSG error: what INCREMENT adds must be an integer\nMSG error: no request is named FROB: there are GET, UPDATE, INCREMENT, DELETE, GETALL, KEYS, COUNT, WATCH, AUTH, CLOSE, ECHO, EXEC, HELLO, HISTORY, TIME\n",
+        => "MSG error: a key may not be empty\nMSG error: here a key is one word; in JSON it may hold spaces\nMSG error: UPDATE needs a key and a value\nMSG error: what INCREMENT adds must be an integer\nMSG error: no request is named FROB: there are GET, UPDATE, INCREMENT, DELETE, GETALL, KEYS, COUNT, WATCH, AUTH, CLOSE, ECHO, EXEC, HELLO, HISTORY, INFO, TIME\n",
     end_closes: "&END\nCOUNT\n" => "CLOSE CONFIRM\n",
     a_browser: "GET / HTTP/1.1\r\nHost: x\r\n\r\nUPDATE k v\n" => "",
     a_browser_that_posts_json: "POST /{\"request\":\"COUNT\"} HTTP/1.0\r\n\r\n{\"request\":\"COUNT\"}" => "",
@@ -161,7 +161,7 @@ rows! {
     a_header_of_64_digits: "9".repeat(64)
         => frame(r#"{"error":{"code":"too_large","message":"a request may have 4096 bytes here"}}"#),
     an_empty_frame: frame("")
-        => frame(r#"error: no request is named : there are GET, UPDATE, INCREMENT, DELETE, GETALL, KEYS, COUNT, WATCH, AUTH, CLOSE, ECHO, EXEC, HELLO, HISTORY, TIME"#),
+        => frame(r#"error: no request is named : there are GET, UPDATE, INCREMENT, DELETE, GETALL, KEYS, COUNT, WATCH, AUTH, CLOSE, ECHO, EXEC, HELLO, HISTORY, INFO, TIME"#),
 }
 
 /// Requests of every kind, good and bad, for streams that are cut anywhere.

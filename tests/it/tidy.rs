@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("client",   &["address", "args", "json", "near", "protocol", "token"],            &["net", "time", "env", "fs", "process", "thread"]),
     ("reformat", &["json"],                                                            &[]),
     ("args",     &["address", "near", "protocol", "reformat", "server"],               &["env", "time"]),
-    ("serve",    &["actions", "address", "args", "server", "token"],                   &["net"]),
+    ("serve",    &["actions", "address", "args", "server", "store", "token"],          &["net", "sync"]),
     ("main",     &["args", "client", "json", "reformat", "serve"],                     &["env", "process", "fs"]),
 ];
 

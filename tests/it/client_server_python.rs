@@ -1,0 +1,111 @@
+//! ClientServerPython: commands a line each, HELLO and CLOSE, and new ones by registering a function on
+//! either side. Its client as it speaks, and that client again in Rust, with responses to hook.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use socket_tables::actions::{Call, RegisterError};
+use socket_tables::client::Client;
+use socket_tables::json::Value;
+use socket_tables::server::Server;
+
+use crate::server::{MODES, Running, in_mode};
+use crate::support::{self, run, st};
+
+/// What its client does with a reply: the rest of the line, behind the prefix, becomes what it prints.
+type Response = fn(&str) -> String;
+
+/// Its client: sends a line, and takes the reply to the first response whose prefix fits.
+struct LineClient {
+    stream: BufReader<TcpStream>,
+    responses: Vec<(&'static str, Response)>,
+}
+
+impl LineClient {
+    fn new(server: &Running) -> LineClient {
+        let stream = BufReader::with_capacity(1, server.connect());
+        let close = |_: &str| "The connection to the server has been closed.".to_owned();
+        LineClient { stream, responses: vec![("CLOSE CONFIRM", close), ("MSG ", |rest| rest.to_owned())] }
+    }
+
+    fn hook(&mut self, prefix: &'static str, response: Response) {
+        self.responses.insert(0, (prefix, response));
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        self.stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+        let mut reply = String::new();
+        self.stream.read_line(&mut reply).unwrap();
+        let reply = reply.strip_suffix('\n').expect("a reply is a line");
+        let mut responses = self.responses.iter();
+        responses.find_map(|(prefix, response)| reply.strip_prefix(prefix).map(response)).expect("a response")
+    }
+}
+
+#[test]
+fn hello_then_close() {
+    for mode in MODES {
+        let server = in_mode(mode);
+        let mut client = LineClient::new(&server);
+        let hello = client.ask("HELLO");
+        assert!(hello.len() > "Hello from ".len() && hello.starts_with("Hello from "), "{mode}: {hello}");
+        if mode != MODES[0] {
+            assert_eq!(client.ask("CLOSE"), "The connection to the server has been closed.");
+        }
+        assert_eq!(client.stream.read(&mut [0]).unwrap(), 0, "{mode}: closed");
+    }
+}
+
+#[test]
+fn a_command_that_is_not_found_is_told_and_the_connection_goes_on() {
+    let server = in_mode(MODES[2]);
+    let mut client = LineClient::new(&server);
+    assert_eq!(client.ask("HELO"), "error: no request is named HELO: did you mean HELLO?");
+    assert!(client.ask("hello").starts_with("Hello from "));
+}
+
+#[test]
+fn the_new_command_time_hooked_on_both_sides() {
+    // TIME is there already, and is nobody's to take; a function under another name is a new command.
+    let server = Server::bind("127.0.0.1:0").unwrap();
+    let clock = |_: &Call<'_>| Ok(Value::from("TIME 12:00"));
+    let taken = server.action("TIME", clock).err();
+    assert_eq!(taken, Some(RegisterError::Taken("TIME".into())));
+    let server = Server::bind("127.0.0.1:0").unwrap().action("CLOCK", clock).unwrap();
+    let server = Running::run(server);
+    let mut client = LineClient::new(&server);
+    assert_eq!(client.ask("CLOCK"), "TIME 12:00");
+    client.hook("MSG TIME ", |rest| format!("It is {rest}."));
+    assert_eq!(client.ask("CLOCK"), "It is 12:00.");
+    client.hook("MSG 2", |rest| format!("UTC 2{rest}"));
+    let time = client.ask("TIME");
+    assert!(time.starts_with("UTC 2") && time.ends_with('Z') && time.len() == 24, "{time}");
+    // The same with the library's client, where to hook a reply is to call a function with it.
+    let mut client: Client = server.client();
+    let say = |time: Value| format!("It is {}.", time.as_str().unwrap());
+    assert_eq!(say(client.call("CLOCK", None).unwrap()), "It is TIME 12:00.");
+}
+
+#[test]
+fn many_clients_at_once_and_one_that_drops_its_connection_disturbs_none() {
+    let server = in_mode(MODES[2]);
+    let mut clients: Vec<LineClient> = (0..4).map(|_| LineClient::new(&server)).collect();
+    for round in 0..3 {
+        clients.iter_mut().for_each(|client| assert!(client.ask("HELLO").starts_with("Hello from ")));
+        // Half a command, then gone.
+        let mut gone = clients.remove(0);
+        gone.stream.get_mut().write_all(b"HEL").unwrap();
+        assert_eq!(clients.len(), 3 - round);
+    }
+}
+
+/// Its interactive client: a command a line from stdin, until CLOSE.
+#[test]
+fn the_interactive_client() {
+    let server = support::Server::start(&[]);
+    let output = run(&mut st(&["client", "-a", &server.addr]), b"hello\ntime\nquit\nhello\n");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("Hello from ") && lines[1].ends_with('Z'), "{said}");
+    assert!(output.status.success() && output.stderr.is_empty());
+}

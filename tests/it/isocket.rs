@@ -1,0 +1,277 @@
+//! iSocket: named actions with shared state, errors that travel, retry, shutdown. What its README does, in
+//! its order, then what its guide promises.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket_tables::actions::{Action, Call, RegisterError};
+use socket_tables::client::{Client, ClientError, ClientOptions};
+use socket_tables::json::{Text, Value};
+use socket_tables::protocol::{Code, Failure};
+use socket_tables::server::{Mode, Options, Server};
+use socket_tables::token::Token;
+
+use crate::server::{MODES, Running, in_mode, start};
+
+fn bind() -> Server {
+    Server::bind("127.0.0.1:0").unwrap()
+}
+
+/// The code and the message of the server's refusal.
+fn refusal<T: std::fmt::Debug>(result: Result<T, ClientError>) -> (Code, String) {
+    let error = result.unwrap_err();
+    let failure = error.refusal().unwrap_or_else(|| panic!("{error}"));
+    (failure.code, failure.message.clone())
+}
+
+#[test]
+fn the_example_with_the_actions_that_are_there() {
+    // EXEC is for those who know the token.
+    let token = Token::new("open sesame").ok();
+    let mut server = bind().options(Options { token: token.clone(), ..Options::default() });
+    server.actions().exec_allowed = true;
+    let server = Running::run(server);
+    let options = ClientOptions { token, ..ClientOptions::default() };
+    let mut client = Client::connect_with(&server.address.to_string(), options).unwrap();
+
+    assert_eq!(client.call("ECHO", Value::from("Echo test!")).unwrap(), Value::from("Echo test!"));
+    let command = |words: &[&str]| Value::Array(words.iter().map(|word| Value::from(*word)).collect());
+    let done = client.call("EXEC", command(&["echo", "-n", "a b"])).unwrap();
+    assert_eq!(done.to_string(), r#"{"status":0,"stdout":"a b","stderr":""}"#);
+    let done = client.call("EXEC", command(&["sh", "-c", "echo oh >&2; exit 3"])).unwrap();
+    assert_eq!(done.to_string(), r#"{"status":3,"stdout":"","stderr":"oh\n"}"#);
+    let history = client.call("HISTORY", None).unwrap();
+    assert_eq!(history.to_string(), r#"[["echo","-n","a b"],["sh","-c","echo oh >&2; exit 3"]]"#);
+    let time = client.call("TIME", None).unwrap();
+    assert!(time.as_str().unwrap().ends_with('Z'), "{time}");
+
+    let mut stranger = server.client();
+    assert_eq!(refusal(stranger.call("HISTORY", None)).0, Code::Denied);
+    let anybodys = in_mode(Mode::Pool { threads: 2 });
+    let (code, message) = refusal(anybodys.client().call("EXEC", command(&["true"])));
+    assert!(code == Code::Denied && message.contains("--allow-exec"), "{message}");
+}
+
+/// An action of the user's own, which shares a list with [`Told`].
+struct Tell(Arc<Mutex<Vec<Value>>>);
+
+impl Action for Tell {
+    fn call(&self, call: &Call<'_>) -> Result<Text<'static>, Failure> {
+        let mut history = self.0.lock().unwrap();
+        history.push(call.value());
+        Ok(Text::from(Value::from(history.len())))
+    }
+}
+
+/// Tells what [`Tell`] was told.
+struct Told(Arc<Mutex<Vec<Value>>>);
+
+impl Action for Told {
+    fn call(&self, _: &Call<'_>) -> Result<Text<'static>, Failure> {
+        Ok(Text::from(Value::Array(self.0.lock().unwrap().clone())))
+    }
+}
+
+#[test]
+fn the_example_with_actions_of_ones_own_that_share_state() {
+    for mode in &MODES[1..] {
+        let history = Arc::new(Mutex::new(Vec::new()));
+        let server = bind().mode(*mode);
+        let server = server.action("TELL", Tell(history.clone())).unwrap();
+        let server = Running::run(server.action("TOLD", Told(history.clone())).unwrap());
+        let mut client = server.client();
+        // Any data there is in JSON; null where the client sends none.
+        for (n, data) in [r#"{"a":[1.50,"é"]}"#, "12345678901234567890", "null"].into_iter().enumerate() {
+            assert_eq!(client.call("TELL", Value::parse(data).unwrap()).unwrap(), Value::from(n + 1));
+        }
+        client.call("TELL", None).unwrap();
+        let told = client.call("TOLD", None).unwrap();
+        assert_eq!(told.to_string(), r#"[{"a":[1.50,"é"]},12345678901234567890,null,null]"#);
+        // The server's own program sees the same list.
+        assert_eq!(history.lock().unwrap().len(), 4);
+    }
+}
+
+#[test]
+fn actions_and_the_servers_program_share_the_table() {
+    let server = bind();
+    let table = server.store();
+    let visits = table.clone();
+    let visit = move |call: &Call<'_>| Ok(Value::from(visits.increment(&call.data_str()?, 1)?));
+    let server = Running::run(server.action("VISIT", visit).unwrap());
+    let mut client = server.client();
+    client.call("VISIT", Value::from("door")).unwrap();
+    assert_eq!(client.call("VISIT", Value::from("door")).unwrap(), Value::from(2));
+    assert_eq!(client.get("door").unwrap(), Some(Value::from(2)));
+    table.update("door", &Text::string("shut"), None).unwrap();
+    assert_eq!(client.get("door").unwrap(), Some(Value::from("shut")));
+    let (code, message) = refusal(client.call("VISIT", Value::from("door")));
+    assert!(code == Code::ActionFailed && message.contains("not an integer"), "{message}");
+}
+
+#[test]
+fn an_exception_is_raised_again_in_the_client_and_the_connection_goes_on() {
+    let number = |call: &Call<'_>| Ok(Value::from(call.data_str()?.parse::<i64>()?));
+    let no = |_: &Call<'_>| Err::<Value, _>(Failure::new(Code::ActionFailed, "no, \"never\""));
+    let panics = |call: &Call<'_>| -> Result<Value, Failure> { panic!("lost {}", call.value()) };
+    for mode in &MODES[1..] {
+        let server = bind().mode(*mode).action("NUMBER", number).unwrap().action("NO", no).unwrap();
+        let server = Running::run(server.action("PANIC", panics).unwrap());
+        let mut client = server.client();
+        let mut said = |name: &str, data: &str| refusal(client.call(name, Value::from(data)));
+        assert_eq!(said("NUMBER", "x"), (Code::ActionFailed, "invalid digit found in string".into()));
+        assert_eq!(said("NO", ""), (Code::ActionFailed, "no, \"never\"".into()));
+        assert_eq!(said("PANIC", "7"), (Code::ActionFailed, "PANIC panicked: lost \"7\"".into()));
+        let unknown = (Code::UnknownRequest, "no request is named NUMBR: did you mean NUMBER?".into());
+        assert_eq!(said("NUMBR", ""), unknown);
+        assert_eq!(client.call("NUMBER", Value::from("7")).unwrap(), Value::from(7));
+        let error = client.call("NO", None).unwrap_err();
+        let as_a_line = format!("{}: action_failed: no, \"never\"", server.address);
+        assert_eq!(error.to_string(), as_a_line, "it names the server");
+    }
+}
+
+#[test]
+fn a_client_tries_three_times_more() {
+    assert_eq!(ClientOptions::default().retry, 3);
+    // A server that is busy said that it did nothing, so it may be asked again.
+    for (retry, busy, found) in [(3, 3, true), (3, 4, false), (0, 0, true), (0, 1, false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = thread::spawn(move || {
+            for turn in 0..=busy {
+                let Ok((mut stream, _)) = listener.accept() else { return };
+                let reply: &[u8] = match turn < busy {
+                    true => b"{\"error\":{\"code\":\"busy\",\"message\":\"try again\"}}\n",
+                    false => b"{\"value\":\"hello\"}\n",
+                };
+                stream.write_all(reply).unwrap();
+                while std::io::Read::read(&mut stream, &mut [0; 256]).is_ok_and(|n| n > 0) {}
+            }
+        });
+        let options = ClientOptions { retry, ..ClientOptions::default() };
+        let mut client = Client::connect_with(&address, options).unwrap();
+        let reply = client.call("HELLO", None);
+        drop(client);
+        assert_eq!(reply.is_ok(), found, "{retry} {busy}: {reply:?}");
+        // Whom the client no longer asks we do ourselves.
+        while !server.is_finished() {
+            drop(TcpStream::connect(&address));
+            thread::sleep(Duration::from_millis(1));
+        }
+        server.join().unwrap();
+    }
+    // Where nobody listens, the pauses between the tries pass, and then the error names the server.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let since = Instant::now();
+    let error = Client::connect(&nobody).unwrap_err();
+    assert!(matches!(error, ClientError::Connect { .. }) && error.to_string().contains(&nobody), "{error}");
+    assert!(since.elapsed() >= Duration::from_millis(300), "{:?}", since.elapsed());
+}
+
+#[test]
+fn registering_twice_is_an_error_and_so_is_a_name_that_is_none() {
+    let echo = |call: &Call<'_>| Ok(call.value());
+    let once = || bind().action("MINE", echo).unwrap();
+    for (name, error) in [
+        ("MINE", RegisterError::Taken("MINE".into())),
+        ("ECHO", RegisterError::Taken("ECHO".into())),
+        ("GET", RegisterError::Taken("GET".into())),
+        ("INFO", RegisterError::Taken("INFO".into())),
+        ("mine", RegisterError::BadName("mine".into())),
+        ("MY OWN", RegisterError::BadName("MY OWN".into())),
+    ] {
+        let refused = once().action(name, echo).err();
+        assert!(refused.as_ref().unwrap().to_string().contains(name));
+        assert_eq!(refused, Some(error));
+    }
+}
+
+#[test]
+fn a_taken_port_is_an_error_that_says_so() {
+    let server = bind();
+    let error = Server::bind(server.local_addr()).err().unwrap();
+    let said = format!("cannot listen on {}: the port is taken by another program", server.local_addr());
+    assert_eq!((error.to_string(), error.address), (said, Some(server.local_addr())));
+    // The second of two addresses is for where the first is not this machine's, not for where it is taken.
+    let free = "127.0.0.1:0".parse().unwrap();
+    assert!(Server::bind(&[server.local_addr(), free][..]).is_err());
+    let elsewhere = "192.0.2.1:0".parse().unwrap();
+    assert!(Server::bind(&[elsewhere, free][..]).unwrap().local_addr().ip().is_loopback());
+    let nowhere = Server::bind("no.such.host.invalid:0").err().unwrap();
+    assert!(nowhere.address.is_none() && nowhere.to_string().starts_with("there is no address"), "{nowhere}");
+}
+
+/// An action that says when it is asked, and answers when it is let.
+fn gate() -> (impl Action, Receiver<()>, Sender<()>) {
+    let ((asked, is_asked), (open, opened)) = (channel(), channel());
+    let opened = Mutex::new(opened);
+    let wait = move |_: &Call<'_>| {
+        asked.send(()).map_err(|_| Failure::new(Code::Internal, "nobody waits"))?;
+        Ok(Value::Bool(opened.lock().unwrap().recv().is_ok()))
+    };
+    (wait, is_asked, open)
+}
+
+#[test]
+fn shutdown_finishes_the_request_under_way_and_joins_every_thread() {
+    for mode in MODES {
+        let (wait, is_asked, open) = gate();
+        let server = bind().mode(mode).action("WAIT", wait).unwrap();
+        let (address, stop) = (server.local_addr(), server.shutdown_handle());
+        let running = thread::spawn(|| server.run());
+        let client = thread::spawn(move || {
+            let mut client = Client::connect(&address.to_string())?;
+            client.call("WAIT", None)
+        });
+        is_asked.recv().unwrap();
+        stop.shutdown();
+        stop.shutdown();
+        assert!(!running.is_finished(), "{mode}: the request is under way");
+        open.send(()).unwrap();
+        assert_eq!(client.join().unwrap().unwrap(), Value::Bool(true), "{mode}");
+        running.join().unwrap().unwrap();
+        assert!(TcpStream::connect(address).is_err(), "{mode}: nobody listens any more");
+        // All threads have ended, and with them the action, which held the other end.
+        assert!(open.send(()).is_err() && is_asked.recv().is_err(), "{mode}");
+        stop.shutdown();
+    }
+}
+
+#[test]
+fn shutdown_before_the_start_and_from_within_an_action() {
+    for mode in MODES {
+        let server = bind().mode(mode);
+        server.shutdown_handle().shutdown();
+        server.run().unwrap();
+
+        let server = bind().mode(mode);
+        let stop = server.shutdown_handle();
+        let last = move |_: &Call<'_>| {
+            stop.shutdown();
+            Ok(Value::from("goodbye"))
+        };
+        let server = server.action("SHUTDOWN", last).unwrap();
+        let (address, running) = (server.local_addr(), thread::spawn(|| server.run()));
+        let mut client = Client::connect(&address.to_string()).unwrap();
+        assert_eq!(client.call("SHUTDOWN", None).unwrap(), Value::from("goodbye"), "{mode}");
+        running.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_is_gone_is_told_from_one_that_refuses() {
+    let server = start(Options::default());
+    let mut client = server.client();
+    client.update("a", 1).unwrap();
+    let address = server.address.to_string();
+    drop(server);
+    let lost = client.get("a").unwrap_err();
+    assert!(matches!(lost, ClientError::Lost { .. }) && lost.to_string().contains(&address), "{lost}");
+    let gone = client.get("a").unwrap_err();
+    assert!(matches!(gone, ClientError::Connect { .. }) && gone.to_string().contains(&address), "{gone}");
+}

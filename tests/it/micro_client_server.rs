@@ -1,0 +1,132 @@
+//! micro-client-server: a server is a callback, services go by name, messages have a header of 64 bytes
+//! that tells their length, and `&END` closes.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use socket_tables::actions::Call;
+use socket_tables::json::Value;
+use socket_tables::server::Server;
+
+use crate::server::{MODES, Running};
+use crate::support::{run, st};
+
+fn frame(payload: &str) -> String {
+    format!("{:<64}{payload}", payload.len())
+}
+
+/// Sends a message, and reads its answer: the header, then as many bytes as it tells.
+fn ask(stream: &mut TcpStream, payload: &str) -> String {
+    stream.write_all(frame(payload).as_bytes()).unwrap();
+    let mut header = [0; 64];
+    stream.read_exact(&mut header).unwrap();
+    let length = std::str::from_utf8(&header).unwrap().trim_end_matches(' ').parse().unwrap();
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+/// The callback: the next generation of a row of cells.
+fn life(row: &str) -> String {
+    let cells: Vec<char> = row.chars().collect();
+    let alive = |at: Option<usize>| at.and_then(|at| cells.get(at)) == Some(&'#');
+    let next = |at: usize| alive(at.checked_sub(1)) != alive(Some(at + 1));
+    (0..cells.len()).map(|at| if next(at) { '#' } else { '.' }).collect()
+}
+
+#[test]
+fn a_callback_over_64_byte_headers() {
+    for mode in MODES {
+        let callback = |call: &Call<'_>| Ok(Value::from(life(&call.data_str()?)));
+        let server = Server::bind("127.0.0.1:0").unwrap().mode(mode);
+        let server = Running::run(server.action("LIFE_GEN", callback).unwrap());
+        let mut stream = server.connect();
+        assert_eq!(ask(&mut stream, "LIFE_GEN ..#.."), ".#.#.", "{mode}");
+        if mode != MODES[0] {
+            // JSON for JSON, on the same connection; an answer may be long, and so may a message.
+            let json = r#"{"request":"LIFE_GEN","data":"..#.."}"#;
+            assert_eq!(ask(&mut stream, json), r#"{"value":".#.#."}"#, "{mode}");
+            let row = "#".repeat(500_000);
+            assert_eq!(ask(&mut stream, &format!("LIFE_GEN {row}")), life(&row));
+            assert_eq!(ask(&mut stream, "&END"), "CLOSE CONFIRM", "{mode}");
+        }
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "{mode}: closed");
+    }
+}
+
+/// A file of services, removed when dropped.
+struct Services(PathBuf);
+
+impl Services {
+    fn new(name: &str, text: &str) -> Services {
+        let path = std::env::temp_dir().join(format!("st-{name}-{}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Services(path)
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_service_is_picked_by_name_on_both_sides() {
+    // Between our finding a free port and the server's taking it another may take it: then another one.
+    for _ in 0..20 {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let services = Services::new("services", &format!("other 1/tcp\nLIFE_GEN\t{port}/tcp life\n"));
+        let flags = ["server", "--action", "LIFE=/bin/cat", "LIFE_GEN"];
+        let mut server = st(&flags);
+        server.env("ST_SERVICES", &services.0).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = Killed(server.spawn().unwrap());
+        let mut address = String::new();
+        BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        if address.is_empty() {
+            continue;
+        }
+        assert_eq!(address, format!("127.0.0.1:{port}\n"));
+        let client = |words: &[&str]| {
+            let output = run(st(&["client", "-a"]).args(words).env("ST_SERVICES", &services.0), b"");
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert!(client(&["LIFE_GEN", "hello"]).starts_with("Hello from "));
+        assert!(client(&["localhost:life", "hello"]).starts_with("Hello from "));
+        // The callback may be any program.
+        assert_eq!(client(&["LIFE_GEN", "call", "LIFE", "..#.."]), "..#..\n");
+        return;
+    }
+    panic!("no port stayed free");
+}
+
+#[test]
+fn an_unknown_name_says_which_file_was_read() {
+    let services = Services::new("few-services", "LIFE_GEN 7002/tcp\nUDP_ONLY 7003/udp\n");
+    for (name, said) in [("LIFE_GAME", "no tcp service \"LIFE_GAME\" in "), ("UDP_ONLY", "no tcp service")] {
+        for words in [&["server", name][..], &["client", "-a", name, "hello"]] {
+            let output = run(st(words).env("ST_SERVICES", &services.0), b"");
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{words:?}: {error}");
+            assert!(error.contains(said) && error.contains(services.0.to_str().unwrap()), "{error}");
+        }
+    }
+    let missing = run(st(&["server", "LIFE_GEN"]).env("ST_SERVICES", "/no/such/file"), b"");
+    let error = String::from_utf8(missing.stderr).unwrap();
+    assert!(missing.status.code() == Some(2) && error.contains("/no/such/file"), "{error}");
+    let default = run(&mut st(&["server", "NO_SUCH_SERVICE"]), b"");
+    let error = String::from_utf8(default.stderr).unwrap();
+    assert!(default.status.code() == Some(2) && error.contains("/etc/services"), "{error}");
+}

@@ -1,0 +1,112 @@
+//! tcp-client-serv: a one-shot, an iterative and a multithreaded server over one protocol of the user's own,
+//! which is one struct with one method on each side.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use socket_tables::actions::{Action, Call};
+use socket_tables::client::{Client, ClientError};
+use socket_tables::json::{Object, Text, Value};
+use socket_tables::protocol::Failure;
+use socket_tables::server::{Mode, Server};
+
+use crate::server::{MODES, Running};
+
+/// The protocol's side of the server.
+struct CountWords {
+    longer_than: usize,
+}
+
+impl Action for CountWords {
+    fn call(&self, call: &Call<'_>) -> Result<Text<'static>, Failure> {
+        let text = call.data_str()?;
+        let words = text.split_whitespace().filter(|word| word.chars().count() > self.longer_than);
+        let counted = Object::from_iter([("words", words.count()), ("bytes", text.len())]);
+        Ok(Text::from(Value::Object(counted)))
+    }
+}
+
+/// The protocol's side of the client.
+struct WordCounter(Client);
+
+impl WordCounter {
+    fn count(&mut self, text: &str) -> Result<(Value, Value), ClientError> {
+        let counted = self.0.call("COUNT-WORDS", Value::from(text))?;
+        let member = |name| counted.get(name).cloned().unwrap_or(Value::Null);
+        Ok((member("words"), member("bytes")))
+    }
+}
+
+fn serve(mode: Mode) -> Running {
+    let server = Server::bind("127.0.0.1:0").unwrap().mode(mode);
+    Running::run(server.action("COUNT-WORDS", CountWords { longer_than: 2 }).unwrap())
+}
+
+#[test]
+fn one_protocol_over_all_three_servers() {
+    for mode in MODES {
+        let server = serve(mode);
+        let mut counter = WordCounter(server.client());
+        assert_eq!(counter.count("to be or not to be").unwrap(), (1.into(), 18.into()), "{mode}");
+        if mode != Mode::Once {
+            assert_eq!(counter.count("").unwrap(), (0.into(), 0.into()), "{mode}");
+            // What the protocol refuses reaches its client as it was, and the connection goes on.
+            let refused = counter.0.call("COUNT-WORDS", Value::from(7)).unwrap_err();
+            assert!(refused.refusal().unwrap().message.contains("a string"), "{refused}");
+            assert_eq!(counter.count("words").unwrap().0, 1.into(), "{mode}");
+        }
+    }
+}
+
+#[test]
+fn the_one_shot_server_ends_after_one_request() {
+    let server = serve(Mode::Once);
+    let address = server.address;
+    let mut counter = WordCounter(server.client());
+    counter.count("once").unwrap();
+    server.ended();
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    let gone = counter.count("twice").unwrap_err();
+    assert!(matches!(gone, ClientError::Lost { .. } | ClientError::Connect { .. }), "{gone}");
+    assert!(gone.to_string().contains(&address.to_string()), "{gone}");
+}
+
+#[test]
+fn the_iterative_server_takes_one_client_after_another() {
+    let server = serve(Mode::Iterative);
+    let mut first = server.connect();
+    let ask = br#"{"request":"COUNT-WORDS","data":"one two three"}"#;
+    let answer = b"{\"value\":{\"words\":3,\"bytes\":13}}\n";
+    let mut reply = [0; 33];
+    first.write_all(ask).unwrap();
+    first.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, answer);
+    let mut second = server.connect();
+    second.write_all(ask).unwrap();
+    // The first is still served, and the second has its turn when the first is done.
+    first.write_all(ask).unwrap();
+    first.read_exact(&mut reply).unwrap();
+    second.set_nonblocking(true).unwrap();
+    assert_eq!(second.read(&mut reply).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    second.set_nonblocking(false).unwrap();
+    drop(first);
+    second.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, answer);
+}
+
+#[test]
+fn the_multithreaded_server_serves_clients_at_the_same_time() {
+    // Each request waits until all four are being answered.
+    let all = Arc::new(Barrier::new(4));
+    let meet = move |_: &Call<'_>| Ok(Value::Bool(all.wait().is_leader()));
+    let server = Server::bind("127.0.0.1:0").unwrap().mode(Mode::Pool { threads: 4 });
+    let server = Running::run(server.action("MEET", meet).unwrap());
+    let leaders: usize = thread::scope(|scope| {
+        let ask = || server.client().call("MEET", None).unwrap() == Value::Bool(true);
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        clients.into_iter().map(|client| usize::from(client.join().unwrap())).sum()
+    });
+    assert_eq!(leaders, 1);
+}
