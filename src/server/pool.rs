@@ -100,8 +100,9 @@ impl<F: Fn(Accepted) + Sync> Pool<'_, F> {
         while let Some(accepted) = self.next() {
             // A panic is a defect, but of one connection: the worker, and the pool's size, survive it.
             // What the panic leaves half done is the session's own, and that is gone.
+            let peer = accepted.1;
             if catch_unwind(AssertUnwindSafe(|| (self.serve)(accepted))).is_err() {
-                self.log.event(Level::Error, "panic", &[]);
+                self.log.event(Level::Error, "connection_panic", &[("peer", &peer)]);
             }
             self.lock().idle += 1;
         }

