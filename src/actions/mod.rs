@@ -132,7 +132,7 @@ pub const REQUESTS: &[Spec<'static>] = &[
     spec("GETALL", "[PREFIX]", "keys and values, sorted by key"),
     spec("KEYS", "[PREFIX]", "keys, sorted"),
     spec("COUNT", "[PREFIX]", "how many keys there are"),
-    spec("WATCH", "[PREFIX]", "what is there, then every change as it happens"),
+    spec("WATCH", "[KEY]", "what is there, of one key or of all, then every change"),
     spec("AUTH", "TOKEN", "show the token, where the server wants one"),
     spec("CLOSE", "", "end the connection"),
 ];
