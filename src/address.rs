@@ -26,62 +26,30 @@ pub struct Address {
 /// Why a text is no address, or an address leads nowhere.
 #[derive(Debug)]
 pub enum AddressError {
-    /// Not of any form we know.
-    Malformed {
-        /// The address as written.
-        text: String,
-    },
-    /// A number, but no port.
-    PortTooLarge {
-        /// The address as written.
-        text: String,
-    },
-    /// An IPv6 address must be bracketed, or its last group would be a port.
-    Brackets {
-        /// The address as written.
-        text: String,
-    },
-    /// The file of services does not name it.
-    UnknownService {
-        /// The name looked for.
-        name: String,
-        /// The file that was read.
-        file: PathBuf,
-    },
-    /// The file of services cannot be read.
-    Services {
-        /// The name looked for.
-        name: String,
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The host's name leads to no address.
-    UnknownHost {
-        /// The host.
-        host: String,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// This text is of no form we know.
+    Malformed(String),
+    /// The file of services does not name this tcp service.
+    UnknownService(String, PathBuf),
+    /// The file of services, needed for this name, cannot be read.
+    Services(String, PathBuf, io::Error),
+    /// This host's name leads to no address.
+    UnknownHost(String, io::Error),
 }
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AddressError::Malformed { text } => {
-                write!(f, "{text:?} is no address: write PORT, HOST:PORT, [IPV6]:PORT or a service's name")
+            AddressError::Malformed(text) => write!(
+                f,
+                "{text:?} is no address: write PORT (at most 65535), HOST:PORT, [IPV6]:PORT or a service's name"
+            ),
+            AddressError::UnknownService(name, file) => {
+                write!(f, "no tcp service {name:?} in {}; for a host write {name}:PORT", file.display())
             }
-            AddressError::PortTooLarge { text } => write!(f, "{text:?}: a port is at most 65535"),
-            AddressError::Brackets { text } => write!(f, "{text:?}: write [IPV6]:PORT, with the brackets"),
-            AddressError::UnknownService { name, file } => {
-                let file = file.display();
-                write!(f, "no tcp service {name:?} in {file}; for a host write {name}:PORT")
+            AddressError::Services(name, file, error) => {
+                write!(f, "cannot look up the service {name:?} in {}: {error}", file.display())
             }
-            AddressError::Services { name, file, source } => {
-                write!(f, "cannot look up the service {name:?} in {}: {source}", file.display())
-            }
-            AddressError::UnknownHost { host, source } => write!(f, "{host}: {source}"),
+            AddressError::UnknownHost(host, error) => write!(f, "{host}: {error}"),
         }
     }
 }
@@ -89,7 +57,7 @@ impl fmt::Display for AddressError {
 impl std::error::Error for AddressError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            AddressError::Services { source, .. } | AddressError::UnknownHost { source, .. } => Some(source),
+            AddressError::Services(.., error) | AddressError::UnknownHost(_, error) => Some(error),
             _ => None,
         }
     }
@@ -126,18 +94,14 @@ impl Address {
             return Ok(Address { host: host.into(), port: address.port() });
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("127.0.0.1", text));
-        let owned = || text.to_owned();
-        if host.contains(':') && host.chars().all(|c| c.is_ascii_hexdigit() || ":.%[]".contains(c)) {
-            return Err(AddressError::Brackets { text: owned() });
-        }
+        let malformed = || AddressError::Malformed(text.into());
         let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
         if host.is_empty() || port.is_empty() || !host.chars().chain(port.chars()).all(plain) {
-            return Err(AddressError::Malformed { text: owned() });
+            return Err(malformed());
         }
-        let port = if port.bytes().all(|b| b.is_ascii_digit()) {
-            port.parse().map_err(|_| AddressError::PortTooLarge { text: owned() })?
-        } else {
-            service(port, services)?
+        let port = match port.bytes().all(|b| b.is_ascii_digit()) {
+            true => port.parse().map_err(|_| malformed())?,
+            false => service(port, services)?,
         };
         Ok(Address { host: host.into(), port })
     }
@@ -158,14 +122,14 @@ impl Address {
                 true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
                 false => Ok(all),
             })
-            .map_err(|source| AddressError::UnknownHost { host: self.host.clone(), source })
+            .map_err(|error| AddressError::UnknownHost(self.host.clone(), error))
     }
 }
 
 /// The tcp port of a service, from a file of lines `name port/tcp alias … # comment`. Lines of any
 /// other form are passed over, as every reader of that file does.
 fn service(name: &str, file: &Path) -> Result<u16, AddressError> {
-    let failed = |source| AddressError::Services { name: name.into(), file: file.into(), source };
+    let failed = |error| AddressError::Services(name.into(), file.into(), error);
     for line in BufReader::new(File::open(file).map_err(failed)?).split(b'\n') {
         let line = line.map_err(failed)?;
         let line = String::from_utf8_lossy(&line);
@@ -176,7 +140,7 @@ fn service(name: &str, file: &Path) -> Result<u16, AddressError> {
             return Ok(port);
         }
     }
-    Err(AddressError::UnknownService { name: name.into(), file: file.into() })
+    Err(AddressError::UnknownService(name.into(), file.into()))
 }
 
 #[cfg(test)]
@@ -215,11 +179,11 @@ mod tests {
             ("+80", "Malformed"),
             ("http://box:80", "Malformed"),
             ("a/b:80", "Malformed"),
-            ("65536", "PortTooLarge"),
-            ("box:99999999999999999999", "PortTooLarge"),
-            ("::1", "Brackets"),
-            ("::1:7777", "Brackets"),
-            ("[::1]", "Brackets"),
+            ("65536", "Malformed"),
+            ("box:99999999999999999999", "Malformed"),
+            ("::1", "Malformed"),
+            ("::1:7777", "Malformed"),
+            ("[::1]", "Malformed"),
             ("[box]:7777", "Malformed"),
             ("life", "UnknownService"),
             ("lg2", "UnknownService"),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::options::{Opt, Words, from_environment};
-use super::values::{Expected, MILLISECOND, put, seconds, text, whole};
+use super::values::{MILLISECOND, put, seconds, text, whole};
 use super::{Command, Problem, Topic};
 use crate::address::DEFAULT;
 use crate::near::nearest;
@@ -17,30 +17,19 @@ use crate::protocol::check_key;
 
 /// What `st client` was told.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the options that set the fields explain them")]
 pub struct ClientArgs {
-    /// The server, as typed.
     pub address: String,
-    /// The most time that connecting may take, and the most that a request may take.
     pub timeout: Duration,
-    /// How many times connecting is tried again.
     pub retry: u32,
-    /// Values are JSON, in and out.
     pub json: bool,
-    /// No newline is added after a value, and none taken off stdin.
     pub no_newline: bool,
-    /// Nothing is written to stderr.
     pub quiet: bool,
-    /// `--if`: what the value must be for a write to happen.
     pub condition: Option<String>,
-    /// `--wait`: how long to wait for the key.
     pub wait: Option<Duration>,
-    /// `--count`: how many changes to watch.
     pub count: Option<u64>,
-    /// `--prefix`: watch every key that begins so.
     pub prefix: Option<String>,
-    /// What the server wants to be shown first.
     pub secret: Option<Secret>,
-    /// What to ask.
     pub command: ClientCommand,
 }
 
@@ -127,43 +116,41 @@ pub(super) struct Spec {
     read: fn(&mut Words, &ClientArgs) -> Result<ClientCommand, Problem>,
 }
 
-const fn opt(
-    short: Option<char>,
-    long: &'static str,
-    value: &'static str,
-    set: fn(&mut ClientArgs, OsString) -> Result<(), Expected>,
-) -> Opt<ClientArgs> {
-    Opt::new(short, long, value, set)
-}
+type O = Opt<ClientArgs>;
 
 /// Every option of the client.
 pub(super) const OPTIONS: &[Opt<ClientArgs>] = &[
-    opt(Some('a'), "addr", "ADDR", |args, word| put(&mut args.address, text(word)))
+    O::new(Some('a'), "addr", "ADDR", |args, word| put(&mut args.address, text(word)))
         .help("the server: PORT, HOST:PORT, [IPV6]:PORT, or a service's\nname (127.0.0.1:7777)")
         .env("ST_ADDR"),
-    opt(Some('T'), "timeout", "SECS", |args, word| put(&mut args.timeout, seconds(word, MILLISECOND)))
+    O::new(Some('T'), "timeout", "SECS", |args, word| put(&mut args.timeout, seconds(word, MILLISECOND)))
         .help("for connecting, and then for each request (5)")
         .env("ST_TIMEOUT"),
-    opt(Some('r'), "retry", "N", |args, word| put(&mut args.retry, whole(word, 0..=1_000_000)))
+    O::new(Some('r'), "retry", "N", |args, word| put(&mut args.retry, whole(word, 0..=1_000_000)))
         .help("how often connecting is tried again, within its time (3)")
         .env("ST_RETRY"),
-    opt(Some('j'), "json", "", |args, _| put(&mut args.json, Ok(true))).help("values are JSON, in and out"),
-    opt(Some('n'), "no-newline", "", |args, _| put(&mut args.no_newline, Ok(true)))
+    O::new(Some('j'), "json", "", |args, _| put(&mut args.json, Ok(true)))
+        .help("values are JSON, in and out"),
+    O::new(Some('n'), "no-newline", "", |args, _| put(&mut args.no_newline, Ok(true)))
         .help("add no newline to a value, take none off stdin's end"),
-    opt(Some('q'), "quiet", "", |args, _| put(&mut args.quiet, Ok(true)))
+    O::new(Some('q'), "quiet", "", |args, _| put(&mut args.quiet, Ok(true)))
         .help("say nothing on stderr: the exit code tells"),
-    opt(None, "token-file", "FILE", |args, word| put(&mut args.secret, Ok(Some(Secret::File(word.into())))))
-        .help("the token is FILE's first line; ST_TOKEN can hold it too"),
-    opt(None, "if", "VALUE", |args, word| put(&mut args.condition, text(word).map(Some)))
+    O::new(None, "token-file", "FILE", |args, word| {
+        put(&mut args.secret, Ok(Some(Secret::File(word.into()))))
+    })
+    .help("the token is FILE's first line; ST_TOKEN can hold it too"),
+    O::new(None, "if", "VALUE", |args, word| put(&mut args.condition, text(word).map(Some)))
         .help("write only where the value now is VALUE")
         .only(&["update", "delete"]),
-    opt(Some('w'), "wait", "SECS", |args, word| put(&mut args.wait, seconds(word, Duration::ZERO).map(Some)))
-        .help("wait so long for the key to appear")
-        .only(&["get"]),
-    opt(Some('c'), "count", "N", |args, word| put(&mut args.count, whole(word, 1..=u64::MAX).map(Some)))
+    O::new(Some('w'), "wait", "SECS", |args, word| {
+        put(&mut args.wait, seconds(word, Duration::ZERO).map(Some))
+    })
+    .help("wait so long for the key to appear")
+    .only(&["get"]),
+    O::new(Some('c'), "count", "N", |args, word| put(&mut args.count, whole(word, 1..=u64::MAX).map(Some)))
         .help("end after N lines")
         .only(&["watch"]),
-    opt(None, "prefix", "P", |args, word| put(&mut args.prefix, text(word).map(Some)))
+    O::new(None, "prefix", "P", |args, word| put(&mut args.prefix, text(word).map(Some)))
         .help("every key that begins with P, instead of KEY")
         .only(&["watch"]),
 ];
@@ -188,73 +175,91 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec { name: "delete", alias: Some("del"), operands: "KEY", about: "remove a key and its value", more: "",
         example: "delete --if \"$$\" lock", no: "KEY is missing, or not what --if says",
         read: |w, _| Ok(C::Delete { key: key(w)? }) },
-    Spec { name: "increment", alias: Some("incr"), operands: "KEY [N]", about: "add N (1) to a number, and print the sum",
+    Spec { name: "increment", alias: Some("incr"), operands: "KEY [N]",
+        about: "add N (1) to a number, and print the sum",
         more: "A missing KEY counts as 0; N may be negative.", example: "increment visits", no: "",
         read: |w, _| Ok(C::Increment { key: key(w)?, by: integer(w)? }) },
-    Spec { name: "exists", alias: None, operands: "KEY", about: "tell by the exit code whether KEY has a value", more: "",
-        example: "exists door && echo there", no: "it has none", read: |w, _| Ok(C::Exists { key: key(w)? }) },
+    Spec { name: "exists", alias: None, operands: "KEY",
+        about: "tell by the exit code whether KEY has a value", more: "",
+        example: "exists door && echo there", no: "it has none",
+        read: |w, _| Ok(C::Exists { key: key(w)? }) },
     Spec { name: "getall", alias: Some("list"), operands: "[PREFIX]", about: "print keys and values",
         more: "A line each: the key, a tab, the value as JSON. With -j one JSON object.",
         example: "getall config/", no: "", read: |w, _| Ok(C::GetAll { prefix: prefix(w)? }) },
-    Spec { name: "keys", alias: None, operands: "[PREFIX]", about: "print keys, one a line", more: "With -j one JSON array.",
+    Spec { name: "keys", alias: None, operands: "[PREFIX]", about: "print keys, one a line",
+        more: "With -j one JSON array.",
         example: "keys config/", no: "", read: |w, _| Ok(C::Keys { prefix: prefix(w)? }) },
     Spec { name: "count", alias: None, operands: "[PREFIX]", about: "print how many keys there are", more: "",
         example: "count config/", no: "", read: |w, _| Ok(C::Count { prefix: prefix(w)? }) },
-    Spec { name: "watch", alias: None, operands: "KEY|--prefix P [PROGRAM …]", about: "follow changes, the present state first",
-        more: "A line each: UPDATE or DELETE, the key and the value as JSON, tabs between. With -j, as on\nthe wire. Or PROGRAM is run for each, with ST_EVENT, ST_KEY and ST_VALUE. After a lost\nconnection it connects again, and the present state comes again.",
-        example: "watch config/port ./reload.sh", no: "",
-        read: |w, a| Ok(C::Watch { key: if a.prefix.is_none() { Some(key(w)?) } else { None }, program: w.rest() }) },
-    Spec { name: "dump", alias: None, operands: "[PREFIX]", about: "write keys and values, as 'load' reads them",
+    Spec { name: "watch", alias: None, operands: "KEY|--prefix P [PROGRAM …]",
+        about: "follow changes, the present state first",
+        more: "A line each: UPDATE or DELETE, the key and the value as JSON, tabs between. With -j, as on\n\
+            the wire. Or PROGRAM is run for each, with ST_EVENT, ST_KEY and ST_VALUE. After a lost\n\
+            connection it connects again, and the present state comes again.",
+        example: "watch config/port ./reload.sh", no: "", read: |w, a| {
+            let key = if a.prefix.is_none() { Some(key(w)?) } else { None };
+            Ok(C::Watch { key, program: w.rest() })
+        } },
+    Spec { name: "dump", alias: None, operands: "[PREFIX]",
+        about: "write keys and values, as 'load' reads them",
         more: "A line of JSON each, sorted by key.", example: "dump > table.json", no: "",
         read: |w, _| Ok(C::Dump { prefix: prefix(w)? }) },
     Spec { name: "load", alias: None, operands: "", about: "set what stdin says",
         more: "That is what 'dump' wrote, or one JSON object of keys and values.",
         example: "load < table.json", no: "", read: |_, _| Ok(C::Load) },
-    Spec { name: "batch", alias: None, operands: "", about: "send requests in the wire's JSON from stdin, print the replies",
+    Spec { name: "batch", alias: None, operands: "",
+        about: "send requests in the wire's JSON from stdin, print the replies",
         more: "Replies come a line each, in order; the exit code is the worst of theirs.",
-        example: "batch < requests.json", no: "a key is missing, or a condition did not hold", read: |_, _| Ok(C::Batch) },
-    Spec { name: "call", alias: None, operands: "NAME [DATA|-]", about: "run the action NAME, print its value", more: "",
+        example: "batch < requests.json", no: "a key is missing, or a condition did not hold",
+        read: |_, _| Ok(C::Batch) },
+    Spec { name: "call", alias: None, operands: "NAME [DATA|-]",
+        about: "run the action NAME, print its value", more: "",
         example: "call SHOUT hello", no: "",
         read: |w, _| Ok(C::Call { name: word(w, "NAME")?, data: optional(w, "DATA")?.map(dash) }) },
-    Spec { name: "hello", alias: None, operands: "", about: "print the server's greeting", more: "", example: "hello", no: "",
+    Spec { name: "hello", alias: None, operands: "", about: "print the server's greeting", more: "",
+        example: "hello", no: "",
         read: |_, _| Ok(call("HELLO", None)) },
-    Spec { name: "time", alias: None, operands: "", about: "print the server's time, in UTC", more: "", example: "time", no: "",
+    Spec { name: "time", alias: None, operands: "", about: "print the server's time, in UTC", more: "",
+        example: "time", no: "",
         read: |_, _| Ok(call("TIME", None)) },
-    Spec { name: "echo", alias: None, operands: "DATA|-", about: "have DATA sent back", more: "", example: "echo hello", no: "",
+    Spec { name: "echo", alias: None, operands: "DATA|-", about: "have DATA sent back", more: "",
+        example: "echo hello", no: "",
         read: |w, _| Ok(call("ECHO", Some(data(w, "DATA")?))) },
-    Spec { name: "exec", alias: None, operands: "PROGRAM …", about: "run a program on the server, where it allows that",
+    Spec { name: "exec", alias: None, operands: "PROGRAM …",
+        about: "run a program on the server, where it allows that",
         more: "What it wrote to stdout and stderr is written to ours.", example: "exec uptime",
         no: "the program's status was not 0", read: |w, _| Ok(C::Exec { program: program(w)? }) },
-    Spec { name: "history", alias: None, operands: "", about: "print the programs that were run, as JSON", more: "", example: "history", no: "",
+    Spec { name: "history", alias: None, operands: "", about: "print the programs that were run, as JSON",
+        more: "", example: "history", no: "",
         read: |_, _| Ok(call("HISTORY", None)) },
-    Spec { name: "info", alias: None, operands: "", about: "print the server's figures, as JSON", more: "", example: "info | st json", no: "",
+    Spec { name: "info", alias: None, operands: "", about: "print the server's figures, as JSON", more: "",
+        example: "info | {st} json", no: "",
         read: |_, _| Ok(call("INFO", None)) },
 ];
 
-/// Understands the words after `client`. `args` are the defaults; without `env` (in a session,
-/// where they come from its own command line) the environment has had its say already.
+/// Understands the words after `client`; `args` are the defaults, and `help` tells that help was asked for.
 pub(super) fn parse(
     words: &mut Words,
     mut args: ClientArgs,
     env: &dyn Fn(&str) -> Option<OsString>,
+    help: bool,
     topic: &mut Topic,
 ) -> Result<Command, Problem> {
     *topic = Topic::Client;
-    if words.options(OPTIONS, &mut args)? {
-        return Ok(Command::Help(*topic));
-    }
+    words.options(OPTIONS, &mut args)?;
+    let help = words.skip_help() || help;
     let mut command = "a session";
     if let Some(word) = words.next() {
-        if word == "help" {
-            return about(words);
-        }
         let spec = find(&word.to_string_lossy())?;
         command = spec.name;
         *topic = Topic::ClientCommand(command);
-        if words.options(OPTIONS, &mut args)? {
-            return Ok(Command::Help(*topic));
+        if !help {
+            words.options(OPTIONS, &mut args)?;
+            args.command = (spec.read)(words, &args)?;
         }
-        args.command = (spec.read)(words, &args)?;
+    }
+    if help {
+        return words.end().and(Err(Problem::Help));
     }
     let elsewhere = |opt: &&Opt<_>| !opt.only.is_empty() && !opt.only.contains(&command);
     if let Some(opt) = OPTIONS.iter().filter(elsewhere).find(|opt| words.given.contains(&opt.long)) {
@@ -267,15 +272,6 @@ pub(super) fn parse(
         args.secret = token.transpose()?.map(Secret::Token);
     }
     words.end().map(|()| Command::Client(args))
-}
-
-/// `help COMMAND`.
-pub(super) fn about(words: &mut Words) -> Result<Command, Problem> {
-    let topic = match words.next() {
-        Some(word) => Topic::ClientCommand(find(&word.to_string_lossy())?.name),
-        None => Topic::Client,
-    };
-    words.end().map(|()| Command::Help(topic))
 }
 
 fn find(word: &str) -> Result<&'static Spec, Problem> {

@@ -22,7 +22,7 @@ pub use server::ServerArgs;
 use crate::near::nearest;
 use crate::protocol::KeyError;
 use crate::reformat::Layout;
-use options::{Found, Opt, Words};
+use options::{Opt, Words};
 use values::put;
 
 /// What the program was asked to do.
@@ -64,12 +64,14 @@ pub struct JsonArgs {
     pub file: Option<PathBuf>,
 }
 
+type O = Opt<JsonArgs>;
+
 const JSON_OPTIONS: &[Opt<JsonArgs>] = &[
-    Opt::new(Some('c'), "compact", "", |args: &mut JsonArgs, _| put(&mut args.layout, Ok(Layout::Compact)))
+    O::new(Some('c'), "compact", "", |args, _| put(&mut args.layout, Ok(Layout::Compact)))
         .help("one line, no spaces"),
-    Opt::new(Some('p'), "pretty", "", |args: &mut JsonArgs, _| put(&mut args.layout, Ok(Layout::Pretty)))
+    O::new(Some('p'), "pretty", "", |args, _| put(&mut args.layout, Ok(Layout::Pretty)))
         .help("indented (the default)"),
-    Opt::new(None, "check", "", |args: &mut JsonArgs, _| put(&mut args.layout, Ok(Layout::Check)))
+    O::new(None, "check", "", |args, _| put(&mut args.layout, Ok(Layout::Check)))
         .help("write nothing: the exit code tells"),
 ];
 
@@ -87,6 +89,8 @@ pub struct UsageError {
 /// What is wrong with the words. What was typed comes first.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Problem {
+    /// None: help was asked for, which ends the reading of words as an error does.
+    Help,
     /// No command at all.
     NoCommand,
     /// There is no such command; perhaps this one was meant.
@@ -123,6 +127,7 @@ pub enum Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Problem::Help => write!(f, "help is there"),
             Problem::NoCommand => write!(f, "a command is needed"),
             Problem::UnknownCommand(word, None) => write!(f, "no command {word:?}"),
             Problem::UnknownCommand(word, Some(near)) => {
@@ -175,22 +180,24 @@ pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Command, UsageError> {
-    let mut words = Words::new(words);
-    let mut topic = Topic::Program;
-    dispatch(&mut words, env, &mut topic).map_err(|problem| UsageError {
-        program: program.into(),
-        topic,
-        problem,
-    })
+    let (mut words, mut topic) = (Words::new(words), Topic::Program);
+    let parsed = dispatch(&mut words, env, &mut topic);
+    concluded(program, topic, parsed)
 }
 
 /// Understands a line of a session, whose own arguments are the defaults.
 pub fn parse_line(words: Vec<String>, args: &ClientArgs) -> Result<Command, UsageError> {
-    let mut words = Words::new(words.into_iter().map(OsString::from));
-    let mut topic = Topic::Client;
+    let (mut words, mut topic) = (Words::new(words.into_iter().map(OsString::from)), Topic::Client);
     // The environment had its say when the session began.
-    let parsed = client::parse(&mut words, args.clone(), &|_| None, &mut topic);
-    parsed.map_err(|problem| UsageError { program: String::new(), topic, problem })
+    let parsed = client::parse(&mut words, args.clone(), &|_| None, false, &mut topic);
+    concluded("", topic, parsed)
+}
+
+fn concluded(program: &str, topic: Topic, parsed: Result<Command, Problem>) -> Result<Command, UsageError> {
+    match parsed {
+        Err(Problem::Help) => Ok(Command::Help(topic)),
+        parsed => parsed.map_err(|problem| UsageError { program: program.into(), topic, problem }),
+    }
 }
 
 /// `topic` follows how far the words were understood: an error points to the help for that.
@@ -199,51 +206,32 @@ fn dispatch(
     env: &dyn Fn(&str) -> Option<OsString>,
     topic: &mut Topic,
 ) -> Result<Command, Problem> {
-    let word = words.next().ok_or(Problem::NoCommand)?.to_string_lossy().into_owned();
-    match &*word {
-        "-h" | "--help" => Ok(Command::Help(Topic::Program)),
-        "-V" | "--version" => words.end().map(|()| Command::Version),
-        "help" => about(words),
-        "server" => {
-            *topic = Topic::Server;
-            server::parse(words)
-        }
-        "client" => client::parse(words, ClientArgs::default(), env, topic),
-        "json" => {
-            *topic = Topic::Json;
-            parse_json(words)
-        }
+    let help = words.skip_help();
+    let Some(word) = words.next() else { return Err(if help { Problem::Help } else { Problem::NoCommand }) };
+    let word = word.to_string_lossy().into_owned();
+    *topic = match &*word {
+        "server" => Topic::Server,
+        "client" => return client::parse(words, ClientArgs::default(), env, help, topic),
+        "json" => Topic::Json,
+        "-h" | "--help" => return Err(Problem::Help),
+        "-V" | "--version" => return words.end().map(|()| Command::Version),
         _ if word.starts_with('-') => {
             let near = nearest(word.trim_start_matches('-'), ["help", "version"]);
-            Err(Problem::UnknownOption(word, near))
+            return Err(Problem::UnknownOption(word, near));
         }
         _ => {
             let near = nearest(&word, ["server", "client", "json", "help"]);
-            Err(Problem::UnknownCommand(word, near))
-        }
-    }
-}
-
-/// `st help`, `st help client`, `st help client get`.
-fn about(words: &mut Words) -> Result<Command, Problem> {
-    let topic = match words.next().map(|word| word.to_string_lossy().into_owned()).as_deref() {
-        None => Topic::Program,
-        Some("server") => Topic::Server,
-        Some("json") => Topic::Json,
-        Some("client") => return client::about(words),
-        Some(word) => {
-            let near = nearest(word, ["server", "client", "json"]);
-            return Err(Problem::UnknownCommand(word.into(), near));
+            return Err(Problem::UnknownCommand(word, near));
         }
     };
-    words.end().map(|()| Command::Help(topic))
-}
-
-fn parse_json(words: &mut Words) -> Result<Command, Problem> {
-    let mut args = JsonArgs { layout: Layout::Pretty, file: None };
-    match words.around(JSON_OPTIONS, &mut args)? {
-        Found::Help => return Ok(Command::Help(Topic::Json)),
-        Found::Operand(file) => args.file = file.filter(|file| file != "-").map(PathBuf::from),
+    match topic {
+        _ if help => words.end().and(Err(Problem::Help)),
+        Topic::Server => server::parse(words),
+        _ => {
+            let mut args = JsonArgs { layout: Layout::Pretty, file: None };
+            let file = words.around(JSON_OPTIONS, &mut args)?;
+            args.file = file.filter(|file| file != "-").map(PathBuf::from);
+            Ok(Command::Json(args))
+        }
     }
-    Ok(Command::Json(args))
 }

@@ -50,14 +50,6 @@ impl<T> Opt<T> {
     }
 }
 
-/// What there was beside options.
-pub(super) enum Found {
-    /// A wish for help: nothing else matters.
-    Help,
-    /// An operand, or none.
-    Operand(Option<OsString>),
-}
-
 /// The words not yet understood, in order.
 pub(super) struct Words {
     words: VecDeque<OsString>,
@@ -77,6 +69,12 @@ impl Words {
         self.words.pop_front()
     }
 
+    /// Passes over the word `help`, and tells whether it was there.
+    pub fn skip_help(&mut self) -> bool {
+        let there = self.words.front().is_some_and(|word| word == "help");
+        there && self.next().is_some()
+    }
+
     /// All that is left, as data.
     pub fn rest(&mut self) -> Vec<OsString> {
         self.words.drain(..).collect()
@@ -88,80 +86,62 @@ impl Words {
     }
 
     /// Applies options before and after the one operand that there may be, where no operand is free text.
-    pub fn around<T>(&mut self, table: &'static [Opt<T>], into: &mut T) -> Result<Found, Problem> {
-        if self.options(table, into)? {
-            return Ok(Found::Help);
-        }
+    pub fn around<T>(&mut self, table: &'static [Opt<T>], into: &mut T) -> Result<Option<OsString>, Problem> {
+        self.options(table, into)?;
         let operand = self.next();
-        if self.options(table, into)? {
-            return Ok(Found::Help);
-        }
-        self.end().map(|()| Found::Operand(operand))
+        self.options(table, into)?;
+        self.end().map(|()| operand)
     }
 
-    /// Applies the options at the front, up to the first word of data. True where help is asked
-    /// for: then nothing after it matters.
-    pub fn options<T>(&mut self, table: &'static [Opt<T>], into: &mut T) -> Result<bool, Problem> {
+    /// Applies the options at the front, up to the first word of data.
+    pub fn options<T>(&mut self, table: &'static [Opt<T>], into: &mut T) -> Result<(), Problem> {
         // A dash alone is data: it means stdin.
         let dashed = |word: &OsString| word.len() > 1 && word.as_encoded_bytes()[0] == b'-';
         while !self.data_only && self.words.front().is_some_and(dashed) {
             let word = self.words.pop_front().unwrap_or_default();
             let word = word.to_str().ok_or(Problem::NotUtf8("an option"))?;
-            let help = match word.strip_prefix("--") {
-                Some("") => {
-                    self.data_only = true;
-                    false
-                }
+            match word.strip_prefix("--") {
+                Some("") => self.data_only = true,
                 Some(long) => self.long(long, table, into)?,
                 None => self.short(&word[1..], table, into)?,
-            };
-            if help {
-                return Ok(true);
             }
         }
-        Ok(false)
+        Ok(())
     }
 
-    fn long<T>(&mut self, word: &str, table: &'static [Opt<T>], into: &mut T) -> Result<bool, Problem> {
+    fn long<T>(&mut self, word: &str, table: &'static [Opt<T>], into: &mut T) -> Result<(), Problem> {
         let (name, attached) = match word.split_once('=') {
             Some((name, value)) => (name, Some(value)),
             None => (word, None),
         };
         let option = format!("--{name}");
-        if word == "help" {
-            return Ok(true);
+        match table.iter().find(|opt| opt.long == name) {
+            Some(opt) if opt.value.is_empty() && attached.is_some() => Err(Problem::UnwantedValue(option)),
+            Some(opt) => self.apply(opt, option, attached, into),
+            None if word == "help" => Err(Problem::Help),
+            None => {
+                let near = nearest(name, table.iter().map(|opt| opt.long).chain(["help"]));
+                Err(Problem::UnknownOption(option, near))
+            }
         }
-        let Some(found) = table.iter().find(|opt| opt.long == name) else {
-            let near = nearest(name, table.iter().map(|opt| opt.long).chain(["help"]));
-            return Err(Problem::UnknownOption(option, near));
-        };
-        if found.value.is_empty() && attached.is_some() {
-            return Err(Problem::UnwantedValue(option));
-        }
-        self.apply(found, option, attached, into)?;
-        Ok(false)
     }
 
-    fn short<T>(&mut self, group: &str, table: &'static [Opt<T>], into: &mut T) -> Result<bool, Problem> {
+    fn short<T>(&mut self, group: &str, table: &'static [Opt<T>], into: &mut T) -> Result<(), Problem> {
         let mut letters = group.chars();
         while let Some(letter) = letters.next() {
-            if letter == 'h' {
-                return Ok(true);
-            }
             let option = format!("-{letter}");
-            let Some(found) = table.iter().find(|opt| opt.short == Some(letter)) else {
-                return Err(Problem::UnknownOption(option, None));
-            };
-            if found.value.is_empty() {
-                self.apply(found, option, None, into)?;
-                continue;
+            match table.iter().find(|opt| opt.short == Some(letter)) {
+                Some(opt) if opt.value.is_empty() => self.apply(opt, option, None, into)?,
+                Some(opt) => {
+                    let rest = letters.as_str();
+                    let rest = rest.strip_prefix('=').unwrap_or(rest);
+                    return self.apply(opt, option, (!rest.is_empty()).then_some(rest), into);
+                }
+                None if letter == 'h' => return Err(Problem::Help),
+                None => return Err(Problem::UnknownOption(option, None)),
             }
-            let rest = letters.as_str();
-            let rest = rest.strip_prefix('=').unwrap_or(rest);
-            self.apply(found, option, (!rest.is_empty()).then_some(rest), into)?;
-            break;
         }
-        Ok(false)
+        Ok(())
     }
 
     fn apply<T>(

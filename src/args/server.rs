@@ -5,40 +5,28 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::options::{Found, Opt, Words};
+use super::options::{Opt, Words};
 use super::values::{Expected, MILLISECOND, put, seconds, size, text, whole};
-use super::{Command, Problem, Topic};
+use super::{Command, Problem};
 use crate::address::DEFAULT;
 use crate::server::{Level, Mode};
 
 /// What `st server` was told.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the options that set the fields explain them")]
 pub struct ServerArgs {
-    /// Where to listen, as typed.
     pub address: String,
-    /// Who serves how many clients at once.
     pub mode: Mode,
-    /// The largest request, in bytes.
     pub max_request: usize,
-    /// The longest silence between requests; where absent, the mode's own.
     pub idle: Option<Duration>,
-    /// How long a request once begun may take to arrive, and a reply to be taken.
     pub deadline: Duration,
-    /// The most bytes of keys and values.
     pub max_memory: Option<usize>,
-    /// How long a program run as an action may take.
     pub action_timeout: Duration,
-    /// How many programs may run at once.
     pub action_jobs: usize,
-    /// Names of actions and the programs behind them, in the order given.
     pub actions: Vec<(String, PathBuf)>,
-    /// Whether EXEC is offered.
     pub allow_exec: bool,
-    /// The file that holds the token.
     pub token_file: Option<PathBuf>,
-    /// Listen beyond this machine without a token.
     pub insecure: bool,
-    /// How much to log.
     pub level: Level,
     threads: usize,
 }
@@ -49,47 +37,40 @@ const JOBS_MAX: u64 = 1_000;
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
 const MEMORY_BYTES_MAX: u64 = 1 << 60;
 
-const fn opt(
-    short: Option<char>,
-    long: &'static str,
-    value: &'static str,
-    set: fn(&mut ServerArgs, OsString) -> Result<(), Expected>,
-) -> Opt<ServerArgs> {
-    Opt::new(short, long, value, set)
-}
+type O = Opt<ServerArgs>;
 
 /// Every option of the server.
 pub(super) const OPTIONS: &[Opt<ServerArgs>] = &[
-    opt(Some('m'), "mode", "MODE", |args, word| put(&mut args.mode, mode(word)))
+    O::new(Some('m'), "mode", "MODE", |args, word| put(&mut args.mode, mode(word)))
         .help("pool: many clients, a worker each (the default);\niterative: one after another; once: one request in all"),
-    opt(Some('t'), "threads", "N", |args, word| put(&mut args.threads, whole(word, 1..=THREADS_MAX)))
+    O::new(Some('t'), "threads", "N", |args, word| put(&mut args.threads, whole(word, 1..=THREADS_MAX)))
         .help("live connections at once in pool mode (512)"),
-    opt(None, "max-request", "SIZE", |args, word| put(&mut args.max_request, size(word, REQUEST_BYTES_MAX)))
+    O::new(None, "max-request", "SIZE", |args, word| put(&mut args.max_request, size(word, REQUEST_BYTES_MAX)))
         .help("the largest request (1M)"),
-    opt(None, "max-memory", "SIZE", |args, word| {
+    O::new(None, "max-memory", "SIZE", |args, word| {
         put(&mut args.max_memory, size(word, MEMORY_BYTES_MAX).map(Some))
     })
     .help("the most that keys and values may hold (no limit)"),
-    opt(None, "idle", "SECS", |args, word| put(&mut args.idle, seconds(word, MILLISECOND).map(Some)))
+    O::new(None, "idle", "SECS", |args, word| put(&mut args.idle, seconds(word, MILLISECOND).map(Some)))
         .help("the longest silence between requests (300, iterative 10)"),
-    opt(None, "deadline", "SECS", |args, word| put(&mut args.deadline, seconds(word, MILLISECOND)))
+    O::new(None, "deadline", "SECS", |args, word| put(&mut args.deadline, seconds(word, MILLISECOND)))
         .help("for a request once begun, and for a reply to be taken (10)"),
-    opt(None, "action", "NAME=PROGRAM", |args, word| action(word).map(|action| args.actions.push(action)))
+    O::new(None, "action", "NAME=PROGRAM", |args, word| action(word).map(|action| args.actions.push(action)))
         .help("answer requests NAME by what PROGRAM writes (repeatable)"),
-    opt(None, "action-timeout", "SECS", |args, word| {
+    O::new(None, "action-timeout", "SECS", |args, word| {
         put(&mut args.action_timeout, seconds(word, MILLISECOND))
     })
     .help("for a program to end (5)"),
-    opt(None, "action-jobs", "N", |args, word| put(&mut args.action_jobs, whole(word, 1..=JOBS_MAX)))
+    O::new(None, "action-jobs", "N", |args, word| put(&mut args.action_jobs, whole(word, 1..=JOBS_MAX)))
         .help("programs running at once (16)"),
-    opt(None, "allow-exec", "", |args, _| put(&mut args.allow_exec, Ok(true)))
+    O::new(None, "allow-exec", "", |args, _| put(&mut args.allow_exec, Ok(true)))
         .help("offer EXEC: who knows the token may run any program"),
-    opt(None, "token-file", "FILE", |args, word| put(&mut args.token_file, Ok(Some(word.into()))))
+    O::new(None, "token-file", "FILE", |args, word| put(&mut args.token_file, Ok(Some(word.into()))))
         .help("clients must show the token, FILE's first line"),
-    opt(None, "insecure", "", |args, _| put(&mut args.insecure, Ok(true)))
+    O::new(None, "insecure", "", |args, _| put(&mut args.insecure, Ok(true)))
         .help("listen beyond this machine without a token"),
-    opt(Some('q'), "quiet", "", |args, _| put(&mut args.level, Ok(Level::Error))).help("log errors only"),
-    opt(Some('v'), "verbose", "", |args, _| put(&mut args.level, Ok(Level::Debug)))
+    O::new(Some('q'), "quiet", "", |args, _| put(&mut args.level, Ok(Level::Error))).help("log errors only"),
+    O::new(Some('v'), "verbose", "", |args, _| put(&mut args.level, Ok(Level::Debug)))
         .help("log every request"),
 ];
 
@@ -111,10 +92,8 @@ pub(super) fn parse(words: &mut Words) -> Result<Command, Problem> {
         level: Level::Info,
         threads: 512,
     };
-    match words.around(OPTIONS, &mut args)? {
-        Found::Help => return Ok(Command::Help(Topic::Server)),
-        Found::Operand(None) => {}
-        Found::Operand(Some(word)) => args.address = text(word).map_err(|_| Problem::NotUtf8("ADDR"))?,
+    if let Some(word) = words.around(OPTIONS, &mut args)? {
+        args.address = text(word).map_err(|_| Problem::NotUtf8("ADDR"))?;
     }
     if let Mode::Pool { threads } = &mut args.mode {
         *threads = args.threads;

@@ -25,6 +25,17 @@ const PIECE_BYTES: usize = 64 << 10;
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// How long we wait for the server.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patience {
+    /// So long in all.
+    Whole(Duration),
+    /// So long for each piece of what it sends.
+    Piece(Duration),
+    /// For ever.
+    Endless,
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
@@ -36,10 +47,11 @@ pub(super) struct Connection {
     input: Vec<u8>,
     start: usize,
     end: usize,
-    /// How much longer we wait for the server; `None` is for ever.
-    patience: Option<Duration>,
-    /// What each further piece renews it to, and the bytes of this piece so far.
-    piece: Option<(Duration, usize)>,
+    patience: Patience,
+    /// What is left of it; `None` is for ever.
+    left: Option<Duration>,
+    /// Bytes of the present piece.
+    received: usize,
 }
 
 /// Connects within the time of `options`, all tries together. A try takes each address of the name
@@ -79,38 +91,44 @@ fn try_all(address: &Address, timeout: Duration, started: Instant) -> Result<Con
             Ok(stream) => {
                 // Without it only speed is lost: a second small write would wait for the first's echo.
                 let _ = stream.set_nodelay(true);
-                return Ok(Connection {
-                    stream,
-                    address: address.to_string(),
-                    fresh: true,
-                    input: Vec::new(),
-                    start: 0,
-                    end: 0,
-                    patience: Some(timeout),
-                    piece: None,
-                });
+                return Ok(Connection::new(stream, address.to_string(), timeout));
             }
             Err(error) => failed = error,
         }
     }
-    Err(ClientError::Connect { address: address.to_string(), source: failed })
+    Err(ClientError::Connect(address.to_string(), failed))
 }
 
 impl Connection {
-    /// From here on the server has so long; `None` is for ever.
-    pub fn be_patient(&mut self, patience: Option<Duration>) {
-        (self.patience, self.piece) = (patience, None);
+    fn new(stream: TcpStream, address: String, timeout: Duration) -> Connection {
+        let patience = Patience::Whole(timeout);
+        let input = Vec::new();
+        Connection {
+            stream,
+            address,
+            fresh: true,
+            input,
+            start: 0,
+            end: 0,
+            patience,
+            left: Some(timeout),
+            received: 0,
+        }
     }
 
-    /// From here on the server has so long for each piece of what it sends.
-    pub fn be_patient_by_piece(&mut self, patience: Duration) {
-        (self.patience, self.piece) = (Some(patience), Some((patience, 0)));
+    /// How long to wait from here on.
+    pub fn be_patient(&mut self, patience: Patience) {
+        (self.patience, self.received) = (patience, 0);
+        self.left = match patience {
+            Patience::Whole(time) | Patience::Piece(time) => Some(time),
+            Patience::Endless => None,
+        };
     }
 
     /// Sends all of it.
     pub fn send(&mut self, mut bytes: &[u8]) -> Result<(), ClientError> {
         while !bytes.is_empty() {
-            let sent = wait(&self.stream, &mut self.patience, TcpStream::set_write_timeout, |mut stream| {
+            let sent = wait(&self.stream, &mut self.left, TcpStream::set_write_timeout, |mut stream| {
                 stream.write(bytes)
             });
             bytes = &bytes[sent.map_err(|error| self.failed(error))?..];
@@ -168,7 +186,7 @@ impl Connection {
     /// Passes over bytes that must stand there.
     pub fn expect(&mut self, bytes: &'static str) -> Result<(), ClientError> {
         if !self.begins_with(bytes.as_bytes())? {
-            return Err(self.bad(ReplyProblem::Unexpected { wanted: bytes }));
+            return Err(self.bad(ReplyProblem::Lacks(bytes)));
         }
         self.start += bytes.len();
         Ok(())
@@ -188,35 +206,34 @@ impl Connection {
 
     /// The server said no.
     pub fn refused(&self, refusal: Refusal) -> ClientError {
-        ClientError::Refused { address: self.address.clone(), refusal: Box::new(refusal) }
+        ClientError::Refused(self.address.clone(), Box::new(refusal))
     }
 
     /// The reply makes no sense.
     pub fn bad(&self, problem: ReplyProblem) -> ClientError {
-        ClientError::BadReply { address: self.address.clone(), problem }
+        ClientError::BadReply(self.address.clone(), problem)
     }
 
     /// Reads more, at least a byte.
     fn fill(&mut self) -> Result<(), ClientError> {
-        self.input.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
+        if self.start > 0 {
+            self.input.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
         if self.end > REPLY_BYTES_MAX {
-            return Err(self.bad(ReplyProblem::TooLong { limit: REPLY_BYTES_MAX }));
+            return Err(self.bad(ReplyProblem::TooLong(REPLY_BYTES_MAX)));
         }
         if self.input.len() - self.end < READ_BYTES {
             self.input.resize(self.input.len() * 2 + READ_BYTES, 0);
         }
         let room = &mut self.input[self.end..];
-        let got = wait(&self.stream, &mut self.patience, TcpStream::set_read_timeout, |mut stream| {
-            stream.read(room)
-        });
+        let got =
+            wait(&self.stream, &mut self.left, TcpStream::set_read_timeout, |mut stream| stream.read(room));
         let got = got.map_err(|error| self.failed(error))?;
         self.end += got;
-        if let Some((whole, received)) = &mut self.piece {
-            *received += got;
-            if *received >= PIECE_BYTES {
-                (*received, self.patience) = (0, Some(*whole));
-            }
+        self.received += got;
+        if matches!(self.patience, Patience::Piece(_)) && self.received >= PIECE_BYTES {
+            self.be_patient(self.patience);
         }
         Ok(())
     }
@@ -224,8 +241,8 @@ impl Connection {
     fn failed(&self, source: io::Error) -> ClientError {
         let address = self.address.clone();
         match source.kind() {
-            ErrorKind::TimedOut => ClientError::Timeout { address },
-            _ => ClientError::Lost { address, source },
+            ErrorKind::TimedOut => ClientError::Timeout(address),
+            _ => ClientError::Lost(address, source),
         }
     }
 }
@@ -233,18 +250,18 @@ impl Connection {
 /// One read or write, within the patience, which it uses up.
 fn wait(
     stream: &TcpStream,
-    patience: &mut Option<Duration>,
+    left: &mut Option<Duration>,
     set_timeout: fn(&TcpStream, Option<Duration>) -> io::Result<()>,
     mut act: impl FnMut(&TcpStream) -> io::Result<usize>,
 ) -> io::Result<usize> {
     loop {
-        if patience.is_some_and(|left| left.is_zero()) {
+        if left.is_some_and(|left| left.is_zero()) {
             return Err(ErrorKind::TimedOut.into());
         }
-        set_timeout(stream, *patience)?;
+        set_timeout(stream, *left)?;
         let began = Instant::now();
         let moved = act(stream);
-        *patience = patience.map(|left| left.saturating_sub(began.elapsed()));
+        *left = left.map(|left| left.saturating_sub(began.elapsed()));
         match moved {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

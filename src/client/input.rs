@@ -3,7 +3,8 @@
 
 use std::io::{ErrorKind, Read};
 
-use super::run::{INPUT_BYTES_MAX, Trouble, cannot_read_stdin};
+use super::run::{INPUT_BYTES_MAX, cannot_read_stdin};
+use super::trouble::Trouble;
 use crate::json::Error;
 use crate::protocol::{Scan, Scanner};
 
@@ -53,8 +54,10 @@ impl<'a> Input<'a> {
 
     /// Reads more; false at the end of stdin, where nothing may be left over.
     pub fn read(&mut self) -> Result<bool, Trouble> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
         if self.end > INPUT_BYTES_MAX {
             return Err(self.wrong(&[], &format!("an object of more than {INPUT_BYTES_MAX} bytes")));
         }
@@ -90,7 +93,7 @@ fn lines(bytes: &[u8]) -> usize {
 
 /// Something is wrong with the input at this line.
 pub(super) fn at_line(line: usize, text: &str) -> Trouble {
-    Trouble::Input(format!("line {line}: {text}"))
+    Trouble::input(format!("line {line}: {text}"))
 }
 
 /// An object that began on this line is not JSON.

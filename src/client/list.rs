@@ -42,16 +42,16 @@ impl Elements {
 }
 
 /// A reply that is a list, as it arrives.
-pub(super) struct List<'c> {
-    connection: &'c mut Connection,
+pub(super) struct List {
+    connection: Connection,
     elements: Elements,
     /// Whether the list's closing bracket has been met.
     closed: bool,
 }
 
-impl<'c> List<'c> {
+impl List {
     /// Begins where the text `before` the first element must stand.
-    pub fn new(connection: &'c mut Connection, before: &'static str) -> Result<List<'c>, ClientError> {
+    pub fn new(mut connection: Connection, before: &'static str) -> Result<List, ClientError> {
         connection.expect(before)?;
         // An empty list has no element for its end to follow.
         let closed = connection.begins_with(b"]")?;
@@ -74,17 +74,17 @@ impl<'c> List<'c> {
         match end {
             b',' => {}
             b']' => self.closed = true,
-            _ => return Err(self.connection.bad(ReplyProblem::Unexpected { wanted: "]" })),
+            _ => return Err(self.connection.bad(ReplyProblem::Lacks("]"))),
         }
-        let connection = &*self.connection;
-        read(connection.text(element)?).map(Some).map_err(|problem| connection.bad(problem))
+        let read = read(self.connection.text(element)?);
+        read.map(Some).map_err(|problem| self.connection.bad(problem))
     }
 }
 
-/// One key, as an element of the reply to KEYS.
-pub(super) fn key(element: &str) -> Result<Text<'_>, ReplyProblem> {
+/// One key, as an element of the reply to KEYS; in place of a value, null.
+pub(super) fn key(element: &str) -> Result<(Text<'_>, Text<'_>), ReplyProblem> {
     let key = Text::parse(element)?;
-    if key.as_str().starts_with('"') { Ok(key) } else { Err(ReplyProblem::Unexpected { wanted: "a key" }) }
+    if key.as_str().starts_with('"') { Ok((key, Text::NULL)) } else { Err(ReplyProblem::Lacks("a key")) }
 }
 
 /// One key and its value, as an element of the reply to GETALL, or a line of a dump: an object of
@@ -106,7 +106,7 @@ pub(super) fn entry(element: &str) -> Result<(Text<'_>, Text<'_>), ReplyProblem>
     parser.end()?;
     match (key, value) {
         (Some(key), Some(value)) if !more && key.as_str().starts_with('"') => Ok((key, value)),
-        _ => Err(ReplyProblem::Unexpected { wanted: "a key and a value" }),
+        _ => Err(ReplyProblem::Lacks("a key and a value")),
     }
 }
 

@@ -5,11 +5,11 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use super::list::{entry, key};
-use super::run::{Messages, OUTPUT_BYTES, Run, Trouble, spill};
-use crate::args::ClientArgs;
+use super::run::{OUTPUT_BYTES, Run, spill};
+use super::trouble::{Messages, Trouble};
 use crate::protocol::Request;
 
-/// How keys and values are written.
+/// How a list is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     /// `KEY<TAB>JSON`, a line each.
@@ -18,66 +18,64 @@ pub(super) enum Style {
     Object,
     /// `{"key":KEY,"value":JSON}`, a line each.
     Dump,
+    /// `KEY`, a line each.
+    Keys,
+    /// One JSON array of keys.
+    Array,
 }
 
-/// `getall` and `dump`.
-pub(super) fn entries(run: &mut Run<'_>, prefix: &str, style: Style) -> Result<(), Trouble> {
+/// Writes the keys that begin with `prefix`, and for most styles their values.
+pub(super) fn list(run: &mut Run<'_>, prefix: &str, style: Style) -> Result<(), Trouble> {
     let mut progress = Progress::new(style == Style::Dump && !io::stdout().is_terminal());
-    let mut list = run.client.list(&Request::GetAll { prefix: prefix.into() }, "[")?;
+    let keys_only = matches!(style, Style::Keys | Style::Array);
+    let (before, after) = if keys_only { ("{\"value\":[", "}\n") } else { ("[", "\n") };
+    let mut list = match keys_only {
+        true => run.client.list(&Request::Keys { prefix: prefix.into() }, before)?,
+        false => run.client.list(&Request::GetAll { prefix: prefix.into() }, before)?,
+    };
     let (mut out, mut count) = (Vec::with_capacity(OUTPUT_BYTES), 0);
     let ended = loop {
-        let (key, value) = match list.next("\n", entry) {
-            Ok(Some(entry)) => entry,
+        let (key, value) = match list.next(after, if keys_only { key } else { entry }) {
+            Ok(Some(element)) => element,
             ended => break ended.map(drop),
         };
-        let name = key.as_string().unwrap_or_default();
-        let (before, name, between, after) = match style {
-            Style::Tabs => ("", &*name, "\t", "\n"),
-            Style::Object if count == 0 => ("{", key.as_str(), ":", ""),
-            Style::Object => (",", key.as_str(), ":", ""),
-            Style::Dump => ("{\"key\":", key.as_str(), ",\"value\":", "}\n"),
+        let first = |mark| if count == 0 { mark } else { "," };
+        let (name, json, value) = (key.as_string().unwrap_or_default(), key.as_str(), value.as_str());
+        let parts = match style {
+            Style::Tabs => ["", &*name, "\t", value, "\n"],
+            Style::Object => [first("{"), json, ":", value, ""],
+            Style::Dump => ["{\"key\":", json, ",\"value\":", value, "}\n"],
+            Style::Keys => ["", &*name, "", "", "\n"],
+            Style::Array => [first("["), json, "", "", ""],
         };
-        for part in [before, name, between, value.as_str(), after] {
-            out.extend_from_slice(part.as_bytes());
-        }
+        parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
         count += 1;
         if spill(run.stdout, &mut out, OUTPUT_BYTES)? {
             progress.show(&mut run.stderr, count, "dumped");
         }
     };
-    if style == Style::Object && ended.is_ok() {
-        out.extend_from_slice(if count == 0 { b"{}\n" } else { b"}\n" });
-    }
+    let end: &[u8] = match style {
+        Style::Object if ended.is_ok() => {
+            if count == 0 {
+                b"{}\n"
+            } else {
+                b"}\n"
+            }
+        }
+        Style::Array if ended.is_ok() => {
+            if count == 0 {
+                b"[]\n"
+            } else {
+                b"]\n"
+            }
+        }
+        _ => b"",
+    };
+    out.extend_from_slice(end);
     progress.clear(&mut run.stderr);
     // What came before a failure is the reader's all the same.
     spill(run.stdout, &mut out, 0)?;
-    Ok(ended?)
-}
-
-/// `keys`.
-pub(super) fn keys(run: &mut Run<'_>, args: &ClientArgs, prefix: &str) -> Result<(), Trouble> {
-    let mut list = run.client.list(&Request::Keys { prefix: prefix.into() }, "{\"value\":[")?;
-    let (mut out, mut mark) = (Vec::with_capacity(OUTPUT_BYTES), b'[');
-    let ended = loop {
-        let key = match list.next("}\n", key) {
-            Ok(Some(key)) => key,
-            ended => break ended.map(drop),
-        };
-        if args.json {
-            out.push(mark);
-            out.extend_from_slice(key.as_str().as_bytes());
-            mark = b',';
-        } else {
-            out.extend_from_slice(key.as_string().unwrap_or_default().as_bytes());
-            out.push(b'\n');
-        }
-        spill(run.stdout, &mut out, OUTPUT_BYTES)?;
-    };
-    if args.json && ended.is_ok() {
-        out.extend_from_slice(if mark == b'[' { b"[]\n" } else { b"]\n" });
-    }
-    spill(run.stdout, &mut out, 0)?;
-    Ok(ended?)
+    ended.map_err(Trouble::from)
 }
 
 /// The line on stderr, where that is a terminal, that shows how far a long copy has come.

@@ -7,33 +7,34 @@
 //!
 //! Deliberately absent: threads, a pool of connections, and caching.
 
-mod batch;
 mod connection;
+mod error;
 mod input;
 mod list;
 mod listing;
-mod load;
+mod pipeline;
 mod reply;
 mod run;
 mod session;
+mod trouble;
 mod watch;
 
 use std::borrow::Cow;
-use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::thread::sleep;
 use std::time::Duration;
 
+pub use error::{ClientError, ReplyProblem};
 pub use reply::{Refusal, Reply};
 pub use run::{Io, run};
 pub use watch::{Event, Watch};
 
-use crate::address::{Address, AddressError};
-use crate::json::{self, Text, Value};
-use crate::protocol::{Code, Condition, Failure, Request, Scope};
+use crate::address::Address;
+use crate::json::{Text, Value};
+use crate::protocol::{Code, Condition, Request, Scope};
 use crate::token::Token;
-use connection::{Connection, connect, pauses};
+use connection::{Connection, Patience, connect, pauses};
 use list::List;
 
 /// How patient a client is, and what it shows the server first.
@@ -51,127 +52,6 @@ impl Default for ClientOptions {
     /// 5 seconds, 3 times, no token.
     fn default() -> ClientOptions {
         ClientOptions { timeout: Duration::from_secs(5), retry: 3, token: None }
-    }
-}
-
-/// What kept a client from its answer.
-#[derive(Debug)]
-pub enum ClientError {
-    /// The address is none, or leads nowhere.
-    Address(AddressError),
-    /// No connection; nothing was sent.
-    Connect {
-        /// The server.
-        address: String,
-        /// What the system said of the last try.
-        source: io::Error,
-    },
-    /// No reply in time: the request may have been carried out.
-    Timeout {
-        /// The server.
-        address: String,
-    },
-    /// The connection ended before the reply did: the request may have been carried out.
-    Lost {
-        /// The server.
-        address: String,
-        /// What the system said; `UnexpectedEof` where the server just closed.
-        source: io::Error,
-    },
-    /// What came is no reply of ours: is this an `st` server at all?
-    BadReply {
-        /// The server.
-        address: String,
-        /// What is wrong with it.
-        problem: ReplyProblem,
-    },
-    /// The server's error reply, as it was.
-    Refused {
-        /// The server.
-        address: String,
-        /// What it said.
-        refusal: Box<Refusal>,
-    },
-}
-
-/// What is wrong with a reply.
-#[derive(Debug)]
-pub enum ReplyProblem {
-    /// It is not UTF-8.
-    NotUtf8,
-    /// It is not JSON.
-    NotJson(json::Error),
-    /// It is longer than any reply may be.
-    TooLong {
-        /// The most bytes.
-        limit: usize,
-    },
-    /// It lacks something.
-    Unexpected {
-        /// What should have stood there.
-        wanted: &'static str,
-    },
-}
-
-impl From<json::Error> for ReplyProblem {
-    fn from(error: json::Error) -> ReplyProblem {
-        ReplyProblem::NotJson(error)
-    }
-}
-
-impl fmt::Display for ReplyProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReplyProblem::NotUtf8 => write!(f, "not UTF-8"),
-            ReplyProblem::NotJson(error) => write!(f, "{error}"),
-            ReplyProblem::TooLong { limit } => write!(f, "longer than {limit} bytes"),
-            ReplyProblem::Unexpected { wanted } => write!(f, "it lacks {wanted}"),
-        }
-    }
-}
-
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ClientError::Address(error) => write!(f, "{error}"),
-            ClientError::Connect { address, source } => write!(f, "cannot connect to {address}: {source}"),
-            ClientError::Timeout { address } => write!(f, "{address}: no reply in time; outcome unknown"),
-            ClientError::Lost { address, source } if source.kind() == ErrorKind::UnexpectedEof => {
-                write!(f, "{address}: the server closed before it had replied; outcome unknown")
-            }
-            ClientError::Lost { address, source } => {
-                write!(f, "{address}: connection lost: {source}; outcome unknown")
-            }
-            ClientError::BadReply { address, problem } => {
-                write!(f, "{address}: not the reply of an st server: {problem}")
-            }
-            ClientError::Refused { address, refusal } => write!(f, "{address}: {}", refusal.failure),
-        }
-    }
-}
-
-impl std::error::Error for ClientError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ClientError::Address(error) => Some(error),
-            ClientError::Connect { source, .. } | ClientError::Lost { source, .. } => Some(source),
-            ClientError::BadReply { problem: ReplyProblem::NotJson(error), .. } => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl ClientError {
-    /// The server's refusal, if that is what this is.
-    pub fn refusal(&self) -> Option<&Failure> {
-        match self {
-            ClientError::Refused { refusal, .. } => Some(&refusal.failure),
-            _ => None,
-        }
-    }
-
-    fn has_code(&self, code: Code) -> bool {
-        self.refusal().is_some_and(|failure| failure.code == code)
     }
 }
 
@@ -199,8 +79,6 @@ pub struct Client {
     address: Address,
     options: ClientOptions,
     connection: Option<Connection>,
-    /// Kept, so that requests share one buffer.
-    output: Vec<u8>,
 }
 
 impl Client {
@@ -218,16 +96,12 @@ impl Client {
 
     /// A client that connects when it has something to ask.
     fn new(address: Address, options: ClientOptions) -> Client {
-        Client { address, options, connection: None, output: Vec::new() }
+        Client { address, options, connection: None }
     }
 
     /// The value of a key, if it has one.
     pub fn get(&mut self, key: &str) -> Result<Option<Value>, ClientError> {
-        let reply = self.ask(&Request::Get { key: key.into() })?;
-        match reply.missing {
-            true => Ok(None),
-            false => Ok(Some(reply.value(&self.address)?.to_value())),
-        }
+        self.ask(&Request::Get { key: key.into() })?.found(&self.address)
     }
 
     /// Whether a key has a value.
@@ -271,11 +145,7 @@ impl Client {
 
     /// Removes a key; what its value was, if it had one.
     pub fn delete(&mut self, key: &str) -> Result<Option<Value>, ClientError> {
-        let reply = self.ask(&Request::Delete { key: key.into(), condition: None })?;
-        match reply.missing {
-            true => Ok(None),
-            false => Ok(Some(reply.value(&self.address)?.to_value())),
-        }
+        self.ask(&Request::Delete { key: key.into(), condition: None })?.found(&self.address)
     }
 
     /// Adds to a number, and gives the sum. A missing key counts as 0.
@@ -285,7 +155,7 @@ impl Client {
 
     /// How many keys begin so.
     pub fn count(&mut self, prefix: &str) -> Result<u64, ClientError> {
-        self.integer(&Request::Count { prefix: prefix.into() }).map(|count| count as u64)
+        self.integer(&Request::Count { prefix: prefix.into() })
     }
 
     /// The keys that begin so, sorted.
@@ -339,20 +209,16 @@ impl Client {
         self.ask(request)?.value(&self.address)
     }
 
-    fn integer(&mut self, request: &Request<'_>) -> Result<i128, ClientError> {
-        let value = self.value(request)?.as_i128();
-        let problem = ReplyProblem::Unexpected { wanted: "an integer" };
-        value.ok_or_else(|| ClientError::BadReply { address: self.address.to_string(), problem })
+    fn integer<N: TryFrom<i128>>(&mut self, request: &Request<'_>) -> Result<N, ClientError> {
+        let value = self.value(request)?.as_i128().and_then(|integer| integer.try_into().ok());
+        value.ok_or_else(|| self.bad(ReplyProblem::Lacks("an integer")))
     }
 
     /// Sends a request, and waits for its reply to begin.
     fn begin(&mut self, request: &Request<'_>) -> Result<(), ClientError> {
-        let mut output = std::mem::take(&mut self.output);
-        output.clear();
+        let mut output = Vec::new();
         request.write_to(&mut output);
-        let begun = self.begin_all(&output);
-        self.output = output;
-        begun
+        self.begin_all(&output)
     }
 
     /// Sends requests, and waits for the first reply to begin. They are sent again after `busy`, the
@@ -378,7 +244,7 @@ impl Client {
         };
         let fresh = std::mem::take(&mut connection.fresh);
         let token = self.options.token.as_ref().map(Token::as_str).filter(|_| fresh);
-        connection.be_patient(Some(self.options.timeout));
+        connection.be_patient(Patience::Whole(self.options.timeout));
         let sent = match token {
             None => connection.send(requests),
             Some(token) => {
@@ -421,20 +287,14 @@ impl Client {
         read(connection.text(line)?).map_err(|problem| connection.bad(problem))
     }
 
-    fn be_patient(&mut self, set: impl FnOnce(&mut Connection)) {
-        if let Some(connection) = &mut self.connection {
-            set(connection);
-        }
-    }
-
-    /// Sends a request whose reply is a list, which begins after the text `before`.
-    fn list(&mut self, request: &Request<'_>, before: &'static str) -> Result<List<'_>, ClientError> {
+    /// Sends a request whose reply is a list, which begins after the text `before`. The list takes the
+    /// connection with it: what is left of one that is not read to its end must not pass for a reply.
+    fn list(&mut self, request: &Request<'_>, before: &'static str) -> Result<List, ClientError> {
         self.begin(request)?;
-        let (timeout, nothing) = (self.options.timeout, self.no_connection());
-        let connection = self.connection.as_mut().ok_or(nothing)?;
-        connection.be_patient_by_piece(timeout);
+        let mut connection = self.connection.take().ok_or_else(|| self.no_connection())?;
+        connection.be_patient(Patience::Piece(self.options.timeout));
         if connection.begins_with(REFUSED)? {
-            read_reply(connection)?;
+            read_reply(&mut connection)?;
         }
         List::new(connection, before)
     }
@@ -444,8 +304,12 @@ impl Client {
         self.connection.take_if(|connection| connection.is_stale());
     }
 
+    fn bad(&self, problem: ReplyProblem) -> ClientError {
+        ClientError::BadReply(self.address.to_string(), problem)
+    }
+
     fn no_connection(&self) -> ClientError {
-        ClientError::Lost { address: self.address.to_string(), source: ErrorKind::NotConnected.into() }
+        ClientError::Lost(self.address.to_string(), ErrorKind::NotConnected.into())
     }
 }
 

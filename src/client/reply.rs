@@ -1,7 +1,8 @@
 //! A reply, read back from its line.
 
 use super::{ClientError, ReplyProblem};
-use crate::json::{Error, Parser, Text};
+use crate::address::Address;
+use crate::json::{Error, Parser, Text, Value};
 use crate::protocol::{Code, Failure};
 
 /// What the server answered, where it did not refuse. Members that a reply lacks are `None`.
@@ -55,9 +56,14 @@ impl Reply {
     }
 
     /// The value of a reply that must have one.
-    pub(super) fn value(self, address: impl ToString) -> Result<Text<'static>, ClientError> {
-        let problem = ReplyProblem::Unexpected { wanted: "a value" };
-        self.value.ok_or_else(|| ClientError::BadReply { address: address.to_string(), problem })
+    pub(super) fn value(self, address: &Address) -> Result<Text<'static>, ClientError> {
+        let bad = || ClientError::BadReply(address.to_string(), ReplyProblem::Lacks("a value"));
+        self.value.ok_or_else(bad)
+    }
+
+    /// The value of a reply that has none where the key is missing.
+    pub(super) fn found(self, address: &Address) -> Result<Option<Value>, ClientError> {
+        if self.missing { Ok(None) } else { self.value(address).map(|value| Some(value.to_value())) }
     }
 }
 

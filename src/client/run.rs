@@ -2,21 +2,22 @@
 //! in an exit code that a script can act on. Everything is read and written through [`Io`], and stdin
 //! only by the commands that say so: inside `while read` loops it belongs to somebody else.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::fmt::Display;
+use std::io::{self, Read, Write};
 
-use super::{Client, ClientError, ClientOptions, batch, listing, load, session, watch};
-use crate::address::{Address, AddressError};
+use super::listing::{Style, list};
+use super::trouble::{Messages, Trouble};
+use super::{Client, ClientError, ClientOptions, pipeline, session, watch};
+use crate::address::Address;
 use crate::args::{ClientArgs, ClientCommand, Data, Secret};
 use crate::json::{Text, Value};
-use crate::protocol::{Code, Condition, Request};
-use crate::token::{Token, TokenError};
+use crate::protocol::{Condition, Request};
+use crate::token::Token;
 
 /// No value from stdin may be longer; the server's own limit is far lower unless it was raised.
 pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
 /// Output of any length is written in pieces of about this size.
 pub(super) const OUTPUT_BYTES: usize = 64 << 10;
-/// A message is one line, whatever the server put into it.
-const MESSAGE_CHARS_MAX: usize = 1_000;
 
 /// Where the commands read and write.
 pub struct Io<'a> {
@@ -26,65 +27,6 @@ pub struct Io<'a> {
     pub stdout: &'a mut dyn Write,
     /// Messages.
     pub stderr: &'a mut dyn Write,
-}
-
-/// Why a command did not succeed.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// The answer is no.
-    No(String),
-    /// All has been said, or the exit code alone is the answer.
-    Silent(u8),
-    /// What was read or typed is not valid.
-    Input(String),
-    /// The server, or the way to it.
-    Client(ClientError),
-    /// A local file or program.
-    Local(String, io::Error),
-    /// Our stdout.
-    Output(io::Error),
-    /// What went wrong at a place in the input.
-    At(String, Box<Trouble>),
-}
-
-impl From<ClientError> for Trouble {
-    fn from(error: ClientError) -> Trouble {
-        Trouble::Client(error)
-    }
-}
-
-impl Trouble {
-    /// The exit code.
-    pub fn code(&self) -> u8 {
-        match self {
-            Trouble::No(_) => 1,
-            Trouble::Silent(code) => *code,
-            Trouble::At(_, trouble) => trouble.code(),
-            Trouble::Input(_) => 2,
-            Trouble::Client(ClientError::Address(AddressError::UnknownHost { .. })) => 3,
-            Trouble::Client(ClientError::Address(_)) => 2,
-            Trouble::Client(ClientError::Connect { .. }) => 3,
-            Trouble::Client(error) if error.has_code(Code::Conflict) => 1,
-            Trouble::Client(ClientError::Refused { .. }) => 5,
-            Trouble::Client(_) => 4,
-            // Whoever closed the pipe has read all they wanted: `st client keys | head` went well.
-            Trouble::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
-            Trouble::Local(..) | Trouble::Output(_) => 6,
-        }
-    }
-
-    /// What to say about it; empty for nothing.
-    pub fn text(&self) -> String {
-        match self {
-            Trouble::No(text) | Trouble::Input(text) => text.clone(),
-            Trouble::Silent(_) => String::new(),
-            Trouble::At(place, trouble) => format!("{place}: {}", trouble.text()),
-            Trouble::Client(error) => error.to_string(),
-            Trouble::Local(what, error) => format!("{what}: {error}"),
-            Trouble::Output(error) if error.kind() == ErrorKind::BrokenPipe => String::new(),
-            Trouble::Output(error) => format!("cannot write to stdout: {error}"),
-        }
-    }
 }
 
 /// Does what `args` say, and gives the exit code. `program` is the name to use in messages.
@@ -115,56 +57,6 @@ fn client(args: &ClientArgs) -> Result<Client, Trouble> {
     Ok(Client::new(address, ClientOptions { timeout: args.timeout, retry: args.retry, token }))
 }
 
-impl From<TokenError> for Trouble {
-    fn from(error: TokenError) -> Trouble {
-        match error {
-            TokenError::Unreadable { path, source } => {
-                Trouble::Local(format!("cannot read the token from {}", path.display()), source)
-            }
-            error => Trouble::Input(error.to_string()),
-        }
-    }
-}
-
-/// Messages to people, each one line.
-pub(super) struct Messages<'a> {
-    pub program: &'a str,
-    quiet: bool,
-    out: &'a mut dyn Write,
-}
-
-impl Messages<'_> {
-    /// Says what went wrong, and gives the exit code.
-    pub fn report(&mut self, trouble: &Trouble) -> u8 {
-        let text = trouble.text();
-        if !text.is_empty() {
-            self.say(&text);
-        }
-        trouble.code()
-    }
-
-    /// Says something, in one line whatever a server put into it. That stderr cannot be written to is
-    /// no reason to fail: there is nobody to tell.
-    pub fn say(&mut self, text: &str) {
-        if self.quiet {
-            return;
-        }
-        let mut line = format!("{}: ", self.program);
-        for c in text.chars().take(MESSAGE_CHARS_MAX) {
-            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-        }
-        line.push('\n');
-        let _ = self.out.write_all(line.as_bytes());
-    }
-
-    /// Overwrites the line that shows how far something has come; an empty text clears it.
-    pub fn progress(&mut self, text: &str) {
-        if !self.quiet {
-            let _ = write!(self.out, "\r{text}\x1b[K").and_then(|()| self.out.flush());
-        }
-    }
-}
-
 /// What a command works with.
 pub(super) struct Run<'a> {
     pub client: Client,
@@ -179,59 +71,56 @@ impl<'a> Run<'a> {
     pub fn command(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
         use ClientCommand as C;
         match &args.command {
-            C::Get { key, default } if args.wait.is_some() => {
-                watch::wait(self, args, key, default.as_deref())
-            }
             C::Get { key, default } => self.get(args, key, default.as_deref()),
             C::Update { key, value } => self.update(args, key, value, condition(args)?),
             C::Add { key, value } => match self.update(args, key, value, Some(Condition::Absent)) {
-                Err(Trouble::Client(error)) if error.has_code(Code::Conflict) => {
-                    Err(self.no(format!("{key:?} exists already")))
-                }
+                // Conflict is the only no there is.
+                Err(no) if no.code == 1 => Err(self.no(format_args!("{key:?} exists already"))),
                 done => done,
             },
-            C::Delete { key } => self.delete(args, key),
-            C::Increment { key, by } => {
-                let value = self.client.value(&Request::Increment { key: key.into(), by: *by })?;
-                self.print(args, &value)
+            C::Delete { key } => {
+                let request = Request::Delete { key: key.into(), condition: condition(args)? };
+                if self.client.ask(&request)?.missing { Err(self.no_key(key)) } else { Ok(()) }
             }
+            C::Increment { key, by } => self.show(args, &Request::Increment { key: key.into(), by: *by }),
             C::Exists { key } => match self.client.exists(key)? {
                 true => Ok(()),
                 false if self.stdin.is_none() => Err(self.no_key(key)),
-                false => Err(Trouble::Silent(1)),
+                false => Err(Trouble::silent(1)),
             },
-            C::GetAll { prefix } if args.json => listing::entries(self, prefix, listing::Style::Object),
-            C::GetAll { prefix } => listing::entries(self, prefix, listing::Style::Tabs),
-            C::Keys { prefix } => listing::keys(self, args, prefix),
-            C::Count { prefix } => {
-                let value = self.client.value(&Request::Count { prefix: prefix.into() })?;
-                self.print(args, &value)
-            }
+            C::GetAll { prefix } => list(self, prefix, if args.json { Style::Object } else { Style::Tabs }),
+            C::Keys { prefix } => list(self, prefix, if args.json { Style::Array } else { Style::Keys }),
+            C::Count { prefix } => self.show(args, &Request::Count { prefix: prefix.into() }),
             C::Watch { key, program } => watch::follow(self, args, key.as_deref(), program),
-            C::Dump { prefix } => listing::entries(self, prefix, listing::Style::Dump),
-            C::Load => load::load(self),
-            C::Batch => batch::batch(self),
+            C::Dump { prefix } => list(self, prefix, Style::Dump),
+            C::Load => pipeline::load(self),
+            C::Batch => pipeline::batch(self),
             C::Call { name, data } => {
                 let data = data.as_ref().map(|data| self.data(args, data)).transpose()?;
-                let value = self.client.value(&Request::Call { name: name.into(), data })?;
-                self.print(args, &value)
+                self.show(args, &Request::Call { name: name.into(), data })
             }
             C::Exec { program } => self.exec(args, program),
-            C::Session => Err(Trouble::Input("a command is needed; 'help' lists them".into())),
+            C::Session => Err(Trouble::input("a command is needed; 'help' lists them")),
         }
     }
 
     fn get(&mut self, args: &ClientArgs, key: &str, default: Option<&str>) -> Result<(), Trouble> {
         let default = default.map(|default| value(args, "DEFAULT", default)).transpose()?;
-        let reply = self.client.ask(&Request::Get { key: key.into() })?;
-        match (reply.missing, default) {
-            (false, _) => {
-                let value = reply.value(&self.client.address)?;
-                self.print(args, &value)
+        let found = match args.wait {
+            Some(time) => watch::wait(self, key, time)?,
+            None => {
+                let reply = self.client.ask(&Request::Get { key: key.into() })?;
+                if reply.missing { None } else { Some(reply.value(&self.client.address)?) }
             }
-            (true, Some(default)) => self.print(args, &default),
-            (true, None) => Err(self.no_key(key)),
-        }
+        };
+        let value = found.or(default).ok_or_else(|| self.no_key(key))?;
+        self.print(args, &value)
+    }
+
+    /// Asks for a value, and prints it.
+    fn show(&mut self, args: &ClientArgs, request: &Request<'_>) -> Result<(), Trouble> {
+        let value = self.client.value(request)?;
+        self.print(args, &value)
     }
 
     fn update(
@@ -244,14 +133,6 @@ impl<'a> Run<'a> {
         let value = self.data(args, value)?;
         self.client.ask(&Request::Update { key: key.into(), value, condition })?;
         Ok(())
-    }
-
-    fn delete(&mut self, args: &ClientArgs, key: &str) -> Result<(), Trouble> {
-        let condition = condition(args)?;
-        match self.client.ask(&Request::Delete { key: key.into(), condition })?.missing {
-            false => Ok(()),
-            true => Err(self.no_key(key)),
-        }
     }
 
     /// The program's output is ours; what is JSON about it only `-j` shows.
@@ -267,7 +148,7 @@ impl<'a> Run<'a> {
         }
         match value.get("status").and_then(Value::as_number).and_then(|status| status.as_i64()) {
             Some(0) => Ok(()),
-            _ => Err(Trouble::Silent(1)),
+            _ => Err(Trouble::silent(1)),
         }
     }
 
@@ -282,7 +163,7 @@ impl<'a> Run<'a> {
 
     /// Writes data, to the last byte.
     pub fn write(&mut self, data: &[u8]) -> Result<(), Trouble> {
-        self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::Output)
+        self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::output)
     }
 
     /// A value from the command line or stdin, as JSON.
@@ -303,11 +184,11 @@ impl<'a> Run<'a> {
         let limit = INPUT_BYTES_MAX as u64 + 1;
         self.take_stdin()?.take(limit).read_to_end(&mut bytes).map_err(cannot_read_stdin)?;
         if bytes.len() > INPUT_BYTES_MAX {
-            return Err(Trouble::Input(format!("stdin is longer than {INPUT_BYTES_MAX} bytes")));
+            return Err(Trouble::input(format!("stdin is longer than {INPUT_BYTES_MAX} bytes")));
         }
         String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
-            Trouble::Input(format!(
+            Trouble::input(format!(
                 "stdin is not UTF-8 text at byte {at}; other bytes can be stored as base64"
             ))
         })
@@ -316,23 +197,23 @@ impl<'a> Run<'a> {
     /// Stdin, for the one command that reads it.
     pub fn take_stdin(&mut self) -> Result<&'a mut dyn Read, Trouble> {
         let text = "in a session stdin holds the commands, and no command can read it";
-        self.stdin.take().ok_or_else(|| Trouble::Input(text.into()))
+        self.stdin.take().ok_or_else(|| Trouble::input(text))
     }
 
     /// The answer is no.
-    pub fn no(&self, text: String) -> Trouble {
-        Trouble::No(format!("{}: {text}", self.client.address))
+    fn no(&self, text: impl Display) -> Trouble {
+        Trouble::no(format!("{}: {text}", self.client.address))
     }
 
-    pub fn no_key(&self, key: &str) -> Trouble {
-        self.no(format!("no key {key:?}"))
+    fn no_key(&self, key: &str) -> Trouble {
+        self.no(format_args!("no key {key:?}"))
     }
 }
 
 /// A word as JSON: with `-j` it must be JSON itself, else it is a string, whatever it looks like.
 pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<Text<'w>, Trouble> {
     match args.json {
-        true => Text::parse(word).map_err(|error| Trouble::Input(format!("{what} is not JSON: {error}"))),
+        true => Text::parse(word).map_err(|error| Trouble::input(format!("{what} is not JSON: {error}"))),
         false => Ok(Text::string(word)),
     }
 }
@@ -358,9 +239,9 @@ pub(super) fn spill(stdout: &mut dyn Write, out: &mut Vec<u8>, limit: usize) -> 
     }
     let written = stdout.write_all(out).and_then(|()| if limit == 0 { stdout.flush() } else { Ok(()) });
     out.clear();
-    written.map(|()| true).map_err(Trouble::Output)
+    written.map(|()| true).map_err(Trouble::output)
 }
 
 pub(super) fn cannot_read_stdin(error: io::Error) -> Trouble {
-    Trouble::Local("cannot read stdin".into(), error)
+    Trouble::local("cannot read stdin", error)
 }

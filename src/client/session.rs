@@ -4,7 +4,8 @@
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 
-use super::run::{INPUT_BYTES_MAX, Run, Trouble, cannot_read_stdin};
+use super::run::{INPUT_BYTES_MAX, Run, cannot_read_stdin};
+use super::trouble::Trouble;
 use crate::args::{self, ClientArgs, Command, Topic};
 
 pub(super) fn run(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
@@ -24,11 +25,11 @@ pub(super) fn run(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
         match command(run, args, &line) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
-            Err(trouble @ Trouble::Output(_)) => return Err(trouble),
+            Err(trouble) if trouble.at_output => return Err(trouble),
             Err(trouble) if person => {
                 run.stderr.report(&trouble);
             }
-            Err(trouble) => return Err(Trouble::At(format!("line {number}"), Box::new(trouble))),
+            Err(trouble) => return Err(trouble.at(format_args!("line {number}"))),
         }
     }
     // The shell's prompt should not stand behind ours.
@@ -37,7 +38,7 @@ pub(super) fn run(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
 
 /// Carries out one line; false when it ends the session.
 fn command(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<bool, Trouble> {
-    let line = std::str::from_utf8(line).map_err(|_| Trouble::Input("the line is not UTF-8 text".into()))?;
+    let line = std::str::from_utf8(line).map_err(|_| Trouble::input("the line is not UTF-8 text"))?;
     let words = split(line)?;
     match words.first().map(String::as_str) {
         None => return Ok(true),
@@ -48,10 +49,11 @@ fn command(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<bool, Tr
     match args::parse_line(words, args) {
         Ok(Command::Client(line)) => {
             if line.address != args.address || line.secret != args.secret {
-                return Err(Trouble::Input("a session keeps to its server: start another with -a".into()));
+                return Err(Trouble::input("a session keeps to its server: start another with -a"));
             }
             run.client.options.timeout = line.timeout;
             run.client.options.retry = line.retry;
+            run.stderr.quiet = line.quiet;
             run.client.refresh();
             run.command(&line).map(|()| true)
         }
@@ -64,7 +66,7 @@ fn command(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<bool, Tr
                 Topic::ClientCommand(name) => format!("help {name}"),
                 _ => "help".into(),
             };
-            Err(Trouble::Input(format!("{} (see '{about}')", error.problem)))
+            Err(Trouble::input(format!("{} (see '{about}')", error.problem)))
         }
     }
 }
@@ -95,7 +97,7 @@ fn split(line: &str) -> Result<Vec<String>, Trouble> {
         }
     }
     match quote {
-        Some(mark) => Err(Trouble::Input(format!("the quote {mark} is not closed"))),
+        Some(mark) => Err(Trouble::input(format!("the quote {mark} is not closed"))),
         None => {
             words.extend(word);
             Ok(words)

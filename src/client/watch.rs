@@ -9,29 +9,21 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::run::{Run, Trouble, plain, spill, value};
-use super::{Client, ClientError, Reply, ReplyProblem};
+use super::connection::Patience;
+use super::run::{Run, plain};
+use super::trouble::Trouble;
+use super::{Client, ClientError, ReplyProblem};
 use crate::args::ClientArgs;
-use crate::json::{Text, Value, write_str};
+use crate::json::{Text, Value};
 use crate::protocol::{Request, Scope};
 
 /// What a watcher is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The key has this value now.
-    Update {
-        /// The key.
-        key: String,
-        /// Its value.
-        value: Value,
-    },
-    /// The key was removed.
-    Delete {
-        /// The key.
-        key: String,
-        /// What its value was.
-        value: Value,
-    },
+    Update(String, Value),
+    /// The key was removed; this was its value.
+    Delete(String, Value),
     /// The present state has been told; what follows are changes.
     Ready,
 }
@@ -47,54 +39,42 @@ impl Watch {
         client.watch_begin(scope)?;
         Ok(Watch { client })
     }
-
-    fn event(&mut self) -> Result<Event, ClientError> {
-        let change = self.client.watch_next()?;
-        Ok(match change.map(|change| (change.event, change.key, change.value.to_value())) {
-            None => Event::Ready,
-            Some((event, key, value)) if event == "DELETE" => Event::Delete { key, value },
-            Some((_, key, value)) => Event::Update { key, value },
-        })
-    }
 }
 
 impl Iterator for Watch {
     type Item = Result<Event, ClientError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.client.connection.is_some().then(|| self.event())
+        self.client.connection.is_some().then(|| self.client.watch_next())
     }
-}
-
-/// One change, or one entry of the present state.
-struct Change {
-    event: String,
-    key: String,
-    value: Text<'static>,
 }
 
 impl Client {
     fn watch_begin(&mut self, scope: Scope<'_>) -> Result<(), ClientError> {
         self.begin(&Request::Watch { scope })?;
-        let timeout = self.options.timeout;
-        self.be_patient(|connection| connection.be_patient_by_piece(timeout));
+        self.be_patient(Patience::Piece(self.options.timeout));
         Ok(())
     }
 
-    /// The next change; `None` when the present state has been told. From there on it waits for ever.
-    fn watch_next(&mut self) -> Result<Option<Change>, ClientError> {
-        match self.reply()? {
-            Reply { event: Some(event), .. } if event == "READY" => {
-                self.be_patient(|connection| connection.be_patient(None));
-                Ok(None)
+    /// The next event. From `Ready` on it waits for ever.
+    fn watch_next(&mut self) -> Result<Event, ClientError> {
+        let reply = self.reply()?;
+        match (reply.event.as_deref(), reply.key, reply.value) {
+            (Some("READY"), ..) => {
+                self.be_patient(Patience::Endless);
+                Ok(Event::Ready)
             }
-            Reply { event: Some(event), key: Some(key), value, .. } => {
-                Ok(Some(Change { event, key, value: value.unwrap_or(Text::NULL) }))
+            (Some("UPDATE"), Some(key), Some(value)) => Ok(Event::Update(key, value.to_value())),
+            (Some("DELETE"), Some(key), value) => {
+                Ok(Event::Delete(key, value.map_or(Value::Null, |value| value.to_value())))
             }
-            _ => {
-                let problem = ReplyProblem::Unexpected { wanted: "a change" };
-                Err(ClientError::BadReply { address: self.address.to_string(), problem })
-            }
+            _ => Err(self.bad(ReplyProblem::Lacks("a change"))),
+        }
+    }
+
+    fn be_patient(&mut self, patience: Patience) {
+        if let Some(connection) = &mut self.connection {
+            connection.be_patient(patience);
         }
     }
 }
@@ -117,16 +97,18 @@ pub(super) fn follow(
         let mut ready = false;
         let lost = loop {
             match run.client.watch_next() {
-                Ok(Some(change)) => tell(run, args, &change, program)?,
-                Ok(None) => {
+                Ok(Event::Ready) => {
                     ready = true;
                     continue;
                 }
-                Err(lost @ ClientError::Lost { .. }) if ready && args.retry > 0 => break lost,
+                Ok(Event::Update(key, value)) => tell(run, args, "UPDATE", &key, &value, program)?,
+                Ok(Event::Delete(key, value)) => tell(run, args, "DELETE", &key, &value, program)?,
+                Err(lost @ ClientError::Lost(..)) if ready && args.retry > 0 => break lost,
                 Err(error) => return Err(error.into()),
             }
             left -= 1;
             if left == 0 {
+                // Nothing else can be asked of a connection that is told of changes.
                 run.client.connection = None;
                 return Ok(());
             }
@@ -138,60 +120,51 @@ pub(super) fn follow(
 }
 
 /// Writes a change, or runs the program for it. The line is flushed at once: somebody waits for it.
-fn tell(run: &mut Run<'_>, args: &ClientArgs, change: &Change, program: &[OsString]) -> Result<(), Trouble> {
-    let Change { event, key, value } = change;
+fn tell(
+    run: &mut Run<'_>,
+    args: &ClientArgs,
+    event: &str,
+    key: &str,
+    value: &Value,
+    program: &[OsString],
+) -> Result<(), Trouble> {
     let Some((name, words)) = program.split_first() else {
-        let mut out = Vec::new();
-        if args.json {
-            out.extend_from_slice(b"{\"request\":");
-            write_str(&mut out, event);
-            out.extend_from_slice(b",\"key\":");
-            write_str(&mut out, key);
-            out.extend_from_slice(format!(",\"value\":{value}}}\n").as_bytes());
-        } else {
-            out.extend_from_slice(format!("{event}\t{key}\t{value}\n").as_bytes());
-        }
-        return spill(run.stdout, &mut out, 0).map(drop);
+        let line = match args.json {
+            true => format!("{{\"request\":\"{event}\",\"key\":{},\"value\":{value}}}\n", Value::from(key)),
+            false => format!("{event}\t{key}\t{value}\n"),
+        };
+        return run.write(line.as_bytes());
     };
     let mut command = Command::new(name);
-    command.args(words).env("ST_EVENT", event).env("ST_KEY", key).env("ST_VALUE", plain(args, value));
+    let value = plain(args, &Text::from(value));
+    command.args(words).env("ST_EVENT", event).env("ST_KEY", key).env("ST_VALUE", value);
     // Our stdin belongs to whoever started us.
     match command.stdin(Stdio::null()).status() {
         Ok(status) if status.success() => {}
         Ok(status) => run.stderr.say(&format!("{}: {status}", name.display())),
-        Err(error) => return Err(Trouble::Local(format!("cannot run {}", name.display()), error)),
+        Err(error) => return Err(Trouble::local(format_args!("cannot run {}", name.display()), error)),
     }
     Ok(())
 }
 
-/// `get --wait`.
-pub(super) fn wait(
-    run: &mut Run<'_>,
-    args: &ClientArgs,
-    key: &str,
-    default: Option<&str>,
-) -> Result<(), Trouble> {
-    let default = default.map(|default| value(args, "DEFAULT", default)).transpose()?;
-    let until = Instant::now() + args.wait.unwrap_or_default();
+/// `get --wait`: the value, once there is one.
+pub(super) fn wait(run: &mut Run<'_>, key: &str, time: Duration) -> Result<Option<Text<'static>>, Trouble> {
+    let until = Instant::now() + time;
     run.client.watch_begin(Scope::Key(key.into()))?;
     let mut ready = false;
     let found = loop {
         match run.client.watch_next() {
-            Ok(Some(change)) if change.event == "UPDATE" => break Some(change.value),
-            Ok(Some(_)) => {}
-            Ok(None) => {
+            Ok(Event::Update(_, value)) => break Some(Text::from(value)),
+            Ok(Event::Delete(..)) => {}
+            Ok(Event::Ready) => {
                 ready = true;
                 let left = until.saturating_duration_since(Instant::now());
-                run.client.be_patient(|connection| connection.be_patient(Some(left)));
+                run.client.be_patient(Patience::Whole(left));
             }
-            Err(ClientError::Timeout { .. }) if ready => break None,
+            Err(ClientError::Timeout(_)) if ready => break None,
             Err(error) => return Err(error.into()),
         }
     };
-    // Nothing more is asked of a connection that is told of changes.
     run.client.connection = None;
-    match found.or(default.map(Text::into_owned)) {
-        Some(value) => run.print(args, &value),
-        None => Err(run.no_key(key)),
-    }
+    Ok(found)
 }

@@ -43,7 +43,7 @@ impl Number {
 
     /// The integer, if it is one by value and fits: `5.0` and `1e3` are integers.
     pub fn as_i128(&self) -> Option<i128> {
-        Decimal::new(self.as_str()).to_i128()
+        integer(self.as_str())
     }
 
     /// As [`Number::as_i128`].
@@ -94,9 +94,14 @@ macro_rules! from_integers {
 }
 from_integers!(i32 u32 i64 u64 i128 u128 usize);
 
+/// See [`Number::as_i128`]. Nearly all that are asked for are plain and fit an `i64`.
+pub(super) fn integer(number: &str) -> Option<i128> {
+    number.parse::<i64>().map(i128::from).ok().or_else(|| Decimal::new(number).to_i128())
+}
+
 /// A number taken apart where it stands: ±0.DIGITS × 10^(exponent + shift), where DIGITS neither begin nor
 /// end with a zero. Equal values have equal parts. Nothing is ever written out: `1e999999999` is one digit.
-pub(super) struct Decimal<'n> {
+struct Decimal<'n> {
     negative: bool,
     /// The digits before and after the point; between them they hold all significant ones.
     whole: &'n str,
@@ -113,7 +118,7 @@ struct Exponent<'n> {
 }
 
 impl<'n> Decimal<'n> {
-    pub(super) fn new(text: &'n str) -> Decimal<'n> {
+    fn new(text: &'n str) -> Decimal<'n> {
         let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, ""));
         let (negative, mantissa) = sign(mantissa);
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -134,7 +139,7 @@ impl<'n> Decimal<'n> {
         self.whole.len() + self.fraction.len()
     }
 
-    pub(super) fn to_i128(&self) -> Option<i128> {
+    fn to_i128(&self) -> Option<i128> {
         if self.len() == 0 {
             return Some(0);
         }

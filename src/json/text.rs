@@ -8,8 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use super::number::Decimal;
-use super::{Error, Parser, Sink, Str, Value, write_str};
+use super::{Error, Parser, Sink, Str, Value, number, write_str};
 
 /// One JSON value as text, without white space outside strings. Compares by text; see [`Text::same_value`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +72,8 @@ impl<'a> Text<'a> {
 
     /// The integer, if this is a number that is one by value and fits: `5`, `5.0` and `0.5e1` are.
     pub fn as_i128(&self) -> Option<i128> {
-        let number = self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-        number.then(|| Decimal::new(&self.0).to_i128()).flatten()
+        let is_number = self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        is_number.then(|| number::integer(&self.0)).flatten()
     }
 
     /// Whether this is `null`.

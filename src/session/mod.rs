@@ -77,6 +77,8 @@ pub struct Session<'c> {
     ended: bool,
     framer: Framer,
     output: Vec<u8>,
+    /// What the last output held: the best guess at the next.
+    output_bytes: usize,
     /// The client has shown the token, or none is set.
     known: bool,
     counts: Counts,
@@ -102,6 +104,7 @@ impl<'c> Session<'c> {
             ended: false,
             framer: Framer::default(),
             output: Vec::new(),
+            output_bytes: 0,
             known: core.token.is_none(),
             counts: Counts::default(),
             requests: 0,
@@ -188,7 +191,8 @@ impl<'c> Session<'c> {
 
     /// All of the output has been sent.
     pub fn sent(&mut self) {
-        self.counts.sent(self.output.len());
+        self.output_bytes = self.output.len();
+        self.counts.sent(self.output_bytes);
         // Memory given back here is what keeps an idle connection small; it costs a few nanoseconds.
         self.output = Vec::new();
     }
@@ -279,6 +283,9 @@ impl<'c> Session<'c> {
             Form::Line | Form::FramedBare => Request::parse_line(text),
         };
         let (core, out, counts) = (self.core, &mut self.output, &mut self.counts);
+        if out.is_empty() {
+            out.reserve(self.output_bytes);
+        }
         match request {
             Err(Refused { key, failure }) => {
                 counts.error(failure.code);

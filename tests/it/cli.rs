@@ -346,7 +346,7 @@ fn a_server_that_is_not_there_is_exit_3_and_named() {
         let output = run(st(&["client", "-a", "127.0.0.1:1", "-r1"]).args(words), b"");
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), &*output.stdout), (Some(3), &b""[..]), "{words:?}: {err}");
-        assert!(err.starts_with("st: cannot connect to 127.0.0.1:1: "), "{err}");
+        assert!(err.starts_with("st: 127.0.0.1:1: cannot connect: "), "{err}");
     }
     // Both of a name's addresses are tried, and a name that leads nowhere is no usage error.
     let output = run(&mut st(&["client", "-a", "localhost:1", "-r0", "count"]), b"");

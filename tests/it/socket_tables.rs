@@ -104,14 +104,14 @@ fn a_callback_on_either_side_when_a_key_changes() {
     client.update("TestKey", "before").unwrap();
     let mut watch = server.client().watch("TestKey").unwrap();
     let key = "TestKey".to_owned();
-    let update = |value: &str| Event::Update { key: key.clone(), value: Value::from(value) };
+    let update = |value: &str| Event::Update(key.clone(), Value::from(value));
     assert_eq!(watch.next().unwrap().unwrap(), update("before"));
     assert_eq!(watch.next().unwrap().unwrap(), Event::Ready);
     client.update("other", "unheard").unwrap();
     client.update("TestKey", "after").unwrap();
     client.delete("TestKey").unwrap();
     assert_eq!(watch.next().unwrap().unwrap(), update("after"));
-    let deleted = Event::Delete { key: key.clone(), value: Value::from("after") };
+    let deleted = Event::Delete(key.clone(), Value::from("after"));
     assert_eq!(watch.next().unwrap().unwrap(), deleted);
     for value in ["before", "after", "after"] {
         assert_eq!(told.recv().unwrap(), Value::from(value));

@@ -1,0 +1,102 @@
+//! What can keep a client from its answer.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+
+use super::Refusal;
+use crate::address::AddressError;
+use crate::json;
+use crate::protocol::{Code, Failure};
+
+/// What kept a client from its answer. The text of each but the first begins with the server's address.
+#[derive(Debug)]
+pub enum ClientError {
+    /// The address is none, or leads nowhere.
+    Address(AddressError),
+    /// No connection; nothing was sent. What the system said of the last try.
+    Connect(String, io::Error),
+    /// No reply in time: the request may have been carried out.
+    Timeout(String),
+    /// The connection ended before the reply did: the request may have been carried out. Where the
+    /// server just closed, the system's error is `UnexpectedEof`.
+    Lost(String, io::Error),
+    /// What came is no reply of ours: is this an `st` server at all?
+    BadReply(String, ReplyProblem),
+    /// The server's error reply, as it was.
+    Refused(String, Box<Refusal>),
+}
+
+/// What is wrong with a reply.
+#[derive(Debug)]
+pub enum ReplyProblem {
+    /// It is not UTF-8.
+    NotUtf8,
+    /// It is not JSON.
+    NotJson(json::Error),
+    /// It, or an element of it, has more bytes than this.
+    TooLong(usize),
+    /// It lacks this.
+    Lacks(&'static str),
+}
+
+impl From<json::Error> for ReplyProblem {
+    fn from(error: json::Error) -> ReplyProblem {
+        ReplyProblem::NotJson(error)
+    }
+}
+
+impl fmt::Display for ReplyProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReplyProblem::NotUtf8 => write!(f, "not UTF-8"),
+            ReplyProblem::NotJson(error) => write!(f, "{error}"),
+            ReplyProblem::TooLong(limit) => write!(f, "longer than {limit} bytes"),
+            ReplyProblem::Lacks(what) => write!(f, "it lacks {what}"),
+        }
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientError::Address(error) => write!(f, "{error}"),
+            ClientError::Connect(address, error) => write!(f, "{address}: cannot connect: {error}"),
+            ClientError::Timeout(address) => write!(f, "{address}: no reply in time; outcome unknown"),
+            ClientError::Lost(address, error) if error.kind() == ErrorKind::UnexpectedEof => {
+                write!(f, "{address}: the server closed before it had replied; outcome unknown")
+            }
+            ClientError::Lost(address, error) => {
+                write!(f, "{address}: connection lost: {error}; outcome unknown")
+            }
+            ClientError::BadReply(address, problem) => {
+                write!(f, "{address}: not the reply of an st server: {problem}")
+            }
+            ClientError::Refused(address, refusal) => write!(f, "{address}: {}", refusal.failure),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ClientError::Address(error) => Some(error),
+            ClientError::Connect(_, error) | ClientError::Lost(_, error) => Some(error),
+            ClientError::BadReply(_, ReplyProblem::NotJson(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl ClientError {
+    /// The server's refusal, if that is what this is.
+    pub fn refusal(&self) -> Option<&Failure> {
+        match self {
+            ClientError::Refused(_, refusal) => Some(&refusal.failure),
+            _ => None,
+        }
+    }
+
+    pub(super) fn has_code(&self, code: Code) -> bool {
+        self.refusal().is_some_and(|failure| failure.code == code)
+    }
+}

@@ -1,0 +1,124 @@
+//! Why a command did not succeed: its exit code, and what is said about it on stderr.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+
+use super::ClientError;
+use crate::address::AddressError;
+use crate::json;
+use crate::protocol::Code;
+use crate::token::TokenError;
+
+/// A message is one line of at most this, whatever the server put into it.
+const MESSAGE_CHARS_MAX: usize = 1_000;
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    /// The exit code.
+    pub code: u8,
+    /// What to say about it; empty for nothing.
+    pub text: String,
+    /// Nobody reads our stdout any more: there is no point in going on.
+    pub at_output: bool,
+}
+
+impl Trouble {
+    /// The answer is no.
+    pub fn no(text: String) -> Trouble {
+        Trouble { code: 1, text, at_output: false }
+    }
+
+    /// All has been said, or the exit code alone is the answer.
+    pub fn silent(code: u8) -> Trouble {
+        Trouble { code, text: String::new(), at_output: false }
+    }
+
+    /// What was read or typed is not valid.
+    pub fn input(text: impl Into<String>) -> Trouble {
+        Trouble { code: 2, text: text.into(), at_output: false }
+    }
+
+    /// A local file or program failed.
+    pub fn local(what: impl Display, error: io::Error) -> Trouble {
+        Trouble { code: 6, text: format!("{what}: {error}"), at_output: false }
+    }
+
+    /// Our stdout failed. Whoever closed the pipe has read all they wanted: `st client keys | head`
+    /// went well.
+    pub fn output(error: io::Error) -> Trouble {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Trouble { at_output: true, ..Trouble::silent(0) },
+            _ => Trouble { at_output: true, ..Trouble::local("cannot write to stdout", error) },
+        }
+    }
+
+    /// The same, with the place in the input where it happened.
+    pub fn at(self, place: impl Display) -> Trouble {
+        Trouble { text: format!("{place}: {}", self.text), ..self }
+    }
+}
+
+impl From<ClientError> for Trouble {
+    fn from(error: ClientError) -> Trouble {
+        let code = match &error {
+            ClientError::Address(AddressError::UnknownHost(..)) | ClientError::Connect(..) => 3,
+            ClientError::Address(_) => 2,
+            ClientError::Refused(_, refusal) if refusal.failure.code == Code::Conflict => 1,
+            ClientError::Refused(..) => 5,
+            ClientError::Timeout(_) | ClientError::Lost(..) | ClientError::BadReply(..) => 4,
+        };
+        Trouble { code, text: error.to_string(), at_output: false }
+    }
+}
+
+impl From<json::Error> for Trouble {
+    fn from(error: json::Error) -> Trouble {
+        Trouble::input(error.to_string())
+    }
+}
+
+impl From<TokenError> for Trouble {
+    fn from(error: TokenError) -> Trouble {
+        let code = if matches!(error, TokenError::Unreadable { .. }) { 6 } else { 2 };
+        Trouble { code, text: error.to_string(), at_output: false }
+    }
+}
+
+/// Messages to people, each one line.
+pub(super) struct Messages<'a> {
+    pub program: &'a str,
+    pub quiet: bool,
+    pub out: &'a mut dyn Write,
+}
+
+impl Messages<'_> {
+    /// Says what went wrong, and gives the exit code.
+    pub fn report(&mut self, trouble: &Trouble) -> u8 {
+        if !trouble.text.is_empty() {
+            self.say(&trouble.text);
+        }
+        trouble.code
+    }
+
+    /// Says something, in one line whatever a server put into it. That stderr cannot be written to is
+    /// no reason to fail: there is nobody to tell.
+    pub fn say(&mut self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        let mut line = format!("{}: ", self.program);
+        for c in text.chars().take(MESSAGE_CHARS_MAX) {
+            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        }
+        line.push('\n');
+        let _ = self.out.write_all(line.as_bytes());
+    }
+
+    /// Overwrites the line that shows how far something has come; an empty text clears it.
+    pub fn progress(&mut self, text: &str) {
+        if !self.quiet {
+            let _ = write!(self.out, "\r{text}\x1b[K").and_then(|()| self.out.flush());
+        }
+    }
+}
