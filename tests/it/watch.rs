@@ -1,7 +1,7 @@
 //! WATCH and `on_change`: the present state, then every change in order, none missed and none twice.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -14,7 +14,7 @@ use socket_tables::server::{Mode, Options, Server};
 use socket_tables::session::{Next, Session};
 use socket_tables::store::{Event, Store};
 
-use crate::server::{Running, eventually, in_mode, start};
+use crate::server::{Running, eventually, in_mode, read_once, start};
 use crate::session::{core, feed};
 
 fn pool() -> Running {
@@ -217,7 +217,7 @@ fn eight_writers_and_eight_watchers_see_a_hundred_thousand_changes_without_a_gap
                     let mut lines = 0;
                     while lines < 50 {
                         let mut bytes = [0; 4096];
-                        let n = stream.read(&mut bytes).unwrap();
+                        let n = read_once(&stream, &mut bytes);
                         lines += bytes[..n].iter().filter(|byte| **byte == b'\n').count();
                     }
                 }
