@@ -9,6 +9,7 @@ use socket_tables::protocol::{Code, Failure};
 use socket_tables::server::Server;
 
 use crate::server::Running;
+use crate::support::{run, st};
 
 pub fn call(actions: &Actions, name: &str, data: &str) -> Result<String, Failure> {
     actions.call(name, Some(Text::parse(data).unwrap())).map(|text| text.as_str().to_owned())
@@ -183,6 +184,18 @@ fn info_tells_what_a_server_can_be_asked() {
     let told: Vec<&str> = help.iter().map(|(usage, _)| usage).collect();
     assert_eq!(told, usages.iter().map(|usage| usage.trim_end()).collect::<Vec<_>>());
     assert_eq!(help.get("SHOUT TEXT"), Some(&Value::from("louder")));
+}
+
+#[test]
+fn help_tells_what_a_server_can_be_asked() {
+    let help = run(&mut st(&["server", "--help"]), b"").stdout;
+    let help = String::from_utf8(help).unwrap();
+    let actions = Actions::default();
+    for spec in actions.specs() {
+        let told =
+            help.lines().any(|line| line.trim_start().starts_with(spec.name) && line.ends_with(spec.help));
+        assert!(told, "{spec:?}");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("server",   &["actions", "json", "protocol", "session", "store", "token"],        &["net", "thread", "time", "sync"]),
     ("client",   &["address", "args", "json", "near", "protocol", "token"],            &["net", "time", "env", "fs", "process", "thread"]),
     ("reformat", &["json"],                                                            &[]),
-    ("args",     &["address", "near", "protocol", "reformat", "server"],               &["env", "time"]),
+    ("args",     &["actions", "address", "near", "protocol", "reformat", "server"],    &["env", "time"]),
     ("serve",    &["actions", "address", "args", "server", "store", "token"],          &["net", "sync"]),
     ("main",     &["args", "client", "json", "reformat", "serve"],                     &["env", "process", "fs"]),
 ];
