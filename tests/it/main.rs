@@ -22,7 +22,6 @@ mod micro_client_server;
 mod process;
 mod programs;
 mod readme;
-mod readme_actions;
 mod recipes;
 mod server;
 mod session;
