@@ -1,6 +1,7 @@
 //! The soak (`make soak`): ten thousand connections, then half a minute of every fault at once, while
 //! clients that behave check every reply. It prints figures, and fails on a wrong reply, a leak or growth.
 //! Too long and too large for `cargo test`, which leaves it out.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, dead_code)]
 
 #[path = "it/faults.rs"]
