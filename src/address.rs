@@ -9,12 +9,15 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 /// The address where none is given.
 pub const DEFAULT: &str = "127.0.0.1:7777";
+
+/// The most of a file of services that is read. Debian's has 12 KiB.
+const SERVICES_BYTES_MAX: u64 = 16 << 20;
 
 /// A host and a port, not yet resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +133,7 @@ impl Address {
 /// other form are passed over, as every reader of that file does.
 fn service(name: &str, file: &Path) -> Result<u16, AddressError> {
     let failed = |error| AddressError::Services(name.into(), file.into(), error);
-    for line in BufReader::new(File::open(file).map_err(failed)?).split(b'\n') {
+    for line in BufReader::new(File::open(file).map_err(failed)?.take(SERVICES_BYTES_MAX)).split(b'\n') {
         let line = line.map_err(failed)?;
         let line = String::from_utf8_lossy(&line);
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();

@@ -31,9 +31,20 @@ pub enum ReformatError {
     Write(io::Error),
 }
 
+/// So much is read and judged before the rest is: input without an end is most often no JSON, either.
+const FIRST_BYTES: u64 = 1 << 20;
+/// An error closer to the end of the first bytes than this may only be a word or an escape that is cut.
+const TOKEN_BYTES: usize = 16;
+
 /// Reads one JSON value and writes it in `layout`, with a newline after it.
 pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) -> Result<(), ReformatError> {
     let mut bytes = Vec::new();
+    input.by_ref().take(FIRST_BYTES).read_to_end(&mut bytes).map_err(ReformatError::Read)?;
+    if let Err(error) = json::Error::unless_utf8(&bytes).and_then(|first| Parser::new(first).skip())
+        && error.offset() + TOKEN_BYTES < bytes.len()
+    {
+        return Err(error.into());
+    }
     input.read_to_end(&mut bytes).map_err(ReformatError::Read)?;
     let text = json::Error::unless_utf8(&bytes)?;
     let mut parser = Parser::new(text);

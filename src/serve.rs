@@ -28,7 +28,9 @@ pub enum ServeError {
     Action(RegisterError),
     /// The address cannot be listened on.
     Bind(BindError),
-    /// Threads or output failed.
+    /// The address cannot be told.
+    Output(io::Error),
+    /// A thread cannot be started.
     Run(io::Error),
 }
 
@@ -36,7 +38,8 @@ impl ServeError {
     /// 2 for what was asked wrongly, 6 for what the machine did not give.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ServeError::Bind(_) | ServeError::Run(_) | ServeError::Token(TokenError::Unreadable { .. }) => 6,
+            ServeError::Bind(_) | ServeError::Output(_) | ServeError::Run(_) => 6,
+            ServeError::Token(TokenError::Unreadable { .. }) => 6,
             _ => 2,
         }
     }
@@ -55,7 +58,8 @@ impl fmt::Display for ServeError {
             ServeError::Program(error) => error.fmt(f),
             ServeError::Action(error) => error.fmt(f),
             ServeError::Bind(error) => error.fmt(f),
-            ServeError::Run(error) => error.fmt(f),
+            ServeError::Output(error) => write!(f, "cannot write to stdout: {error}"),
+            ServeError::Run(error) => write!(f, "cannot start: {error}"),
         }
     }
 }
@@ -69,7 +73,7 @@ impl std::error::Error for ServeError {
             ServeError::Program(error) => Some(error),
             ServeError::Action(error) => Some(error),
             ServeError::Bind(error) => Some(error),
-            ServeError::Run(error) => Some(error),
+            ServeError::Output(error) | ServeError::Run(error) => Some(error),
         }
     }
 }
@@ -87,7 +91,7 @@ pub fn run(
     let log = Log::new(args.level, events).map_err(ServeError::Run)?;
     tell_panics(log.clone());
     let address = server.local_addr();
-    writeln!(out, "{address}").and_then(|()| out.flush()).map_err(ServeError::Run)?;
+    writeln!(out, "{address}").and_then(|()| out.flush()).map_err(ServeError::Output)?;
     if !address.ip().is_loopback() {
         let advice =
             format!("nothing is encrypted here; safer: ssh -L 7777:127.0.0.1:{} HOST", address.port());

@@ -119,6 +119,15 @@ impl<'t> Parser<'t> {
         Ok(gaps.close(self.at))
     }
 
+    /// As [`compact`](Parser::compact), for a value that will stand `levels` deeper elsewhere and may
+    /// then be too deep.
+    pub(crate) fn compact_with_room(&mut self, levels: usize) -> Result<Text<'t>, Error> {
+        self.depth += levels;
+        let text = self.compact();
+        self.depth -= levels;
+        text
+    }
+
     /// One value, checked and passed over.
     pub fn skip(&mut self) -> Result<(), Error> {
         self.value(&mut ())

@@ -147,7 +147,10 @@ fn header(data: &[u8], request_bytes_max: usize) -> Frame {
             let next = HEADER_BYTES + length;
             match payload.len() < length {
                 true => Frame::Incomplete,
-                false => Frame::Complete { payload: HEADER_BYTES..next, next },
+                false => {
+                    let space = payload[..length].iter().take_while(|b| b.is_ascii_whitespace()).count();
+                    Frame::Complete { payload: HEADER_BYTES + space..next, next }
+                }
             }
         }
         _ => too_large(request_bytes_max),

@@ -16,6 +16,7 @@ impl<'a> Request<'a> {
         let words = Words(rest.map_or("", |rest| rest.trim_matches(' ')));
         let name = name.to_ascii_uppercase();
         let request = match name.as_str() {
+            "" => Err(bad("an empty line is no request; one is GET door")),
             "GET" => words.key().map(|key| Request::Get { key }),
             "UPDATE" => return update(rest.unwrap_or_default()),
             "INCREMENT" => return increment(words),

@@ -64,7 +64,11 @@ impl<'a> Members<'a> {
                 let Some(member) = member(&name.unescape()) else { return parser.skip() };
                 let at = member as usize;
                 self.doubled[at] = self.texts[at].is_some();
-                self.texts[at] = Some(parser.compact()?);
+                self.texts[at] = Some(match member {
+                    // In GETALL's reply, and in an "if", it stands one level deeper than here.
+                    Member::Value => parser.compact_with_room(1)?,
+                    _ => parser.compact()?,
+                });
                 Ok(())
             })
             .and_then(|()| parser.end())
@@ -131,7 +135,7 @@ impl<'a> Members<'a> {
 
     fn by(&mut self) -> Result<i128, Failure> {
         let Some(text) = self.take(Member::By)? else { return Ok(1) };
-        text.as_i128().ok_or_else(|| bad(r#"the member "by" must be an integer of at most 38 digits"#))
+        text.as_i128().ok_or_else(|| bad(r#"the member "by" must be an integer of 128 bits"#))
     }
 
     fn scope(&mut self, key: Result<Cow<'a, str>, Failure>) -> Result<Scope<'a>, Failure> {

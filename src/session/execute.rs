@@ -33,7 +33,9 @@ impl<'c> Execution<'c, '_> {
     /// Carries out a request. `known` tells, and learns, whether the client has shown the token.
     pub fn run(&mut self, request: &Request<'_>, known: &mut bool) -> After<'c> {
         if !*known && !matches!(request, Request::Auth { .. }) {
-            return self.deny("this server wants a token first: {\"request\":\"AUTH\",\"token\":\"…\"}");
+            let message = "this server wants a token first: AUTH in the text dialect, \
+                 {\"request\":\"AUTH\",\"token\":\"…\"} in JSON, ST_TOKEN or --token-file for st client";
+            return self.deny(message);
         }
         let store = &self.core.store;
         match request {

@@ -155,6 +155,10 @@ impl<'c> Session<'c> {
                 State::Closing => break if self.output.is_empty() { Next::Close } else { Next::Write },
             }
         };
+        // Before they are sent: who has a reply finds it counted.
+        if next == Next::Write {
+            self.counts.sent(self.output.len());
+        }
         self.counts.flush(&self.core.stats);
         next
     }
@@ -192,7 +196,6 @@ impl<'c> Session<'c> {
     /// All of the output has been sent.
     pub fn sent(&mut self) {
         self.output_bytes = self.output.len();
-        self.counts.sent(self.output_bytes);
         // Memory given back here is what keeps an idle connection small; it costs a few nanoseconds.
         self.output = Vec::new();
     }

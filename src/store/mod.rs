@@ -47,7 +47,7 @@ impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Rejected::Conflict(_) => "the condition \"if\" does not hold; nothing was changed",
-            Rejected::NotANumber => "the value, or the sum, is not an integer of at most 38 digits",
+            Rejected::NotANumber => "the value, or the sum, is not an integer of 128 bits",
             Rejected::Full => "keys and values hold as much memory as --max-memory allows; delete some",
         })
     }

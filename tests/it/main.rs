@@ -16,6 +16,7 @@ mod micro_client_server;
 mod programs;
 mod readme;
 mod recipes;
+mod reformat;
 mod server;
 mod session;
 mod socket_tables;

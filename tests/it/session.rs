@@ -94,11 +94,11 @@ rows! {
     increments_beyond_64_bits: r#"{"request":"UPDATE","key":"n","value":18446744073709551615}{"request":"INCREMENT","key":"n"}"#
         => "{\"key\":\"n\",\"value\":18446744073709551615}\n{\"key\":\"n\",\"value\":18446744073709551616}\n",
     increment_of_a_string: r#"{"request":"UPDATE","key":"n","value":"5"}{"request":"INCREMENT","key":"n"}{"request":"GET","key":"n"}"#
-        => "{\"key\":\"n\",\"value\":\"5\"}\n{\"key\":\"n\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value, or the sum, is not an integer of at most 38 digits\"}}\n{\"key\":\"n\",\"value\":\"5\"}\n",
+        => "{\"key\":\"n\",\"value\":\"5\"}\n{\"key\":\"n\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value, or the sum, is not an integer of 128 bits\"}}\n{\"key\":\"n\",\"value\":\"5\"}\n",
     increment_past_the_end: r#"{"request":"UPDATE","key":"n","value":170141183460469231731687303715884105727}{"request":"INCREMENT","key":"n","by":0}{"request":"INCREMENT","key":"n"}"#
-        => "{\"key\":\"n\",\"value\":170141183460469231731687303715884105727}\n{\"key\":\"n\",\"value\":170141183460469231731687303715884105727}\n{\"key\":\"n\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value, or the sum, is not an integer of at most 38 digits\"}}\n",
+        => "{\"key\":\"n\",\"value\":170141183460469231731687303715884105727}\n{\"key\":\"n\",\"value\":170141183460469231731687303715884105727}\n{\"key\":\"n\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value, or the sum, is not an integer of 128 bits\"}}\n",
     increment_by_a_fraction: r#"{"request":"INCREMENT","key":"n","by":1.5}"#
-        => "{\"key\":\"n\",\"error\":{\"code\":\"bad_request\",\"message\":\"the member \\\"by\\\" must be an integer of at most 38 digits\"}}\n",
+        => "{\"key\":\"n\",\"error\":{\"code\":\"bad_request\",\"message\":\"the member \\\"by\\\" must be an integer of 128 bits\"}}\n",
     delete_tells_the_old_value: r#"{"request":"UPDATE","key":"a","value":1}{"request":"DELETE","key":"a"}{"request":"DELETE","key":"a"}"#
         => "{\"key\":\"a\",\"value\":1}\n{\"key\":\"a\",\"value\":1}\n{\"key\":\"a\",\"value\":null,\"found\":false}\n",
     getall_is_sorted: r#"{"request":"UPDATE","key":"b","value":2}{"request":"UPDATE","key":"a b","value":"x"}{"request":"UPDATE","key":"a","value":1}{"request":"GETALL"}"#
@@ -160,8 +160,10 @@ rows! {
         => frame(r#"{"error":{"code":"bad_request","message":"a frame's header must be its length in decimal digits, padded with spaces to 64 bytes"}}"#),
     a_header_of_64_digits: "9".repeat(64)
         => frame(r#"{"error":{"code":"too_large","message":"a request may have 4096 bytes here"}}"#),
+    a_frame_with_space_before_its_request: frame(" \n{\"request\":\"COUNT\"}") + &frame(" COUNT\n")
+        => frame("{\"value\":0}") + &frame("0"),
     an_empty_frame: frame("")
-        => frame(r#"error: no request is named : there are GET, UPDATE, INCREMENT, DELETE, GETALL, KEYS, COUNT, WATCH, AUTH, CLOSE, ECHO, EXEC, HELLO, HISTORY, INFO, TIME"#),
+        => frame("error: an empty line is no request; one is GET door"),
 }
 
 /// Requests of every kind, good and bad, for streams that are cut anywhere.
@@ -317,6 +319,26 @@ fn the_depth_limit_holds_to_the_level_and_the_connection_goes_on() {
         match fits {
             true => assert_eq!(first, format!("{{\"value\":{open}{close}}}")),
             false => assert!(first.starts_with(r#"{"error":{"code":"bad_json","#), "{first}"),
+        }
+    }
+}
+
+/// A value stands one level deeper in GETALL's reply, and in an "if", than in the UPDATE that brought it:
+/// what can be stored can be listed, compared and parsed again.
+#[test]
+fn a_stored_value_leaves_room_for_what_is_put_around_it() {
+    let core = core();
+    let ask = |sent: String| feed(&mut Session::new(&core), [sent.as_bytes()]);
+    for (depth, fits) in [(125, true), (126, true), (127, false)] {
+        let value = "[".repeat(depth) + &"]".repeat(depth);
+        let update = format!("{{\"request\":\"UPDATE\",\"key\":\"k\",\"value\":{value}");
+        let reply = ask(format!("{update}}}"));
+        assert_eq!(reply.contains("bad_json"), !fits, "{depth}: {reply}");
+        if fits {
+            let again = ask(format!("{update},\"if\":{{\"equals\":{value}}}}}"));
+            assert_eq!(again, format!("{{\"key\":\"k\",\"value\":{value}}}\n"));
+            let all = ask(r#"{"request":"GETALL"}"#.into());
+            assert_eq!(socket_tables::json::Value::parse(&all).unwrap().to_string(), all.trim_end());
         }
     }
 }

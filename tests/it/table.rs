@@ -92,3 +92,18 @@ fn memory_is_bounded_to_the_byte_and_what_frees_it_goes_on() {
     assert_eq!(store.bytes(), 0);
     assert_eq!(store.update("key", &value(100), None), Ok(()));
 }
+
+#[test]
+fn readers_do_not_wait_for_one_another() {
+    let store = Store::new(None);
+    store.update("k", &Text::string("v"), None).unwrap();
+    let (looking, both) = std::sync::mpsc::channel();
+    // One reader looks at the value until another has seen it too.
+    store.get("k", |value| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| looking.send(store.get("k", |value| value.map(str::to_owned))).unwrap());
+            let other = both.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+            assert_eq!(other.as_deref(), value);
+        });
+    });
+}
