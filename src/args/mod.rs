@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use client::{ClientArgs, ClientCommand, Data, Secret};
+pub use client::{ClientArgs, ClientCommand};
 pub use help::text as help;
 pub use server::ServerArgs;
 
@@ -66,13 +66,12 @@ pub struct JsonArgs {
 
 type O = Opt<JsonArgs>;
 
-const JSON_OPTIONS: &[Opt<JsonArgs>] = &[
-    O::new(Some('c'), "compact", "", |args, _| put(&mut args.layout, Ok(Layout::Compact)))
-        .help("one line, no spaces"),
-    O::new(Some('p'), "pretty", "", |args, _| put(&mut args.layout, Ok(Layout::Pretty)))
-        .help("indented (the default)"),
-    O::new(None, "check", "", |args, _| put(&mut args.layout, Ok(Layout::Check)))
-        .help("write nothing: the exit code tells"),
+const JSON_OPTIONS: &[O] = &[
+    O::new("-c, --compact", "one line, no spaces", |args, _| put(&mut args.layout, Ok(Layout::Compact))),
+    O::new("-p, --pretty", "indented (the default)", |args, _| put(&mut args.layout, Ok(Layout::Pretty))),
+    O::new("    --check", "write nothing: the exit code tells", |args, _| {
+        put(&mut args.layout, Ok(Layout::Check))
+    }),
 ];
 
 /// Words that ask for nothing we have. Its text is one line and names the help to read.
@@ -86,41 +85,27 @@ pub struct UsageError {
     pub problem: Problem,
 }
 
-/// What is wrong with the words. What was typed comes first.
+/// What is wrong with the words. What was typed comes first, then what we can say about it.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the messages below explain them")]
 pub enum Problem {
     /// None: help was asked for, which ends the reading of words as an error does.
     Help,
-    /// No command at all.
     NoCommand,
-    /// There is no such command; perhaps this one was meant.
     UnknownCommand(String, Option<&'static str>),
-    /// There is no such option; perhaps this one was meant.
     UnknownOption(String, Option<&'static str>),
-    /// The option needs a value, which is called so.
     MissingValue(String, &'static str),
-    /// A flag was given a value.
     UnwantedValue(String),
-    /// The option, variable or operand was given a value that will not do.
     BadValue {
-        /// What was given the value.
         what: String,
-        /// As typed.
         value: String,
-        /// What would do.
         expected: String,
     },
-    /// A key that no server would take.
     BadKey(KeyError),
-    /// The option belongs to these commands only.
     Misplaced(&'static str, &'static [&'static str]),
-    /// The command needs one more word, which is called so.
     MissingOperand(&'static str),
-    /// A word too many.
     Unexpected(String),
-    /// What is called so is not text.
     NotUtf8(&'static str),
-    /// The first option needs the second.
     Needs(&'static str, &'static str),
 }
 
@@ -180,51 +165,45 @@ pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Command, UsageError> {
-    let (mut words, mut topic) = (Words::new(words), Topic::Program);
-    let parsed = dispatch(&mut words, env, &mut topic);
-    concluded(program, topic, parsed)
+    let mut words = Words::new(words, env);
+    let parsed = dispatch(&mut words);
+    conclude(program, words.topic, parsed)
 }
 
 /// Understands a line of a session, whose own arguments are the defaults.
 pub fn parse_line(words: Vec<String>, args: &ClientArgs) -> Result<Command, UsageError> {
-    let (mut words, mut topic) = (Words::new(words.into_iter().map(OsString::from)), Topic::Client);
     // The environment had its say when the session began.
-    let parsed = client::parse(&mut words, args.clone(), &|_| None, false, &mut topic);
-    concluded("", topic, parsed)
+    let mut words = Words::new(words.into_iter().map(OsString::from), &|_| None);
+    let parsed = client::parse(&mut words, args.clone(), false);
+    conclude("", words.topic, parsed)
 }
 
-fn concluded(program: &str, topic: Topic, parsed: Result<Command, Problem>) -> Result<Command, UsageError> {
+fn conclude(program: &str, topic: Topic, parsed: Result<Command, Problem>) -> Result<Command, UsageError> {
     match parsed {
         Err(Problem::Help) => Ok(Command::Help(topic)),
         parsed => parsed.map_err(|problem| UsageError { program: program.into(), topic, problem }),
     }
 }
 
-/// `topic` follows how far the words were understood: an error points to the help for that.
-fn dispatch(
-    words: &mut Words,
-    env: &dyn Fn(&str) -> Option<OsString>,
-    topic: &mut Topic,
-) -> Result<Command, Problem> {
+fn dispatch(words: &mut Words) -> Result<Command, Problem> {
     let help = words.skip_help();
     let Some(word) = words.next() else { return Err(if help { Problem::Help } else { Problem::NoCommand }) };
-    let word = word.to_string_lossy().into_owned();
-    *topic = match &*word {
-        "server" => Topic::Server,
-        "client" => return client::parse(words, ClientArgs::default(), env, help, topic),
-        "json" => Topic::Json,
+    match &*word.to_string_lossy() {
+        "server" => words.topic = Topic::Server,
+        "client" => return client::parse(words, ClientArgs::default(), help),
+        "json" => words.topic = Topic::Json,
         "-h" | "--help" => return Err(Problem::Help),
         "-V" | "--version" => return words.end().map(|()| Command::Version),
-        _ if word.starts_with('-') => {
+        word if word.starts_with('-') => {
             let near = nearest(word.trim_start_matches('-'), ["help", "version"]);
-            return Err(Problem::UnknownOption(word, near));
+            return Err(Problem::UnknownOption(word.into(), near));
         }
-        _ => {
-            let near = nearest(&word, ["server", "client", "json", "help"]);
-            return Err(Problem::UnknownCommand(word, near));
+        word => {
+            let near = nearest(word, ["server", "client", "json", "help"]);
+            return Err(Problem::UnknownCommand(word.into(), near));
         }
-    };
-    match topic {
+    }
+    match words.topic {
         _ if help => words.end().and(Err(Problem::Help)),
         Topic::Server => server::parse(words),
         _ => {

@@ -28,14 +28,11 @@ pub enum ClientError {
 
 /// What is wrong with a reply.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "the texts below say it")]
 pub enum ReplyProblem {
-    /// It is not UTF-8.
     NotUtf8,
-    /// It is not JSON.
     NotJson(json::Error),
-    /// It, or an element of it, has more bytes than this.
     TooLong(usize),
-    /// It lacks this.
     Lacks(&'static str),
 }
 
@@ -96,7 +93,8 @@ impl ClientError {
         }
     }
 
-    pub(super) fn has_code(&self, code: Code) -> bool {
-        self.refusal().is_some_and(|failure| failure.code == code)
+    /// The refusal's code.
+    pub(super) fn code(&self) -> Option<Code> {
+        self.refusal().map(|failure| failure.code)
     }
 }
