@@ -29,6 +29,10 @@ check:
 	cargo test
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
+# A minute of hostile load, in figures. It opens up to 10,000 connections, as far as `ulimit -n` allows.
+soak:
+	cargo test --release --test soak -- --nocapture
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 target/release/st $(DESTDIR)$(PREFIX)/bin/st

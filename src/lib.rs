@@ -82,3 +82,8 @@ pub mod session;
 pub mod store;
 pub mod table;
 pub mod token;
+
+/// README's Rust, compiled as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -132,7 +132,7 @@ pub const REQUESTS: &[Spec<'static>] = &[
     spec("GETALL", "[PREFIX]", "keys and values, sorted by key"),
     spec("KEYS", "[PREFIX]", "keys, sorted"),
     spec("COUNT", "[PREFIX]", "how many keys there are"),
-    spec("WATCH", "[PREFIX]", "what is there, then every change as it happens"),
+    spec("WATCH", "[KEY]", "what is there, of one key or of all, then every change"),
     spec("AUTH", "TOKEN", "show the token, where the server wants one"),
     spec("CLOSE", "", "end the connection"),
 ];
@@ -170,8 +170,8 @@ impl Default for Actions {
             history: Mutex::default(),
             host: builtin::host_name(),
         };
-        for (spec, action) in builtin::ACTIONS {
-            actions.insert(spec, Box::new(action));
+        for (Spec { name, args, help }, action) in builtin::ACTIONS {
+            actions.register(name, args, help, action).expect("the built-in names are good, and differ");
         }
         actions
     }
@@ -196,7 +196,8 @@ impl Actions {
         if self.names().any(|taken| taken == name) {
             return Err(RegisterError::Taken(name.to_owned()));
         }
-        self.insert(Spec { name, args, help }, Box::new(action));
+        let entry = Entry { args: args.to_owned(), help: help.to_owned(), action: Box::new(action) };
+        self.table.insert(name.to_owned(), entry);
         Ok(())
     }
 
@@ -224,11 +225,6 @@ impl Actions {
     /// The names of [`specs`](Actions::specs).
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.specs().map(|spec| spec.name)
-    }
-
-    fn insert(&mut self, spec: Spec<'_>, action: Box<dyn Action>) {
-        let entry = Entry { args: spec.args.to_owned(), help: spec.help.to_owned(), action };
-        self.table.insert(spec.name.to_owned(), entry);
     }
 
     fn unknown(&self, name: &str) -> Failure {

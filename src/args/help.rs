@@ -5,6 +5,7 @@ use super::client::{COMMANDS, OPTIONS as CLIENT_OPTIONS};
 use super::options::Opt;
 use super::server::OPTIONS as SERVER_OPTIONS;
 use super::{JSON_OPTIONS, Topic};
+use crate::actions::{Actions, Spec};
 
 const PROGRAM: &str = "\
 {st}: a JSON-over-TCP table in memory, and its client
@@ -31,6 +32,9 @@ a free one. The address is the first line on stdout; logs go to stderr.
 
 {options}
 Sizes take K, M and G (1,024s); times are seconds, decimals allowed.
+
+What clients can ask, beside what --action adds:
+{requests}
 Exit: 2 usage; 6 it cannot listen there, or a file cannot be used.
 ";
 
@@ -73,12 +77,21 @@ const EXITS: [(char, &str); 7] = [
 pub fn text(program: &str, topic: Topic) -> String {
     let text = match topic {
         Topic::Program => PROGRAM.into(),
-        Topic::Server => SERVER.replace("{options}", &options(SERVER_OPTIONS, None)),
+        Topic::Server => server(),
         Topic::Client => client(),
         Topic::ClientCommand(name) => command(name),
         Topic::Json => JSON.replace("{options}", &options(JSON_OPTIONS, None)),
     };
     text.replace("{st}", program)
+}
+
+fn server() -> String {
+    let actions = Actions::default();
+    let requests = actions
+        .specs()
+        .map(|Spec { name, args, help }| format!("  {:<28} {help}\n", format!("{name} {args}")));
+    let text = SERVER.replace("{requests}", &requests.collect::<String>());
+    text.replace("{options}", &options(SERVER_OPTIONS, None))
 }
 
 fn client() -> String {

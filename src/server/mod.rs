@@ -17,33 +17,27 @@ mod info;
 mod log;
 mod options;
 mod pool;
+mod service;
 mod stop;
 
-use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::actions::{Action, Actions, RegisterError};
-use crate::protocol::{Code, Scope};
-use crate::session::{Core, Session, Stats};
+use crate::protocol::Scope;
+use crate::session::{Core, Stats};
 use crate::store::{Change, Store};
 pub use bind::BindError;
 use callbacks::Callback;
 pub use connection::Deadlines;
-use connection::End;
 use info::Info;
 pub use log::{Level, Log};
 pub use options::{Mode, Options};
-use pool::Pool;
+use service::Service;
 pub use stop::ShutdownHandle;
-
-/// After a failure to accept: how long to wait before the next try, at first and at most.
-const BACKOFF_MIN: Duration = Duration::from_millis(10);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// A server that has its port and is not serving yet. [The crate's page](crate) shows one at work.
 pub struct Server {
@@ -182,129 +176,5 @@ impl Server {
             watches.iter().for_each(|(watch, _)| watch.end());
             ended
         })
-    }
-}
-
-/// A connection, and who made it: once it has ended, the system no longer knows.
-type Accepted = (TcpStream, SocketAddr);
-
-/// What the threads of a running server share.
-struct Service {
-    listener: TcpListener,
-    core: Core,
-    deadlines: Deadlines,
-    log: Log,
-    stop: ShutdownHandle,
-}
-
-impl Service {
-    /// Serves one client after another; with `once`, until one of them has been answered.
-    fn one_by_one(&self, once: bool) {
-        let session = if once { Session::once } else { Session::new };
-        while let Some(stream) = self.accept() {
-            if self.serve(stream, session(&self.core)) > 0 && once {
-                return;
-            }
-        }
-    }
-
-    fn side_by_side(&self, threads_max: usize) -> io::Result<()> {
-        let pool = Pool {
-            threads_max,
-            stats: &self.core.stats,
-            log: &self.log,
-            serve: |accepted| _ = self.serve(accepted, Session::new(&self.core)),
-            queue: Default::default(),
-            work: Default::default(),
-            waiting: Default::default(),
-        };
-        self.make_room(threads_max);
-        thread::scope(|scope| {
-            pool.open(scope)?;
-            while let Some(accepted) = self.accept() {
-                pool.submit(accepted);
-            }
-            pool.close();
-            Ok(())
-        })
-    }
-
-    /// Has the kernel make the process's table of descriptors as large as it will be needed, by filling
-    /// it once. It doubles as it fills up, which takes tens of milliseconds where there are threads; in
-    /// a burst of connects the queue to `accept` would overflow meanwhile, and clients
-    /// whose SYN is dropped try again after a second.
-    fn make_room(&self, descriptors: usize) {
-        let filled: Vec<_> = (0..descriptors).map_while(|_| self.listener.try_clone().ok()).collect();
-        drop(filled);
-    }
-
-    /// The next connection; `None` when the server is to stop. Where none can be accepted (no
-    /// descriptor is left, say) that is told and tried again, a little later each time: the reason
-    /// is most often gone soon, and a loop without a pause would take a whole processor.
-    fn accept(&self) -> Option<Accepted> {
-        let mut backoff = BACKOFF_MIN;
-        loop {
-            let accepted = self.listener.accept();
-            if self.stop.is_stopping() {
-                return None;
-            }
-            match accepted {
-                Ok(accepted) => {
-                    self.core.stats.accepted.fetch_add(1, Relaxed);
-                    return Some(accepted);
-                }
-                // The client was gone before it was accepted.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    self.log.event(Level::Error, "accept", &[("error", &error)]);
-                    thread::sleep(backoff);
-                    backoff = (backoff * 2).min(BACKOFF_MAX);
-                }
-            }
-        }
-    }
-
-    /// Serves one connection to its end.
-    fn serve<'c>(&'c self, (stream, peer): Accepted, mut session: Session<'c>) -> u64 {
-        let _open = Counted::new(&self.core.stats.connections);
-        let stream = self.stop.watch(stream);
-        if self.log.tells(Level::Debug) {
-            session.trace(Box::new(move |name, key, failed| {
-                let (key, failed) = (key.unwrap_or_default(), failed.map_or("", Code::as_str));
-                let fields: &[(&str, &dyn fmt::Display)] =
-                    &[("peer", &peer), ("name", &name), ("key", &key), ("failed", &failed)];
-                self.log.event(Level::Debug, "request", fields);
-            }));
-        }
-        match connection::serve(&stream, &mut session, self.deadlines) {
-            End::Closed if session.spoke_http() => {
-                self.log.event(Level::Info, "http_refused", &[("peer", &peer)]);
-            }
-            End::Closed | End::Idle => {}
-            End::Deadline => {
-                self.core.stats.timed_out.fetch_add(1, Relaxed);
-                self.log.event(Level::Info, "deadline", &[("peer", &peer)]);
-            }
-            End::Broken(error) => {
-                self.log.event(Level::Debug, "broken", &[("peer", &peer), ("error", &error)]);
-            }
-        }
-        session.requests()
-    }
-}
-
-/// Counts up, and down again when it is dropped, however that comes about.
-struct Counted<'c>(&'c std::sync::atomic::AtomicU64);
-
-impl<'c> Counted<'c> {
-    fn new(counter: &'c std::sync::atomic::AtomicU64) -> Counted<'c> {
-        counter.fetch_add(1, Relaxed);
-        Counted(counter)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }

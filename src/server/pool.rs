@@ -4,7 +4,7 @@
 //! server there is, and the kernel schedules it well. Workers are started as connections come and retire
 //! when they have been idle for a while, so the pool is as large as the load.
 //!
-//! The thread that accepts does nothing else: it queues a connection and goes on. The usher, a thread
+//! The threads that accept do nothing else: they queue a connection and go on. The usher, a thread
 //! of its own, sees to the queue: it starts workers while there are fewer than connections, and
 //! when the limit is reached and a connection has waited for a second, it tells the client
 //! `busy` and closes. All threads are scoped: they borrow what they share, and the
@@ -12,15 +12,16 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
+use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, Scope};
+use std::thread::{self, Builder, Scope};
 use std::time::{Duration, Instant};
 
-use super::Accepted;
 use super::log::{Level, Log};
+use super::service::Accepted;
 use crate::protocol::{Code, Failure, Framer, Reply};
 use crate::session::Stats;
 
@@ -34,6 +35,9 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 const WAITING_MAX: usize = 4096;
 /// How often the usher looks after refused connections, while there are any.
 const TICK: Duration = Duration::from_millis(20);
+/// The usher's rest after starting workers. Were it woken for each connection of a burst, it would take
+/// the processor from the thread that accepts each time.
+const BATCH: Duration = Duration::from_millis(1);
 /// How long to wait after the system had no thread for us.
 const START_AGAIN: Duration = Duration::from_millis(100);
 
@@ -96,8 +100,9 @@ impl<F: Fn(Accepted) + Sync> Pool<'_, F> {
         while let Some(accepted) = self.next() {
             // A panic is a defect, but of one connection: the worker, and the pool's size, survive it.
             // What the panic leaves half done is the session's own, and that is gone.
+            let peer = accepted.1;
             if catch_unwind(AssertUnwindSafe(|| (self.serve)(accepted))).is_err() {
-                self.log.event(Level::Error, "panic", &[]);
+                self.log.event(Level::Error, "connection_panic", &[("peer", &peer)]);
             }
             self.lock().idle += 1;
         }
@@ -126,6 +131,7 @@ impl<F: Fn(Accepted) + Sync> Pool<'_, F> {
     fn usher<'s>(&'s self, scope: &'s Scope<'s, '_>) {
         let mut lingering = Vec::new();
         let mut start_again = Instant::now();
+        let mut started_some = false;
         let mut queue = self.lock();
         while !queue.closed {
             let now = Instant::now();
@@ -138,6 +144,7 @@ impl<F: Fn(Accepted) + Sync> Pool<'_, F> {
                 drop(queue);
                 let started = self.start_worker(scope);
                 queue = self.lock();
+                started_some = true;
                 if !started {
                     queue.workers -= 1;
                     queue.idle -= 1;
@@ -150,6 +157,10 @@ impl<F: Fn(Accepted) + Sync> Pool<'_, F> {
                     self.count_refused(peer);
                     lingering.extend(refuse(stream).map(|stream| (stream, now)));
                 }
+                queue = self.lock();
+            } else if mem::take(&mut started_some) {
+                drop(queue);
+                thread::sleep(BATCH);
                 queue = self.lock();
             } else {
                 // Unserved and below the limit: a thread could not be started and will be tried again.

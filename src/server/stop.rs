@@ -51,6 +51,11 @@ impl ShutdownHandle {
         for stream in self.live().streams.values() {
             end_reading(stream);
         }
+        self.wake();
+    }
+
+    /// Wakes a thread that waits in `accept`.
+    pub(super) fn wake(&self) {
         // Where this fails there is no listener any more, or one that has just been woken by a client.
         let _ = TcpStream::connect_timeout(&self.0.wake, WAKE_TIME);
     }

@@ -6,6 +6,9 @@ const CAPACITY_MIN: usize = 1 << 10;
 /// system call so little a request that a larger one would gain nothing.
 const CAPACITY_BUSY: usize = 16 << 10;
 
+/// So many reads in a row use little of a buffer before it is made small again.
+const READS_SMALL: u32 = 16;
+
 /// A buffer that is read into at its end and consumed from its start. It grows while reads fill
 /// it, shrinks when they no longer do, and an idle connection is left with the least.
 #[derive(Default)]
@@ -14,6 +17,8 @@ pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// Reads in a row that left most of it unused.
+    small: u32,
 }
 
 impl Buffer {
@@ -21,6 +26,7 @@ impl Buffer {
     pub fn space(&mut self) -> &mut [u8] {
         let len = self.end - self.start;
         let filled = self.end == self.bytes.len();
+        self.small = if len == 0 && self.end < self.bytes.len() / 4 { self.small + 1 } else { 0 };
         let wanted = match self.bytes.len() {
             0 => CAPACITY_MIN,
             // One request fills it all.
@@ -28,7 +34,7 @@ impl Buffer {
             // It was a large one, and is done.
             capacity if len == 0 && capacity > CAPACITY_BUSY => CAPACITY_BUSY,
             capacity if filled => (capacity * 2).min(CAPACITY_BUSY).max(capacity),
-            capacity if capacity > CAPACITY_MIN && len == 0 && self.end < capacity / 4 => CAPACITY_MIN,
+            _ if self.small == READS_SMALL => CAPACITY_MIN,
             capacity => capacity,
         };
         if wanted != self.bytes.len() {
@@ -86,6 +92,9 @@ mod tests {
         }
         assert!(read > 1_000_000 && written - read < 100_000);
         buffer.consume(buffer.data().len());
+        for _ in 0..=READS_SMALL {
+            buffer.space();
+        }
         assert_eq!(buffer.space().len(), CAPACITY_MIN);
     }
 }

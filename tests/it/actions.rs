@@ -6,6 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use socket_tables::actions::{Actions, Call, REQUESTS, RegisterError, rfc3339};
 use socket_tables::json::{Text, Value};
 use socket_tables::protocol::{Code, Failure};
+use socket_tables::server::Server;
+
+use crate::server::Running;
+use crate::support::{run, st};
 
 pub fn call(actions: &Actions, name: &str, data: &str) -> Result<String, Failure> {
     actions.call(name, Some(Text::parse(data).unwrap())).map(|text| text.as_str().to_owned())
@@ -166,6 +170,32 @@ fn the_table_tells_of_every_request() {
     let shout = actions.specs().find(|spec| spec.name == "SHOUT").unwrap();
     assert_eq!((shout.args, shout.help), ("TEXT", "louder"));
     assert!(actions.specs().all(|spec| !spec.help.is_empty()));
+}
+
+#[test]
+fn info_tells_what_a_server_can_be_asked() {
+    let mut server = Server::bind("127.0.0.1:0").unwrap();
+    let louder = |call: &Call<'_>| Ok(Value::from(call.data_str()?.to_uppercase()));
+    server.actions().register("SHOUT", "TEXT", "louder", louder).unwrap();
+    let usages: Vec<String> =
+        server.actions().specs().map(|spec| format!("{} {}", spec.name, spec.args)).collect();
+    let info = Running::run(server).client().call("INFO", None).unwrap();
+    let help = info.get("help").unwrap().as_object().unwrap();
+    let told: Vec<&str> = help.iter().map(|(usage, _)| usage).collect();
+    assert_eq!(told, usages.iter().map(|usage| usage.trim_end()).collect::<Vec<_>>());
+    assert_eq!(help.get("SHOUT TEXT"), Some(&Value::from("louder")));
+}
+
+#[test]
+fn help_tells_what_a_server_can_be_asked() {
+    let help = run(&mut st(&["server", "--help"]), b"").stdout;
+    let help = String::from_utf8(help).unwrap();
+    let actions = Actions::default();
+    for spec in actions.specs() {
+        let told =
+            help.lines().any(|line| line.trim_start().starts_with(spec.name) && line.ends_with(spec.help));
+        assert!(told, "{spec:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! ClientServerPython: commands a line each, HELLO and CLOSE, and new ones by registering a function on
 //! either side. Its client as it speaks, and that client again in Rust, with responses to hook.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 
 use socket_tables::actions::{Call, RegisterError};
@@ -9,7 +9,7 @@ use socket_tables::client::Client;
 use socket_tables::json::Value;
 use socket_tables::server::Server;
 
-use crate::server::{MODES, Running, in_mode};
+use crate::server::{MODES, Running, in_mode, read_once};
 use crate::support::{self, run, st};
 
 /// What its client does with a reply: the rest of the line, behind the prefix, becomes what it prints.
@@ -52,7 +52,7 @@ fn hello_then_close() {
         if mode != MODES[0] {
             assert_eq!(client.ask("CLOSE"), "The connection to the server has been closed.");
         }
-        assert_eq!(client.stream.read(&mut [0]).unwrap(), 0, "{mode}: closed");
+        assert_eq!(read_once(&mut client.stream, &mut [0]), 0, "{mode}: closed");
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::faults::{garbage, p99, reset};
 use crate::process::{
     COUNT, COUNTED, PATIENCE, Process, Temporary, by_shell, eventually, exchange, ms, rest, side_by_side,
 };
@@ -14,26 +15,10 @@ const UPDATED: &str = "{\"key\":\"k\",\"value\":\"v\"}\n";
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-/// The time that 99 of 100 requests stay below, of a client that sends them one after another.
-fn p99(server: &Process, requests: usize) -> Duration {
-    let mut stream = server.connect();
-    let mut took: Vec<Duration> = (0..requests)
-        .map(|_| {
-            let since = Instant::now();
-            stream.write_all(COUNT.as_bytes()).unwrap();
-            let n = stream.read(&mut [0; 64]).unwrap();
-            assert_eq!(n, COUNTED.len());
-            since.elapsed()
-        })
-        .collect();
-    took.sort_unstable();
-    took[requests * 99 / 100]
-}
-
 #[test]
 fn slow_clients_on_all_workers_but_one_slow_nobody_and_are_gone_at_the_deadline() {
     let server = Process::start(&["--threads", "128", "--deadline", "3"]);
-    let before = p99(&server, 2_000);
+    let before = p99(&server, ms(1000));
     eventually("the worker is free", || server.told(&["connections"]) == 1);
     let since = Instant::now();
     let mut slow: Vec<TcpStream> = (0..127).map(|_| server.connect()).collect();
@@ -54,10 +39,11 @@ fn slow_clients_on_all_workers_but_one_slow_nobody_and_are_gone_at_the_deadline(
                 thread::sleep(ms(100));
             }
         });
-        (p99(&server, 2_000), drip.join().unwrap())
+        (p99(&server, ms(1000)), drip.join().unwrap())
     });
-    // Half a millisecond is what the scheduler of a busy machine may take in any case.
-    assert!(during <= (2 * before).max(Duration::from_micros(500)) * 4, "p99 was {before:?}, is {during:?}");
+    // Whoever waited for a slow one would wait for seconds. The soak compares more closely: a machine
+    // that runs other tests has its own reasons for a slow hundredth.
+    assert!(during < before + ms(1000), "p99 was {before:?}, is {during:?}");
     assert!(gone >= ms(2980) && gone < ms(6000), "{gone:?}");
     for stream in &mut slow {
         stream.set_nonblocking(false).unwrap();
@@ -155,40 +141,6 @@ fn rest_length(stream: &mut TcpStream) -> u64 {
             return length;
         }
     }
-}
-
-/// Closed with a reply unread, which makes the kernel send a reset.
-fn reset(server: &Process) {
-    let mut stream = server.connect();
-    stream.write_all(&[COUNT, UPDATE, "{\"request\":\"GE"].concat().into_bytes()).unwrap();
-    stream.peek(&mut [0]).unwrap();
-}
-
-/// Bytes that look like anything, the same for the same seed.
-fn garbage(seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    // Some begin as one of the dialects do, and most are made of bytes that mean something.
-    let alphabet = b"{}[]\",:\\ \n\r01234567890eE+-.tfnGETUPDATErequestkey\x00\x1b\x7f\x80\xff\xc3\xa9";
-    let length = 1 + next() as usize % 2_000;
-    let begun: &[u8] = [
-        &b""[..],
-        b"{\"request\":",
-        b"GET ",
-        b"12 ",
-        b"&",
-        b"{\"request\":\"UPDATE\",\"key\":\"g\",\"value\":",
-    ][next() as usize % 6];
-    let rest = (0..length).map(|_| match seed % 3 {
-        0 => next() as u8,
-        _ => alphabet[next() as usize % alphabet.len()],
-    });
-    begun.iter().copied().chain(rest).collect()
 }
 
 #[test]

@@ -1,17 +1,16 @@
 //! micro-client-server: a server is a callback, services go by name, messages have a header of 64 bytes
 //! that tells their length, and `&END` closes.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 
 use socket_tables::actions::Call;
 use socket_tables::json::Value;
 use socket_tables::server::Server;
 
-use crate::server::{MODES, Running};
-use crate::support::{run, st};
+use crate::server::{MODES, Running, read_once};
+use crate::support::{self, run, st};
 
 fn frame(payload: &str) -> String {
     format!("{:<64}{payload}", payload.len())
@@ -52,7 +51,7 @@ fn a_callback_over_64_byte_headers() {
             assert_eq!(ask(&mut stream, &format!("LIFE_GEN {row}")), life(&row));
             assert_eq!(ask(&mut stream, "&END"), "CLOSE CONFIRM", "{mode}");
         }
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "{mode}: closed");
+        assert_eq!(read_once(&stream, &mut [0]), 0, "{mode}: closed");
     }
 }
 
@@ -73,15 +72,6 @@ impl Drop for Services {
     }
 }
 
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_service_is_picked_by_name_on_both_sides() {
     // Between our finding a free port and the server's taking it another may take it: then another one.
@@ -89,15 +79,13 @@ fn a_service_is_picked_by_name_on_both_sides() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let services = Services::new("services", &format!("other 1/tcp\nLIFE_GEN\t{port}/tcp life\n"));
         let flags = ["server", "--action", "LIFE=/bin/cat", "LIFE_GEN"];
-        let mut server = st(&flags);
-        server.env("ST_SERVICES", &services.0).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut server = Killed(server.spawn().unwrap());
-        let mut address = String::new();
-        BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        if address.is_empty() {
+        let mut command = st(&flags);
+        command.env("ST_SERVICES", &services.0);
+        let server = support::Server::spawn(command);
+        if server.addr.is_empty() {
             continue;
         }
-        assert_eq!(address, format!("127.0.0.1:{port}\n"));
+        assert_eq!(server.addr, format!("127.0.0.1:{port}"));
         let client = |words: &[&str]| {
             let output = run(st(&["client", "-a"]).args(words).env("ST_SERVICES", &services.0), b"");
             assert!(output.status.success(), "{output:?}");

@@ -182,7 +182,7 @@ pub fn exchange(stream: &mut TcpStream, sent: impl AsRef<[u8]>) -> String {
     stream.write_all(sent.as_ref()).unwrap();
     let mut line = Vec::new();
     let mut byte = [0];
-    while line.last() != Some(&b'\n') && stream.read(&mut byte).unwrap() > 0 {
+    while line.last() != Some(&b'\n') && stream.read_exact(&mut byte).is_ok() {
         line.push(byte[0]);
     }
     String::from_utf8(line).unwrap()

@@ -50,3 +50,37 @@ fn the_first_screen_is_what_a_new_user_sees() {
     }
     assert!(typed >= 5, "{typed}");
 }
+
+/// The blocks of a language, in the section of this title.
+fn blocks<'t>(text: &'t str, section: &str, language: &str) -> Vec<&'t str> {
+    let section = text.split("\n## ").find(|part| part.starts_with(section)).unwrap();
+    let fence = format!("```{language}\n");
+    section.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+/// The first terminal types two lines and has a server; the second one asks it.
+#[cfg(unix)]
+#[test]
+fn a_new_action_is_two_lines_of_shell() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (sh, output) = (blocks(&text, "Actions of", "sh"), blocks(&text, "Actions of", "text"));
+    let [server, client] = sh[..] else { panic!("{sh:?}") };
+    assert_eq!(server.lines().count(), 2);
+    let bin = Path::new(env!("CARGO_BIN_EXE_st")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let dir = std::env::temp_dir().join(format!("st-readme-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let shell = |script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(&dir).env("PATH", &path);
+        command
+    };
+    // On a port of its own, and in the shell's place, so that it can be ended.
+    let server = server.trim_end().replace("st server", "exec st server") + " 0";
+    let server = Server::spawn(shell(&server));
+    let asked = run(shell(client).env("ST_ADDR", &server.addr), b"");
+    drop(server);
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(String::from_utf8_lossy(&asked.stdout), output.concat());
+    assert!(asked.stderr.is_empty(), "{}", String::from_utf8_lossy(&asked.stderr));
+}

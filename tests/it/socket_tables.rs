@@ -1,21 +1,21 @@
 //! SocketTables: a table of keys and values, JSON over TCP, port 7777. Its clients, as they speak, and what
 //! its programs do, in the order of its README.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::mpsc;
 
 use socket_tables::client::Event;
 use socket_tables::json::Value;
 use socket_tables::server::{Mode, Server};
 
-use crate::server::{Running, in_mode};
+use crate::server::{Running, in_mode, read_once};
 
 /// Its Python client: a connection for each message, and one read of 1,024 bytes for the reply.
 fn message(server: &Running, sent: &str) -> String {
     let mut stream = server.connect();
     stream.write_all(sent.as_bytes()).unwrap();
     let mut bytes = [0; 1024];
-    let n = stream.read(&mut bytes).unwrap();
+    let n = read_once(&stream, &mut bytes);
     String::from_utf8(bytes[..n].to_vec()).unwrap()
 }
 

@@ -34,7 +34,13 @@ pub struct Server {
 impl Server {
     pub fn start(flags: &[&str]) -> Server {
         let mut command = st(&["server"]);
-        command.args(flags).arg("0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(flags).arg("0");
+        Server::spawn(command)
+    }
+
+    /// By this command. Its address is empty where it did not start.
+    pub fn spawn(mut command: Command) -> Server {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut addr = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut addr).unwrap();

@@ -1,8 +1,9 @@
 //! WATCH and `on_change`: the present state, then every change in order, none missed and none twice.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use socket_tables::server::{Mode, Options, Server};
 use socket_tables::session::{Next, Session};
 use socket_tables::store::{Event, Store};
 
-use crate::server::{Running, in_mode, start};
+use crate::server::{Running, eventually, in_mode, read_once, start};
 use crate::session::{core, feed};
 
 fn pool() -> Running {
@@ -168,15 +169,18 @@ fn a_watcher_that_is_gone_frees_its_worker() {
     let mut first = Watcher::new(&server, r#"{"request":"WATCH","prefix":""}"#);
     assert_eq!(first.line(), READY);
     drop(first);
-    crate::server::eventually(|| server.ask(r#"{"request":"INFO"}"#).contains("\"connections\":1,"));
+    eventually(|| server.ask(r#"{"request":"INFO"}"#).contains("\"connections\":1,"));
 }
 
 #[test]
 fn eight_writers_and_eight_watchers_see_a_hundred_thousand_changes_without_a_gap() {
     const WRITERS: usize = 8;
     const CHANGES: usize = 12_500;
+    /// Fewer than close a watcher, however late the machine lets it run.
+    const AHEAD_MAX: usize = 1_000;
     let server = pool();
-    let watch = |mut watcher: Watcher| {
+    let (asked, told): (AtomicUsize, [AtomicUsize; 8]) = Default::default();
+    let watch = |mut watcher: Watcher, told: &AtomicUsize| {
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         while seen.len() < WRITERS || seen.values().any(|last| *last < CHANGES) {
             let line = watcher.line();
@@ -186,25 +190,34 @@ fn eight_writers_and_eight_watchers_see_a_hundred_thousand_changes_without_a_gap
             let last = seen.entry(key.to_owned()).or_default();
             assert_eq!(value, *last + 1, "{key}");
             *last = value;
+            told.fetch_add(1, Ordering::SeqCst);
         }
     };
+    // Writers may be ahead of the slowest watcher, but not by so much that it would be given up on.
+    let may_ask = |n: usize| {
+        let upto = asked.fetch_add(n, Ordering::SeqCst) + n;
+        let slowest = || told.iter().map(|told| told.load(Ordering::SeqCst)).min().unwrap();
+        eventually(|| slowest() + AHEAD_MAX >= upto);
+    };
     thread::scope(|scope| {
-        for _ in 0..8 {
+        for told in &told {
             let mut watcher = Watcher::new(&server, r#"{"request":"WATCH","prefix":"w"}"#);
             assert_eq!(watcher.line(), READY);
-            scope.spawn(move || watch(watcher));
+            let watch = &watch;
+            scope.spawn(move || watch(watcher, told));
         }
         for writer in 0..WRITERS {
-            let mut stream = server.connect();
+            let (mut stream, may_ask) = (server.connect(), &may_ask);
             scope.spawn(move || {
                 // Pipelined by 50: faster than any watcher could be woken for each.
                 let request = format!("{{\"request\":\"INCREMENT\",\"key\":\"w{writer}\"}}\n").repeat(50);
                 for _ in 0..CHANGES / 50 {
+                    may_ask(50);
                     stream.write_all(request.as_bytes()).unwrap();
                     let mut lines = 0;
                     while lines < 50 {
                         let mut bytes = [0; 4096];
-                        let n = stream.read(&mut bytes).unwrap();
+                        let n = read_once(&stream, &mut bytes);
                         lines += bytes[..n].iter().filter(|byte| **byte == b'\n').count();
                     }
                 }
