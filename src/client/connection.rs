@@ -8,10 +8,9 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{ClientError, ClientOptions, Reply, ReplyProblem};
+use super::{ClientError, Reply, ReplyProblem};
 use crate::address::Address;
 
 /// No line of a reply, and no element of a list, may be longer: a hostile server gets no more of our
@@ -20,43 +19,17 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Room for a read; most replies take one.
 const READ_BYTES: usize = 16 << 10;
 const PIECE_BYTES: usize = 64 << 10;
-const PAUSE_FIRST: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Connection {
     /// For messages.
     address: String,
-    /// Nothing has been asked yet: a client that has a token shows it first.
-    pub fresh: bool,
     socket: BufReader<Socket>,
 }
 
-/// Connects within the time of `options`, all tries together. A try takes each address of the name
-/// in turn.
-pub(super) fn connect(address: &Address, options: &ClientOptions) -> Result<Connection, ClientError> {
+/// Takes each address of the name in turn, all together within `timeout`.
+pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Connection, ClientError> {
     let started = Instant::now();
-    let mut pauses = pauses(options.retry);
-    loop {
-        let failed = match try_all(address, options.timeout, started) {
-            Ok(connection) => return Ok(connection),
-            Err(failed) => failed,
-        };
-        match pauses.next() {
-            Some(pause) if started.elapsed() + pause < options.timeout => sleep(pause),
-            _ => return Err(failed),
-        }
-    }
-}
-
-/// The pauses between tries: growing, so that a server that is starting is met soon, and one that
-/// struggles is left alone.
-pub(super) fn pauses(retry: u32) -> impl Iterator<Item = Duration> {
-    let longer = |pause: &Duration| Some((*pause * 2).min(PAUSE_MAX));
-    std::iter::successors(Some(PAUSE_FIRST), longer).take(retry as usize)
-}
-
-fn try_all(address: &Address, timeout: Duration, started: Instant) -> Result<Connection, ClientError> {
     let all = address.resolve().map_err(ClientError::Address)?;
     let mut failed = io::Error::from(ErrorKind::TimedOut);
     for (at, one) in all.iter().enumerate() {
@@ -71,7 +44,7 @@ fn try_all(address: &Address, timeout: Duration, started: Instant) -> Result<Con
                 let _ = stream.set_nodelay(true);
                 let socket = Socket { stream, patience: None, left: None, moved: 0 };
                 let socket = BufReader::with_capacity(READ_BYTES, socket);
-                return Ok(Connection { address: address.to_string(), fresh: true, socket });
+                return Ok(Connection { address: address.to_string(), socket });
             }
             Err(error) => failed = error,
         }

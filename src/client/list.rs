@@ -9,29 +9,26 @@ use crate::json::{Error, Parser, Text};
 /// read to its end must not pass for another reply.
 pub(super) struct List {
     pub connection: Connection,
-    /// No element has been read yet.
-    pub first: bool,
-    /// Where the list's closing bracket has been met.
+    /// Its closing bracket has been met.
     pub closed: bool,
 }
 
 impl List {
     /// The next element; `None` after the last, and then `after` must follow.
     pub fn next(&mut self, after: &'static str) -> Result<Option<String>, ClientError> {
-        if self.closed {
-            return self.connection.expect(after).map(|()| None);
+        if !self.closed {
+            let (element, end) = self.connection.item(element_end())?;
+            self.closed = match end {
+                b',' => false,
+                b']' => true,
+                _ => return Err(self.connection.bad(ReplyProblem::Lacks("]"))),
+            };
+            // An empty list has no element for its end to follow.
+            if !(self.closed && element.is_empty()) {
+                return Ok(Some(element));
+            }
         }
-        let (element, end) = self.connection.item(element_end())?;
-        self.closed = match end {
-            b',' => false,
-            b']' => true,
-            _ => return Err(self.connection.bad(ReplyProblem::Lacks("]"))),
-        };
-        // An empty list has no element for its end to follow.
-        match std::mem::take(&mut self.first) && self.closed && element.is_empty() {
-            true => self.next(after),
-            false => Ok(Some(element)),
-        }
+        self.connection.expect(after).map(|()| None)
     }
 }
 
@@ -97,7 +94,7 @@ mod tests {
             let text = format!("{element}{end}");
             for step in 1..=text.len() {
                 let mut find = element_end();
-                let found = text.as_bytes().chunks(step).map(|piece| find(piece)).enumerate();
+                let found = text.as_bytes().chunks(step).map(&mut find).enumerate();
                 let found: Vec<_> = found.filter_map(|(nth, at)| Some(nth * step + at?)).collect();
                 assert_eq!(found, [element.len()], "{text} cut every {step} bytes");
             }

@@ -19,8 +19,9 @@ mod session;
 mod trouble;
 mod watch;
 
+use std::iter::successors;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use error::{ClientError, ReplyProblem};
 pub use reply::{Refusal, Reply};
@@ -31,11 +32,13 @@ use crate::address::Address;
 use crate::json::{Text, Value};
 use crate::protocol::{Code, Condition, Request, Scope};
 use crate::token::Token;
-use connection::{Connection, connect, pauses};
+use connection::{Connection, connect};
 use list::List;
 
 /// After these the server closes, or may: the next request must not meet that.
-const CLOSING: [Code; 4] = [Code::TooLarge, Code::Timeout, Code::Denied, Code::BadJson];
+const CLOSING: [Code; 5] = [Code::Busy, Code::TooLarge, Code::Timeout, Code::Denied, Code::BadJson];
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// How patient a client is, and what it shows the server first.
 #[derive(Clone, Debug)]
@@ -91,8 +94,10 @@ impl Client {
     /// Connects to a server.
     pub fn connect_with(address: &str, options: ClientOptions) -> Result<Client, ClientError> {
         let address = Address::parse(address).map_err(ClientError::Address)?;
-        let connection = Some(connect(&address, &options)?);
-        Ok(Client { address, options, connection })
+        let mut client = Client { address, options, connection: None };
+        let (connection, ()) = client.begin(b"", |_| Ok(()))?;
+        client.connection = Some(connection);
+        Ok(client)
     }
 
     /// The value of a key, if it has one.
@@ -176,14 +181,9 @@ impl Client {
         Ok(self.value(&Request::Call { name: name.into(), data })?.to_value())
     }
 
-    /// Follows a key: its present value first, then each change.
-    pub fn watch(mut self, key: &str) -> Result<Watch, ClientError> {
-        self.follow(Scope::Key(key.into()))
-    }
-
-    /// Follows every key that begins so: the present values first, then each change.
-    pub fn watch_prefix(mut self, prefix: &str) -> Result<Watch, ClientError> {
-        self.follow(Scope::Prefix(prefix.into()))
+    /// Follows a key, or by [`Scope::Prefix`] many: the present state first, then each change.
+    pub fn watch<'s>(mut self, scope: impl Into<Scope<'s>>) -> Result<Watch, ClientError> {
+        self.follow(scope.into())
     }
 
     /// Says goodbye, and waits until the server has said it too: all that was asked is done by then.
@@ -216,46 +216,61 @@ impl Client {
     /// Sends a request whose reply is a list, which begins after the text `before`.
     fn list(&mut self, request: &Request<'_>, before: &'static str) -> Result<List, ClientError> {
         let (connection, ()) = self.begin(&bytes(request), |connection| connection.expect(before))?;
-        Ok(List { connection, first: true, closed: false })
+        Ok(List { connection, closed: false })
     }
 
     /// Sends requests, and has `read` read the first reply, or as much of it as the caller wants to know.
-    /// Both are done again after `busy`, the refusal that says that the connection never got as far as a
-    /// request.
+    /// What cannot have been carried out is tried again: connecting, and what was answered with `busy`,
+    /// which says that the connection never got as far as a request. All tries together take no longer
+    /// than the timeout.
     fn begin<T>(
         &mut self,
         requests: &[u8],
         read: impl Fn(&mut Connection) -> Result<T, ClientError>,
     ) -> Result<(Connection, T), ClientError> {
-        let mut pauses = pauses(self.options.retry);
+        let (started, timeout) = (Instant::now(), self.options.timeout);
+        // Growing, so that a server that is starting is met soon, and one that struggles is left alone.
+        let longer = |pause: &Duration| Some((*pause * 2).min(PAUSE_MAX));
+        let mut pauses = successors(Some(PAUSE_FIRST), longer).take(self.options.retry as usize);
         loop {
-            let mut connection = match self.connection.take() {
-                Some(connection) => connection,
-                None => connect(&self.address, &self.options)?,
-            };
-            connection.be_patient(Some(self.options.timeout));
-            let begun = match self.options.token.as_ref().filter(|_| connection.fresh) {
-                None => send(&mut connection, requests, &read),
-                Some(token) => {
-                    let auth = bytes(&Request::Auth { token: token.as_str().into() });
-                    let both = [&auth, requests].concat();
-                    send(&mut connection, &both, |connection| {
-                        connection.reply().and_then(|_| read(connection))
-                    })
-                }
-            };
-            connection.fresh = false;
-            let error = match begun {
-                Ok(first) => return Ok((connection, first)),
+            let error = match self.try_begin(requests, &read, timeout.saturating_sub(started.elapsed())) {
+                Ok(begun) => return Ok(begun),
                 Err(error) => error,
             };
-            match error.code() {
-                Some(Code::Busy) => sleep(pauses.next().ok_or(error)?),
-                Some(code) if !CLOSING.contains(&code) => {
-                    self.connection = Some(connection);
-                    return Err(error);
-                }
+            let again = matches!(error, ClientError::Connect(..) | ClientError::Address(_))
+                || error.code() == Some(Code::Busy);
+            match pauses.next() {
+                Some(pause) if again && started.elapsed() + pause < timeout => sleep(pause),
                 _ => return Err(error),
+            }
+        }
+    }
+
+    fn try_begin<T>(
+        &mut self,
+        requests: &[u8],
+        read: impl Fn(&mut Connection) -> Result<T, ClientError>,
+        connecting: Duration,
+    ) -> Result<(Connection, T), ClientError> {
+        let (mut connection, token) = match self.connection.take() {
+            Some(connection) => (connection, None),
+            None => (connect(&self.address, connecting)?, self.options.token.as_ref()),
+        };
+        connection.be_patient(Some(self.options.timeout));
+        let auth = token.map(|token| bytes(&Request::Auth { token: token.as_str().into() }));
+        // Together, so that it costs neither a second write nor a wait.
+        let sent = connection.send(&[auth.as_deref().unwrap_or_default(), requests].concat());
+        let known = if auth.is_some() { connection.reply().map(drop) } else { Ok(()) };
+        match (sent, known.and_then(|()| read(&mut connection))) {
+            // A server that refuses what it has not read to its end closes, and our sending fails: then
+            // its reply says more than that failure.
+            (Err(sent), Err(read)) if read.refusal().is_none() => Err(sent),
+            (_, Ok(first)) => Ok((connection, first)),
+            (_, Err(error)) => {
+                if error.code().is_some_and(|code| !CLOSING.contains(&code)) {
+                    self.connection = Some(connection);
+                }
+                Err(error)
             }
         }
     }
@@ -265,17 +280,4 @@ fn bytes(request: &Request<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     request.write_to(&mut bytes);
     bytes
-}
-
-/// A server that refuses what it has not read to its end closes, and our sending fails: then its reply
-/// says more than that failure.
-fn send<T>(
-    connection: &mut Connection,
-    requests: &[u8],
-    read: impl Fn(&mut Connection) -> Result<T, ClientError>,
-) -> Result<T, ClientError> {
-    match (connection.send(requests), read(connection)) {
-        (Err(sent), Err(read)) if read.refusal().is_none() => Err(sent),
-        (_, read) => read,
-    }
 }

@@ -523,7 +523,10 @@ fn the_library_tells_these_apart_too() {
         request(&stream)?;
         stream.write_all(b"{\"request\":\"UPDATE\",\"key\":\"a\",\"value\":1}\n{\"request\":\"READY\"}\n")
     });
-    let mut watch = Client::connect(&watched.addr).unwrap().watch_prefix("").unwrap();
+    let mut watch = Client::connect(&watched.addr)
+        .unwrap()
+        .watch(socket_tables::protocol::Scope::Prefix("".into()))
+        .unwrap();
     let update = Event::Update("a".into(), Value::from(1));
     assert_eq!(watch.next().unwrap().unwrap(), update);
     assert_eq!(watch.next().unwrap().unwrap(), Event::Ready);
