@@ -39,6 +39,8 @@ pub enum End {
     Idle,
     /// A request took too long to arrive, or a reply to be taken.
     Deadline,
+    /// Something of ours is wrong.
+    Panic,
     /// The connection broke.
     Broken(io::Error),
 }

@@ -14,7 +14,6 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder, Scope};
@@ -98,12 +97,7 @@ impl<F: Fn(Accepted) + Sync> Pool<'_, F> {
     fn worker(&self) {
         self.stats.workers.fetch_add(1, Relaxed);
         while let Some(accepted) = self.next() {
-            // A panic is a defect, but of one connection: the worker, and the pool's size, survive it.
-            // What the panic leaves half done is the session's own, and that is gone.
-            let peer = accepted.1;
-            if catch_unwind(AssertUnwindSafe(|| (self.serve)(accepted))).is_err() {
-                self.log.event(Level::Error, "connection_panic", &[("peer", &peer)]);
-            }
+            (self.serve)(accepted);
             self.lock().idle += 1;
         }
         self.stats.workers.fetch_sub(1, Relaxed);

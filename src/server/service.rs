@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -120,7 +121,11 @@ impl Service {
                 self.log.event(Level::Debug, "request", fields);
             }));
         }
-        match connection::serve(&stream, &mut session, self.deadlines) {
+        // A panic is a defect, but of one connection: its thread, and so the pool's size, survive it. What
+        // it leaves half done is the session's own, and that goes with the connection.
+        let serve = AssertUnwindSafe(|| connection::serve(&stream, &mut session, self.deadlines));
+        match catch_unwind(serve).unwrap_or(End::Panic) {
+            End::Panic => self.log.event(Level::Error, "connection_panic", &[("peer", &peer)]),
             End::Closed if session.spoke_http() => {
                 self.log.event(Level::Info, "http_refused", &[("peer", &peer)]);
             }
