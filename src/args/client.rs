@@ -11,13 +11,12 @@ use std::time::Duration;
 use super::options::{Opt, Words};
 use super::values::{MILLISECOND, put, seconds, text, whole};
 use super::{Command, Problem, Topic};
-use crate::address::DEFAULT;
 use crate::near::nearest;
 use crate::protocol::{Scope, check_key};
 
 /// What `st client` was told. The token itself is not here, since it never is on the command line, where
 /// every user of the machine could read it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[allow(missing_docs, reason = "the options that set the fields explain them")]
 pub struct ClientArgs {
     pub address: String,
@@ -31,7 +30,8 @@ pub struct ClientArgs {
     pub count: Option<u64>,
     pub prefix: Option<String>,
     pub token_file: Option<PathBuf>,
-    pub command: ClientCommand,
+    /// None asks for a session.
+    pub command: Option<ClientCommand>,
 }
 
 /// What to ask of the server. Keys have been checked; values have not. A value or data that is a dash
@@ -54,26 +54,6 @@ pub enum ClientCommand {
     Batch,
     Call { name: String, data: Option<String> },
     Exec { program: Vec<String> },
-    Session,
-}
-
-impl Default for ClientArgs {
-    fn default() -> ClientArgs {
-        ClientArgs {
-            address: DEFAULT.into(),
-            timeout: Duration::from_secs(5),
-            retry: 3,
-            json: false,
-            no_newline: false,
-            quiet: false,
-            condition: None,
-            wait: None,
-            count: None,
-            prefix: None,
-            token_file: None,
-            command: ClientCommand::Session,
-        }
-    }
 }
 
 /// One command: all that is known of it.
@@ -216,7 +196,7 @@ pub(super) fn parse(words: &mut Words, mut args: ClientArgs, help: bool) -> Resu
         words.topic = Topic::ClientCommand(command);
         if !help {
             words.options(OPTIONS, &mut args)?;
-            args.command = (spec.read)(words, &args)?;
+            args.command = Some((spec.read)(words, &args)?);
         }
     }
     words.end()?;

@@ -14,11 +14,13 @@ mod values;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use client::{ClientArgs, ClientCommand};
 pub use help::text as help;
 pub use server::ServerArgs;
 
+use crate::address::DEFAULT;
 use crate::near::nearest;
 use crate::protocol::KeyError;
 use crate::reformat::Layout;
@@ -27,40 +29,31 @@ use values::put;
 
 /// What the program was asked to do.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each stands for the words of its name")]
 pub enum Command {
-    /// Explain something.
     Help(Topic),
-    /// Say which version this is.
     Version,
-    /// Serve.
     Server(ServerArgs),
-    /// Ask a server.
     Client(ClientArgs),
-    /// Check or reformat JSON.
     Json(JsonArgs),
 }
 
 /// What there is help about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the help texts are about these")]
 pub enum Topic {
-    /// The program.
     Program,
-    /// `st server`.
     Server,
-    /// `st client`.
     Client,
-    /// One of the client's commands.
     ClientCommand(&'static str),
-    /// `st json`.
     Json,
 }
 
-/// `st json`: what to do with which file.
+/// `st json`: what to write, and what to read; stdin where there is no file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "said above")]
 pub struct JsonArgs {
-    /// What to write.
     pub layout: Layout,
-    /// What to read; stdin where there is none.
     pub file: Option<PathBuf>,
 }
 
@@ -190,7 +183,11 @@ fn dispatch(words: &mut Words) -> Result<Command, Problem> {
     let Some(word) = words.next() else { return Err(if help { Problem::Help } else { Problem::NoCommand }) };
     match &*word.to_string_lossy() {
         "server" => words.topic = Topic::Server,
-        "client" => return client::parse(words, ClientArgs::default(), help),
+        "client" => {
+            let (timeout, retry) = (Duration::from_secs(5), 3);
+            let args = ClientArgs { address: DEFAULT.into(), timeout, retry, ..ClientArgs::default() };
+            return client::parse(words, args, help);
+        }
         "json" => words.topic = Topic::Json,
         "-h" | "--help" => return Err(Problem::Help),
         "-V" | "--version" => return words.end().map(|()| Command::Version),

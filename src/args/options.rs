@@ -132,10 +132,7 @@ impl<'e> Words<'e> {
             let near = nearest(name, table.iter().map(|opt| opt.name().0).chain(["help"]));
             return Err(if word == "help" { Problem::Help } else { Problem::UnknownOption(option, near) });
         };
-        match attached {
-            Some(_) if opt.name().1.is_empty() => Err(Problem::UnwantedValue(option)),
-            _ => self.apply(opt, option, attached, into),
-        }
+        self.apply(opt, option, attached, into)
     }
 
     fn short<T>(&mut self, group: &str, table: &'static [Opt<T>], into: &mut T) -> Result<(), Problem> {
@@ -164,6 +161,7 @@ impl<'e> Words<'e> {
         into: &mut T,
     ) -> Result<(), Problem> {
         let value = match (attached, opt.name()) {
+            (Some(_), (_, "")) => return Err(Problem::UnwantedValue(option)),
             (Some(value), _) => value.into(),
             (None, (_, "")) => OsString::new(),
             (None, (_, what)) => self.next().ok_or_else(|| Problem::MissingValue(option.clone(), what))?,

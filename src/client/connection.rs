@@ -55,7 +55,8 @@ pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Connection
 impl Connection {
     /// How long to wait for each piece from here on; `None` is for ever.
     pub fn be_patient(&mut self, patience: Option<Duration>) {
-        self.socket.get_mut().be_patient(patience);
+        let socket = self.socket.get_mut();
+        (socket.patience, socket.left, socket.moved) = (patience, patience, 0);
     }
 
     /// Sends all of it.
@@ -73,7 +74,7 @@ impl Connection {
     pub fn understand(&self, line: &str) -> Result<Reply, ClientError> {
         match Reply::parse(line) {
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(refusal)) => Err(ClientError::Refused(self.address.clone(), Box::new(refusal))),
+            Ok(Err((failure, present))) => Err(ClientError::Refused(self.address.clone(), failure, present)),
             Err(problem) => Err(self.bad(problem)),
         }
     }
@@ -164,10 +165,6 @@ struct Socket {
 }
 
 impl Socket {
-    fn be_patient(&mut self, patience: Option<Duration>) {
-        (self.patience, self.left, self.moved) = (patience, patience, 0);
-    }
-
     /// One read or write.
     fn wait(
         &mut self,
@@ -188,7 +185,7 @@ impl Socket {
         })?;
         self.moved += moved;
         if self.moved >= PIECE_BYTES {
-            self.be_patient(self.patience);
+            (self.left, self.moved) = (self.patience, 0);
         }
         Ok(moved)
     }

@@ -5,30 +5,37 @@ use super::connection::Connection;
 use super::{ClientError, ReplyProblem};
 use crate::json::{Error, Parser, Text};
 
-/// A reply that is a list, as it arrives. It keeps its connection: what is left of a list that is not
-/// read to its end must not pass for another reply.
+/// A reply that is a list, as it arrives: keys, and their values, or null where only keys were asked for.
+/// It has its connection: what is left of a list that is not read to its end must not pass for another reply.
 pub(super) struct List {
     pub connection: Connection,
+    pub keys_only: bool,
     /// Its closing bracket has been met.
     pub closed: bool,
 }
 
 impl List {
-    /// The next element; `None` after the last, and then `after` must follow.
-    pub fn next(&mut self, after: &'static str) -> Result<Option<String>, ClientError> {
-        if !self.closed {
-            let (element, end) = self.connection.item(element_end())?;
-            self.closed = match end {
-                b',' => false,
-                b']' => true,
-                _ => return Err(self.connection.bad(ReplyProblem::Lacks("]"))),
-            };
-            // An empty list has no element for its end to follow.
-            if !(self.closed && element.is_empty()) {
-                return Ok(Some(element));
-            }
+    /// The next key and value; `None` after the last.
+    pub fn next(&mut self) -> Result<Option<(Text<'static>, Text<'static>)>, ClientError> {
+        if self.closed {
+            return Ok(None);
         }
-        self.connection.expect(after).map(|()| None)
+        let (element, end) = self.connection.item(element_end())?;
+        self.closed = match end {
+            b',' => false,
+            b']' => true,
+            _ => return Err(self.connection.bad(ReplyProblem::Lacks("]"))),
+        };
+        if self.closed {
+            self.connection.expect(if self.keys_only { "}\n" } else { "\n" })?;
+        }
+        // An empty list has no element for its end to follow.
+        if self.closed && element.is_empty() {
+            return Ok(None);
+        }
+        let read = if self.keys_only { key(&element) } else { entry(&element) };
+        let (key, value) = read.map_err(|problem| self.connection.bad(problem))?;
+        Ok(Some((key.into_owned(), value.into_owned())))
     }
 }
 
@@ -54,7 +61,7 @@ fn element_end() -> impl FnMut(&[u8]) -> Option<usize> {
 }
 
 /// One key, as an element of the reply to KEYS; in place of a value, null.
-pub(super) fn key(element: &str) -> Result<(Text<'_>, Text<'_>), ReplyProblem> {
+fn key(element: &str) -> Result<(Text<'_>, Text<'_>), ReplyProblem> {
     let key = Text::parse(element)?;
     if key.as_str().starts_with('"') { Ok((key, Text::NULL)) } else { Err(ReplyProblem::Lacks("a key")) }
 }

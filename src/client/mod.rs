@@ -24,7 +24,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub use error::{ClientError, ReplyProblem};
-pub use reply::{Refusal, Reply};
+pub use reply::Reply;
 pub use run::{Io, run};
 pub use watch::{Event, Watch};
 
@@ -43,7 +43,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How patient a client is, and what it shows the server first.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// The most time that connecting may take, all tries together, and the most that a request may.
+    /// The most time that connecting may take, all tries together, and then the server for each 64 KiB
+    /// of a request and its reply.
     pub timeout: Duration,
     /// How many times connecting is tried again within that time.
     pub retry: u32,
@@ -163,16 +164,12 @@ impl Client {
 
     /// The keys that begin so, sorted.
     pub fn keys(&mut self, prefix: &str) -> Result<Vec<String>, ClientError> {
-        let value = self.value(&Request::Keys { prefix: prefix.into() })?.to_value();
-        Ok(value.as_array().into_iter().flatten().filter_map(|key| key.as_str()).map(str::to_owned).collect())
+        self.collect(prefix, true, |key, _| key)
     }
 
     /// The keys that begin so and their values, sorted by key.
     pub fn getall(&mut self, prefix: &str) -> Result<Vec<(String, Value)>, ClientError> {
-        let value = self.value(&Request::GetAll { prefix: prefix.into() })?.to_value();
-        let pair =
-            |entry: &Value| Some((entry.get("key")?.as_str()?.to_owned(), entry.get("value")?.clone()));
-        Ok(value.as_array().into_iter().flatten().filter_map(pair).collect())
+        self.collect(prefix, false, |key, value| (key, value.to_value()))
     }
 
     /// Runs an action: its value, or [`ClientError::Refused`] with what it said went wrong.
@@ -213,10 +210,28 @@ impl Client {
         Ok(Watch { connection: Some(connection), first: Some(first) })
     }
 
-    /// Sends a request whose reply is a list, which begins after the text `before`.
-    fn list(&mut self, request: &Request<'_>, before: &'static str) -> Result<List, ClientError> {
-        let (connection, ()) = self.begin(&bytes(request), |connection| connection.expect(before))?;
-        Ok(List { connection, closed: false })
+    fn list(&mut self, prefix: &str, keys_only: bool) -> Result<List, ClientError> {
+        let prefix = prefix.into();
+        let (request, before) = match keys_only {
+            true => (Request::Keys { prefix }, "{\"value\":["),
+            false => (Request::GetAll { prefix }, "["),
+        };
+        let (connection, ()) = self.begin(&bytes(&request), |connection| connection.expect(before))?;
+        Ok(List { connection, keys_only, closed: false })
+    }
+
+    fn collect<T>(
+        &mut self,
+        prefix: &str,
+        keys_only: bool,
+        each: fn(String, Text<'_>) -> T,
+    ) -> Result<Vec<T>, ClientError> {
+        let (mut list, mut all) = (self.list(prefix, keys_only)?, Vec::new());
+        while let Some((key, value)) = list.next()? {
+            all.push(each(key.as_string().unwrap_or_default().into_owned(), value));
+        }
+        self.connection = Some(list.connection);
+        Ok(all)
     }
 
     /// Sends requests, and has `read` read the first reply, or as much of it as the caller wants to know.
@@ -267,7 +282,8 @@ impl Client {
             (Err(sent), Err(read)) if read.refusal().is_none() => Err(sent),
             (_, Ok(first)) => Ok((connection, first)),
             (_, Err(error)) => {
-                if error.code().is_some_and(|code| !CLOSING.contains(&code)) {
+                // A refusal may be AUTH's, and then the request's own reply is still to come.
+                if auth.is_none() && error.code().is_some_and(|code| !CLOSING.contains(&code)) {
                     self.connection = Some(connection);
                 }
                 Err(error)

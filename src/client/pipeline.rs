@@ -106,11 +106,10 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         self.exchange().and(fed.map(drop))
     }
 
-    /// Each member of an object is a key and its value.
+    /// Each member of an object, which is known to be JSON, is a key and its value.
     fn update_all(&mut self, line: usize, object: &str) -> Result<(), Trouble> {
-        Parser::new(object).skip().map_err(|error| not_json(line, &error))?;
         Parser::new(object).object(|parser, name| {
-            let value = parser.compact().map_err(|error| not_json(line, &error))?;
+            let value = parser.compact()?;
             self.update(line, &name.unescape(), &value)
         })
     }

@@ -17,18 +17,9 @@ pub struct Reply {
     pub missing: bool,
 }
 
-/// A reply that refuses.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    /// Why.
-    pub failure: Failure,
-    /// After `conflict`: the present value, if there is one.
-    pub present: Option<Text<'static>>,
-}
-
 impl Reply {
-    /// Reads a line; the server's refusal is the inner error.
-    pub(super) fn parse(line: &str) -> Result<Result<Reply, Refusal>, ReplyProblem> {
+    /// Reads a line; the server's refusal is the inner error, after `conflict` with the present value.
+    pub(super) fn parse(line: &str) -> Result<Result<Reply, (Failure, Option<Text<'static>>)>, ReplyProblem> {
         let mut parser = Parser::new(line);
         let (mut event, mut key, mut value, mut missing, mut failure) = (None, None, None, false, None);
         if parser.peek() == b'[' {
@@ -48,7 +39,7 @@ impl Reply {
         }
         parser.end()?;
         if let Some(failure) = failure {
-            return Ok(Err(Refusal { failure, present: value.filter(|_| !missing) }));
+            return Ok(Err((failure, value.filter(|_| !missing))));
         }
         let value = value.or(event.is_some().then_some(Text::NULL));
         let value = value.ok_or(ReplyProblem::Lacks("a value"))?;

@@ -19,13 +19,11 @@ pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
 /// Output of any length is written in pieces of about this size.
 const OUTPUT_BYTES: usize = 64 << 10;
 
-/// Where the commands read and write.
+/// Where the commands read what they are told to, and write data and messages.
+#[allow(missing_docs, reason = "said above")]
 pub struct Io<'a> {
-    /// Read only by commands that are told to.
     pub stdin: &'a mut dyn Read,
-    /// Data.
     pub stdout: &'a mut dyn Write,
-    /// Messages.
     pub stderr: &'a mut dyn Write,
 }
 
@@ -39,8 +37,8 @@ pub fn run<'a>(program: &'a str, args: &ClientArgs, io: Io<'a>) -> u8 {
     let stdout = BufWriter::with_capacity(OUTPUT_BYTES, io.stdout);
     let mut run = Run { client, stdin: Some(io.stdin), stdout, stderr };
     let done = match args.command {
-        ClientCommand::Session => session::run(&mut run, args),
-        _ => run.command(args),
+        None => session::run(&mut run, args),
+        Some(_) => run.command(args),
     };
     done.map_or_else(|trouble| run.stderr.report(&trouble), |()| 0)
 }
@@ -76,12 +74,13 @@ impl<'a> Run<'a> {
 
     fn carry_out(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
         use ClientCommand as C;
-        match &args.command {
+        let command = args.command.as_ref();
+        match command.ok_or_else(|| Trouble::input("a command is needed; 'help' lists them"))? {
             C::Get { key, default } => self.get(args, key, default.as_deref()),
             C::Update { key, value } => self.update(args, key, value, condition(args)?),
             C::Add { key, value } => match self.update(args, key, value, Some(Condition::Absent)) {
                 // Conflict is the only no there is.
-                Err(no) if no.code == 1 => Err(self.no(format_args!("{key:?} exists already"))),
+                Err(no) if no.code == 1 => Err(self.no(&format!("{key:?} exists already"))),
                 done => done,
             },
             C::Delete { key } => {
@@ -106,7 +105,6 @@ impl<'a> Run<'a> {
                 self.show(args, &Request::Call { name: name.into(), data })
             }
             C::Exec { program } => self.exec(args, program),
-            C::Session => Err(Trouble::input("a command is needed; 'help' lists them")),
         }
     }
 
@@ -203,12 +201,12 @@ impl<'a> Run<'a> {
         self.stdin.take().ok_or_else(|| Trouble::input(text))
     }
 
-    fn no(&self, what: std::fmt::Arguments<'_>) -> Trouble {
+    fn no(&self, what: &str) -> Trouble {
         Trouble { code: 1, text: format!("{}: {what}", self.client.address) }
     }
 
     fn no_key(&self, key: &str) -> Trouble {
-        self.no(format_args!("no key {key:?}"))
+        self.no(&format!("no key {key:?}"))
     }
 }
 

@@ -63,7 +63,7 @@ impl From<ClientError> for Trouble {
         let code = match &error {
             ClientError::Address(AddressError::UnknownHost(..)) | ClientError::Connect(..) => 3,
             ClientError::Address(_) => 2,
-            ClientError::Refused(_, refusal) if refusal.failure.code == Code::Conflict => 1,
+            ClientError::Refused(_, failure, _) if failure.code == Code::Conflict => 1,
             ClientError::Refused(..) => 5,
             ClientError::Timeout(_) | ClientError::Lost(..) | ClientError::BadReply(..) => 4,
         };

@@ -135,18 +135,18 @@ fn summary(parsed: &Result<Command, UsageError>) -> Judged {
     };
     let text = |word: &OsString| word.to_str().unwrap().to_owned();
     let (name, data) = match &args.command {
-        C::Get { key, default } => {
+        None => ("", vec![]),
+        Some(C::Get { key, default }) => {
             ("get", [Some(key.clone()), default.clone()].into_iter().flatten().collect())
         }
-        C::Update { key, value } => ("set", vec![key.clone(), value.clone()]),
-        C::Keys { prefix } => ("keys", vec![prefix.clone()]),
-        C::Load => ("load", vec![]),
-        C::Exec { program } => ("exec", program.clone()),
-        C::Watch { scope: Scope::Key(key), program } => {
+        Some(C::Update { key, value }) => ("set", vec![key.clone(), value.clone()]),
+        Some(C::Keys { prefix }) => ("keys", vec![prefix.clone()]),
+        Some(C::Load) => ("load", vec![]),
+        Some(C::Exec { program }) => ("exec", program.clone()),
+        Some(C::Watch { scope: Scope::Key(key), program }) => {
             ("watch", [key.to_string()].into_iter().chain(program.iter().map(text)).collect())
         }
-        C::Watch { program, .. } => ("watch", program.iter().map(text).collect()),
-        C::Session => ("", vec![]),
+        Some(C::Watch { program, .. }) => ("watch", program.iter().map(text).collect()),
         other => panic!("{other:?}"),
     };
     let (json, timeout, prefix) = (args.json, args.timeout.as_secs(), args.prefix.clone());
@@ -245,7 +245,7 @@ fn options_have_their_defaults_and_the_last_one_wins() {
 #[test]
 fn after_key_everything_is_data() {
     let stored = |words: &[&str]| match args(words).command {
-        C::Update { key, value } => (key, value),
+        Some(C::Update { key, value }) => (key, value),
         other => panic!("{other:?}"),
     };
     assert_eq!(stored(&["update", "temp", "-5"]), ("temp".into(), "-5".into()));
@@ -255,12 +255,12 @@ fn after_key_everything_is_data() {
     assert_eq!(stored(&["--", "update", "-k", "-j"]), ("-k".into(), "-j".into()));
     assert_eq!(
         args(&["incr", "k", "-170141183460469231731687303715884105728"]).command,
-        C::Increment { key: "k".into(), by: i128::MIN }
+        Some(C::Increment { key: "k".into(), by: i128::MIN })
     );
     assert!(matches!(problem(&["incr", "k", "1.5"]), Problem::BadValue { .. }));
     assert_eq!(
         args(&["exec", "ls", "-l", "--help"]).command,
-        C::Exec { program: vec!["ls".into(), "-l".into(), "--help".into()] }
+        Some(C::Exec { program: vec!["ls".into(), "-l".into(), "--help".into()] })
     );
 }
 
