@@ -1,6 +1,7 @@
 //! The soak (`make soak`): ten thousand connections, then half a minute of every fault at once, while
 //! clients that behave check every reply. It prints figures, and fails on a wrong reply, a leak or growth.
 //! Too long and too large for `cargo test`, which leaves it out.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, dead_code)]
 
 #[path = "it/faults.rs"]
@@ -103,19 +104,20 @@ fn slowloris() {
     let time = Duration::from_secs(5);
     let before = p99(&server, time);
     eventually("the worker is free", || server.told(&["connections"]) == 1);
-    let mut slow: Vec<TcpStream> = (0..511).map(|_| server.connect()).collect();
+    let slow: Vec<TcpStream> = (0..511).map(|_| server.connect()).collect();
     let since = Instant::now();
-    for stream in &mut slow {
+    for mut stream in &slow {
         stream.write_all(b"{").unwrap();
         stream.set_nonblocking(true).unwrap();
     }
     let (during, gone) = thread::scope(|scope| {
         let drip = scope.spawn(|| {
             // One after another, so that each says a byte in about a second.
-            while !slow.iter().all(|stream| stream.peek(&mut [0]).is_ok()) {
-                for stream in &mut slow {
-                    let _ = stream.write_all(b"\"");
-                    thread::sleep(ms(2));
+            for (n, mut stream) in slow.iter().enumerate().cycle() {
+                let _ = stream.write_all(b"\"");
+                thread::sleep(ms(2));
+                if n % 32 == 0 && slow.iter().all(|stream| stream.peek(&mut [0]).is_ok()) {
+                    break;
                 }
             }
             since.elapsed()
@@ -127,7 +129,7 @@ fn slowloris() {
     );
     println!("  the slow ones are gone after {gone:?} (deadline 10 s)");
     assert!(during <= 2 * before || during < ms(1), "the others feel it");
-    assert!(gone >= ms(9_900) && gone <= ms(12_000), "{gone:?}");
+    assert!(gone >= ms(9_900) && gone <= ms(11_000), "{gone:?}");
 }
 
 fn slow_readers() {
@@ -167,7 +169,8 @@ fn mixed_faults() {
     println!("mixed faults: {} requests served and checked, {} faults made", asked + checked, made + faults);
     println!("  resident {:.1} MiB at the start, {:.1} MiB at the end", start as f64 / MIB, end as f64 / MIB);
     println!("  threads {} and {}, descriptors {} and {}", usual.0, now.0, usual.1, now.1);
-    println!("  {}", server.info());
+    let (info, told) = (server.info(), ["accepted", "timed_out", "errors"]);
+    told.iter().for_each(|name| println!("  {name}: {}", info.get(name).unwrap()));
     assert!(end <= start + GROWTH_BYTES_MAX, "it grew");
     assert_eq!(server.told(&["errors", "internal"]), 0);
 }

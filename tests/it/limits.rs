@@ -195,10 +195,11 @@ fn replies_that_are_not_taken_end_at_the_deadline() {
     let mut slow = server.connect();
     let since = Instant::now();
     slow.write_all(&br#"{"request":"GET","key":"k"}"#.repeat(4)).unwrap();
-    // The kernel's buffers hold some of it, and a client that reads a little now and then makes room
-    // for a little more: neither stretches the time.
+    // The kernel's buffers hold some of it, and a client that reads on, but slowly, makes room for more:
+    // neither stretches the time.
+    let mut bytes = vec![0; 32 << 10];
     while server.told(&["timed_out"]) == 0 {
-        slow.read_exact(&mut [0; 100]).unwrap();
+        slow.read_exact(&mut bytes).unwrap();
         std::thread::sleep(ms(50));
         assert!(since.elapsed() < PATIENCE);
     }

@@ -3,23 +3,16 @@
 
 mod actions;
 mod args;
-mod bad_input;
 mod cli;
 mod client;
 mod client_server_python;
 mod dialects;
 mod fake;
-mod faults;
-mod hostile;
-mod info;
 mod isocket;
 mod json;
 mod json_random;
 mod json_tree;
-mod limits;
-mod log;
 mod micro_client_server;
-mod process;
 mod programs;
 mod readme;
 mod recipes;
@@ -30,5 +23,22 @@ mod support;
 mod table;
 mod tcp_client_serv;
 mod tidy;
-mod tokens;
 mod watch;
+
+// These look into /proc, to see what a server holds and does.
+#[cfg(target_os = "linux")]
+mod bad_input;
+#[cfg(target_os = "linux")]
+mod faults;
+#[cfg(target_os = "linux")]
+mod hostile;
+#[cfg(target_os = "linux")]
+mod info;
+#[cfg(target_os = "linux")]
+mod limits;
+#[cfg(target_os = "linux")]
+mod log;
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
+mod tokens;
