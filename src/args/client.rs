@@ -184,25 +184,22 @@ pub(super) const COMMANDS: &[Spec] = &[
         read: |_, _| Ok(call("INFO", None)) },
 ];
 
-/// Understands the words after `client`; `args` are the defaults, and `help` tells that help was asked for.
-pub(super) fn parse(words: &mut Words, mut args: ClientArgs, help: bool) -> Result<Command, Problem> {
+/// Understands the words after `client`; `args` are the defaults.
+pub(super) fn parse(words: &mut Words, mut args: ClientArgs) -> Result<Command, Problem> {
     words.topic = Topic::Client;
     words.options(OPTIONS, &mut args)?;
-    let help = words.skip_help() || help;
+    words.skip_help();
     let mut command = "a session";
     if let Some(word) = words.next() {
         let spec = find(&word.to_string_lossy())?;
         command = spec.name;
         words.topic = Topic::ClientCommand(command);
-        if !help {
+        if !words.help {
             words.options(OPTIONS, &mut args)?;
             args.command = Some((spec.read)(words, &args)?);
         }
     }
     words.end()?;
-    if help {
-        return Err(Problem::Help);
-    }
     words.finish(OPTIONS, command, &mut args)?;
     Ok(Command::Client(args))
 }

@@ -167,7 +167,7 @@ pub fn parse(
 pub fn parse_line(words: Vec<String>, args: &ClientArgs) -> Result<Command, UsageError> {
     // The environment had its say when the session began.
     let mut words = Words::new(words.into_iter().map(OsString::from), &|_| None);
-    let parsed = client::parse(&mut words, args.clone(), false);
+    let parsed = client::parse(&mut words, args.clone());
     conclude("", words.topic, parsed)
 }
 
@@ -179,35 +179,35 @@ fn conclude(program: &str, topic: Topic, parsed: Result<Command, Problem>) -> Re
 }
 
 fn dispatch(words: &mut Words) -> Result<Command, Problem> {
-    let help = words.skip_help();
-    let Some(word) = words.next() else { return Err(if help { Problem::Help } else { Problem::NoCommand }) };
+    words.skip_help();
+    let Some(word) = words.next() else { return words.end().and(Err(Problem::NoCommand)) };
     match &*word.to_string_lossy() {
-        "server" => words.topic = Topic::Server,
+        "server" => server::parse(words),
         "client" => {
             let (timeout, retry) = (Duration::from_secs(5), 3);
-            let args = ClientArgs { address: DEFAULT.into(), timeout, retry, ..ClientArgs::default() };
-            return client::parse(words, args, help);
+            client::parse(
+                words,
+                ClientArgs { address: DEFAULT.into(), timeout, retry, ..ClientArgs::default() },
+            )
         }
-        "json" => words.topic = Topic::Json,
-        "-h" | "--help" => return Err(Problem::Help),
-        "-V" | "--version" => return words.end().map(|()| Command::Version),
+        "json" => json(words),
+        "-h" | "--help" => Err(Problem::Help),
+        "-V" | "--version" => words.end().map(|()| Command::Version),
         word if word.starts_with('-') => {
             let near = nearest(word.trim_start_matches('-'), ["help", "version"]);
-            return Err(Problem::UnknownOption(word.into(), near));
+            Err(Problem::UnknownOption(word.into(), near))
         }
         word => {
             let near = nearest(word, ["server", "client", "json", "help"]);
-            return Err(Problem::UnknownCommand(word.into(), near));
+            Err(Problem::UnknownCommand(word.into(), near))
         }
     }
-    match words.topic {
-        _ if help => words.end().and(Err(Problem::Help)),
-        Topic::Server => server::parse(words),
-        _ => {
-            let mut args = JsonArgs { layout: Layout::Pretty, file: None };
-            let file = words.around(JSON_OPTIONS, &mut args)?;
-            args.file = file.filter(|file| file != "-").map(PathBuf::from);
-            Ok(Command::Json(args))
-        }
-    }
+}
+
+fn json(words: &mut Words) -> Result<Command, Problem> {
+    words.topic = Topic::Json;
+    let mut args = JsonArgs { layout: Layout::Pretty, file: None };
+    let file = words.around(JSON_OPTIONS, &mut args)?;
+    args.file = file.filter(|file| file != "-").map(PathBuf::from);
+    Ok(Command::Json(args))
 }

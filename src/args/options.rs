@@ -3,8 +3,9 @@
 //! `-ovalue`, `-o value`, flags grouped as in `-jn`, and `--` before data that begins with a dash.
 //! Deliberately absent: abbreviated long options, which break scripts when a new option arrives.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::iter::Peekable;
+use std::vec::IntoIter;
 
 use super::values::Expected;
 use super::{Problem, Topic};
@@ -57,13 +58,15 @@ impl<T> Opt<T> {
 
 /// The words not yet understood, in order.
 pub(super) struct Words<'e> {
-    words: VecDeque<OsString>,
+    words: Peekable<IntoIter<OsString>>,
     /// `--` was seen: nothing after it is an option.
     data_only: bool,
     /// The names of the options seen so far.
     given: Vec<&'static str>,
     /// Looks up environment variables.
     env: &'e dyn Fn(&str) -> Option<OsString>,
+    /// The word `help` was seen.
+    pub help: bool,
     /// How far the words were understood: an error points to the help for that.
     pub topic: Topic,
 }
@@ -73,29 +76,32 @@ impl<'e> Words<'e> {
         words: impl IntoIterator<Item = OsString>,
         env: &'e dyn Fn(&str) -> Option<OsString>,
     ) -> Words<'e> {
-        let words = words.into_iter().collect();
-        Words { words, data_only: false, given: Vec::new(), env, topic: Topic::Program }
+        let words = words.into_iter().collect::<Vec<_>>().into_iter().peekable();
+        Words { words, data_only: false, given: Vec::new(), env, help: false, topic: Topic::Program }
     }
 
     /// The next word as data, whatever it looks like.
     pub fn next(&mut self) -> Option<OsString> {
-        self.words.pop_front()
+        self.words.next()
     }
 
-    /// Passes over the word `help`, and tells whether it was there.
-    pub fn skip_help(&mut self) -> bool {
-        let there = self.words.front().is_some_and(|word| word == "help");
-        there && self.next().is_some()
+    /// Passes over the word `help`, and remembers it.
+    pub fn skip_help(&mut self) {
+        self.help |= self.words.next_if(|word| word == "help").is_some();
     }
 
     /// All that is left, as data.
     pub fn rest(&mut self) -> Vec<OsString> {
-        self.words.drain(..).collect()
+        self.words.by_ref().collect()
     }
 
-    /// Nothing may be left.
+    /// Nothing may be left but the help that was asked for.
     pub fn end(&mut self) -> Result<(), Problem> {
-        self.next().map_or(Ok(()), |word| Err(Problem::Unexpected(word.to_string_lossy().into())))
+        match self.next() {
+            Some(word) => Err(Problem::Unexpected(word.to_string_lossy().into())),
+            None if self.help => Err(Problem::Help),
+            None => Ok(()),
+        }
     }
 
     /// Applies options before and after the one operand that there may be, where no operand is free text.
@@ -110,8 +116,9 @@ impl<'e> Words<'e> {
     pub fn options<T>(&mut self, table: &'static [Opt<T>], into: &mut T) -> Result<(), Problem> {
         // A dash alone is data: it means stdin.
         let dashed = |word: &OsString| word.len() > 1 && word.as_encoded_bytes()[0] == b'-';
-        while !self.data_only && self.words.front().is_some_and(dashed) {
-            let word = self.words.pop_front().unwrap_or_default();
+        while !self.data_only
+            && let Some(word) = self.words.next_if(dashed)
+        {
             let word = word.to_str().ok_or(Problem::NotUtf8("an option"))?;
             match word.strip_prefix("--") {
                 Some("") => self.data_only = true,

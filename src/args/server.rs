@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::options::{Opt, Words};
 use super::values::{Expected, MILLISECOND, put, seconds, size, text, whole};
-use super::{Command, Problem};
+use super::{Command, Problem, Topic};
 use crate::address::DEFAULT;
 use crate::server::{Level, Mode};
 
@@ -73,6 +73,7 @@ pub(super) const OPTIONS: &[O] = &[
 
 /// Understands the words after `server`.
 pub(super) fn parse(words: &mut Words) -> Result<Command, Problem> {
+    words.topic = Topic::Server;
     let mut args = ServerArgs {
         address: DEFAULT.into(),
         mode: Mode::Pool { threads: 0 },

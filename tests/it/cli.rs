@@ -544,6 +544,14 @@ fn a_token_is_shown_from_the_environment_or_a_file() {
     assert_eq!(with("s3cret", &["batch"], b"{\"request\":\"COUNT\"}").1, "{\"value\":1}\n");
     assert_eq!(with("s3cret", &["load"], b"{\"key\":\"c\",\"value\":1}"), (0, String::new(), String::new()));
     assert_eq!(with("wrong", &["get", "a", "default"], b"").0, 5);
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let bytes = std::ffi::OsStr::from_bytes(b"\xff");
+        let output = run(st(&["client", "-a", &server.addr, "count"]).env("ST_TOKEN", bytes), b"");
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), &*err), (Some(2), "st: ST_TOKEN is not UTF-8 text\n"));
+    }
     // EXEC's output is ours, byte for byte; its status is told by 1.
     let ran = with("s3cret", &["exec", "sh", "-c", "echo out; echo err >&2; exit 3"], b"");
     assert_eq!(ran, (1, "out\n".into(), "err\n".into()));
