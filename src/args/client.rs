@@ -8,15 +8,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::options::{Opt, Words, from_environment};
+use super::options::{Opt, Words};
 use super::values::{MILLISECOND, put, seconds, text, whole};
 use super::{Command, Problem, Topic};
-use crate::address::DEFAULT;
 use crate::near::nearest;
-use crate::protocol::check_key;
+use crate::protocol::{Scope, check_key};
 
-/// What `st client` was told.
-#[derive(Clone, Debug, PartialEq)]
+/// What `st client` was told. The token itself is not here, since it never is on the command line, where
+/// every user of the machine could read it.
+#[derive(Clone, Debug, Default, PartialEq)]
 #[allow(missing_docs, reason = "the options that set the fields explain them")]
 pub struct ClientArgs {
     pub address: String,
@@ -29,76 +29,31 @@ pub struct ClientArgs {
     pub wait: Option<Duration>,
     pub count: Option<u64>,
     pub prefix: Option<String>,
-    pub secret: Option<Secret>,
-    pub command: ClientCommand,
+    pub token_file: Option<PathBuf>,
+    /// None asks for a session.
+    pub command: Option<ClientCommand>,
 }
 
-/// The token, never on the command line, where every user of the machine could read it.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
-    /// It is the first line of this file.
-    File(PathBuf),
-    /// It came by the environment.
-    Token(String),
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Secret::File(path) => f.debug_tuple("File").field(path).finish(),
-            Secret::Token(_) => f.write_str("Token(…)"),
-        }
-    }
-}
-
-/// Data from the command line or from stdin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Data {
-    /// This word.
-    Word(String),
-    /// All of stdin.
-    Stdin,
-}
-
-/// What to ask of the server. Keys have been checked; values have not.
+/// What to ask of the server. Keys have been checked; values have not. A value or data that is a dash
+/// stands for stdin.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the table of commands explains each, to users and readers alike")]
 pub enum ClientCommand {
     Get { key: String, default: Option<String> },
-    Update { key: String, value: Data },
-    Add { key: String, value: Data },
+    Update { key: String, value: String },
+    Add { key: String, value: String },
     Delete { key: String },
     Increment { key: String, by: i128 },
     Exists { key: String },
     GetAll { prefix: String },
     Keys { prefix: String },
     Count { prefix: String },
-    Watch { key: Option<String>, program: Vec<OsString> },
+    Watch { scope: Scope<'static>, program: Vec<OsString> },
     Dump { prefix: String },
     Load,
     Batch,
-    Call { name: String, data: Option<Data> },
+    Call { name: String, data: Option<String> },
     Exec { program: Vec<String> },
-    Session,
-}
-
-impl Default for ClientArgs {
-    fn default() -> ClientArgs {
-        ClientArgs {
-            address: DEFAULT.into(),
-            timeout: Duration::from_secs(5),
-            retry: 3,
-            json: false,
-            no_newline: false,
-            quiet: false,
-            condition: None,
-            wait: None,
-            count: None,
-            prefix: None,
-            secret: None,
-            command: ClientCommand::Session,
-        }
-    }
 }
 
 /// One command: all that is known of it.
@@ -119,40 +74,29 @@ pub(super) struct Spec {
 type O = Opt<ClientArgs>;
 
 /// Every option of the client.
-pub(super) const OPTIONS: &[Opt<ClientArgs>] = &[
-    O::new(Some('a'), "addr", "ADDR", |args, word| put(&mut args.address, text(word)))
-        .help("the server: PORT, HOST:PORT, [IPV6]:PORT, or a service's\nname (127.0.0.1:7777)")
-        .env("ST_ADDR"),
-    O::new(Some('T'), "timeout", "SECS", |args, word| put(&mut args.timeout, seconds(word, MILLISECOND)))
-        .help("for connecting, and then for each request (5)")
-        .env("ST_TIMEOUT"),
-    O::new(Some('r'), "retry", "N", |args, word| put(&mut args.retry, whole(word, 0..=1_000_000)))
-        .help("how often connecting is tried again, within its time (3)")
-        .env("ST_RETRY"),
-    O::new(Some('j'), "json", "", |args, _| put(&mut args.json, Ok(true)))
-        .help("values are JSON, in and out"),
-    O::new(Some('n'), "no-newline", "", |args, _| put(&mut args.no_newline, Ok(true)))
-        .help("add no newline to a value, take none off stdin's end"),
-    O::new(Some('q'), "quiet", "", |args, _| put(&mut args.quiet, Ok(true)))
-        .help("say nothing on stderr: the exit code tells"),
-    O::new(None, "token-file", "FILE", |args, word| {
-        put(&mut args.secret, Ok(Some(Secret::File(word.into()))))
-    })
-    .help("the token is FILE's first line; ST_TOKEN can hold it too"),
-    O::new(None, "if", "VALUE", |args, word| put(&mut args.condition, text(word).map(Some)))
-        .help("write only where the value now is VALUE")
-        .only(&["update", "delete"]),
-    O::new(Some('w'), "wait", "SECS", |args, word| {
-        put(&mut args.wait, seconds(word, Duration::ZERO).map(Some))
-    })
-    .help("wait so long for the key to appear")
-    .only(&["get"]),
-    O::new(Some('c'), "count", "N", |args, word| put(&mut args.count, whole(word, 1..=u64::MAX).map(Some)))
-        .help("end after N lines")
-        .only(&["watch"]),
-    O::new(None, "prefix", "P", |args, word| put(&mut args.prefix, text(word).map(Some)))
-        .help("every key that begins with P, instead of KEY")
-        .only(&["watch"]),
+#[rustfmt::skip]
+pub(super) const OPTIONS: &[O] = &[
+    O::new("-a, --addr ADDR", "the server: PORT, HOST:PORT, [IPV6]:PORT, or a service's\nname (127.0.0.1:7777)",
+        |args, word| put(&mut args.address, text(word))).env("ST_ADDR"),
+    O::new("-T, --timeout SECS", "for connecting, and then for each request (5)",
+        |args, word| put(&mut args.timeout, seconds(word, MILLISECOND))).env("ST_TIMEOUT"),
+    O::new("-r, --retry N", "how often connecting is tried again, within its time (3)",
+        |args, word| put(&mut args.retry, whole(word, 0..=1_000_000))).env("ST_RETRY"),
+    O::new("-j, --json", "values are JSON, in and out", |args, _| put(&mut args.json, Ok(true))),
+    O::new("-n, --no-newline", "add no newline to a value, take none off stdin's end",
+        |args, _| put(&mut args.no_newline, Ok(true))),
+    O::new("-q, --quiet", "say nothing on stderr: the exit code tells",
+        |args, _| put(&mut args.quiet, Ok(true))),
+    O::new("    --token-file FILE", "the token is FILE's first line; ST_TOKEN can hold it too",
+        |args, word| put(&mut args.token_file, Ok(Some(word.into())))),
+    O::new("    --if VALUE", "write only where the value now is VALUE",
+        |args, word| put(&mut args.condition, text(word).map(Some))).only(&["update", "delete"]),
+    O::new("-w, --wait SECS", "wait so long for the key to appear",
+        |args, word| put(&mut args.wait, seconds(word, Duration::ZERO).map(Some))).only(&["get"]),
+    O::new("-c, --count N", "end after N lines",
+        |args, word| put(&mut args.count, whole(word, 1..=u64::MAX).map(Some))).only(&["watch"]),
+    O::new("    --prefix P", "every key that begins with P, instead of KEY",
+        |args, word| put(&mut args.prefix, text(word).map(Some))).only(&["watch"]),
 ];
 
 use ClientCommand as C;
@@ -167,11 +111,11 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec { name: "update", alias: Some("set"), operands: "KEY VALUE|-", about: "set a value",
         more: "A dash reads the value from stdin, less one newline at its end.",
         example: "update colour blue", no: "the value is not what --if says; nothing was changed",
-        read: |w, _| Ok(C::Update { key: key(w)?, value: data(w, "VALUE")? }) },
+        read: |w, _| Ok(C::Update { key: key(w)?, value: word(w, "VALUE")? }) },
     Spec { name: "add", alias: None, operands: "KEY VALUE|-", about: "set a value, if there is none yet",
         more: "Of many that add one key at once, one succeeds: that makes it a lock.",
         example: "add lock \"$$\"", no: "KEY exists already; nothing was changed",
-        read: |w, _| Ok(C::Add { key: key(w)?, value: data(w, "VALUE")? }) },
+        read: |w, _| Ok(C::Add { key: key(w)?, value: word(w, "VALUE")? }) },
     Spec { name: "delete", alias: Some("del"), operands: "KEY", about: "remove a key and its value", more: "",
         example: "delete --if \"$$\" lock", no: "KEY is missing, or not what --if says",
         read: |w, _| Ok(C::Delete { key: key(w)? }) },
@@ -197,8 +141,11 @@ pub(super) const COMMANDS: &[Spec] = &[
             the wire. Or PROGRAM is run for each, with ST_EVENT, ST_KEY and ST_VALUE. After a lost\n\
             connection it connects again, and the present state comes again.",
         example: "watch config/port ./reload.sh", no: "", read: |w, a| {
-            let key = if a.prefix.is_none() { Some(key(w)?) } else { None };
-            Ok(C::Watch { key, program: w.rest() })
+            let scope = match &a.prefix {
+                Some(prefix) => Scope::Prefix(prefix.clone().into()),
+                None => Scope::Key(key(w)?.into()),
+            };
+            Ok(C::Watch { scope, program: w.rest() })
         } },
     Spec { name: "dump", alias: None, operands: "[PREFIX]",
         about: "write keys and values, as 'load' reads them",
@@ -215,7 +162,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec { name: "call", alias: None, operands: "NAME [DATA|-]",
         about: "run the action NAME, print its value", more: "",
         example: "call SHOUT hello", no: "",
-        read: |w, _| Ok(C::Call { name: word(w, "NAME")?, data: optional(w, "DATA")?.map(dash) }) },
+        read: |w, _| Ok(C::Call { name: word(w, "NAME")?, data: optional(w, "DATA")? }) },
     Spec { name: "hello", alias: None, operands: "", about: "print the server's greeting", more: "",
         example: "hello", no: "",
         read: |_, _| Ok(call("HELLO", None)) },
@@ -224,7 +171,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         read: |_, _| Ok(call("TIME", None)) },
     Spec { name: "echo", alias: None, operands: "DATA|-", about: "have DATA sent back", more: "",
         example: "echo hello", no: "",
-        read: |w, _| Ok(call("ECHO", Some(data(w, "DATA")?))) },
+        read: |w, _| Ok(call("ECHO", Some(word(w, "DATA")?))) },
     Spec { name: "exec", alias: None, operands: "PROGRAM …",
         about: "run a program on the server, where it allows that",
         more: "What it wrote to stdout and stderr is written to ours.", example: "exec uptime",
@@ -237,41 +184,24 @@ pub(super) const COMMANDS: &[Spec] = &[
         read: |_, _| Ok(call("INFO", None)) },
 ];
 
-/// Understands the words after `client`; `args` are the defaults, and `help` tells that help was asked for.
-pub(super) fn parse(
-    words: &mut Words,
-    mut args: ClientArgs,
-    env: &dyn Fn(&str) -> Option<OsString>,
-    help: bool,
-    topic: &mut Topic,
-) -> Result<Command, Problem> {
-    *topic = Topic::Client;
+/// Understands the words after `client`; `args` are the defaults.
+pub(super) fn parse(words: &mut Words, mut args: ClientArgs) -> Result<Command, Problem> {
+    words.topic = Topic::Client;
     words.options(OPTIONS, &mut args)?;
-    let help = words.skip_help() || help;
+    words.skip_help();
     let mut command = "a session";
     if let Some(word) = words.next() {
         let spec = find(&word.to_string_lossy())?;
         command = spec.name;
-        *topic = Topic::ClientCommand(command);
-        if !help {
+        words.topic = Topic::ClientCommand(command);
+        if !words.help {
             words.options(OPTIONS, &mut args)?;
-            args.command = (spec.read)(words, &args)?;
+            args.command = Some((spec.read)(words, &args)?);
         }
     }
-    if help {
-        return words.end().and(Err(Problem::Help));
-    }
-    let elsewhere = |opt: &&Opt<_>| !opt.only.is_empty() && !opt.only.contains(&command);
-    if let Some(opt) = OPTIONS.iter().filter(elsewhere).find(|opt| words.given.contains(&opt.long)) {
-        return Err(Problem::Misplaced(opt.long, opt.only));
-    }
-    from_environment(OPTIONS, &words.given, env, &mut args)?;
-    if args.secret.is_none() {
-        let token = env("ST_TOKEN").filter(|token| !token.is_empty());
-        let token = token.map(|token| token.into_string().map_err(|_| Problem::NotUtf8("ST_TOKEN")));
-        args.secret = token.transpose()?.map(Secret::Token);
-    }
-    words.end().map(|()| Command::Client(args))
+    words.end()?;
+    words.finish(OPTIONS, command, &mut args)?;
+    Ok(Command::Client(args))
 }
 
 fn find(word: &str) -> Result<&'static Spec, Problem> {
@@ -300,14 +230,6 @@ fn prefix(words: &mut Words) -> Result<String, Problem> {
     Ok(optional(words, "PREFIX")?.unwrap_or_default())
 }
 
-fn data(words: &mut Words, operand: &'static str) -> Result<Data, Problem> {
-    Ok(dash(word(words, operand)?))
-}
-
-fn dash(word: String) -> Data {
-    if word == "-" { Data::Stdin } else { Data::Word(word) }
-}
-
 fn integer(words: &mut Words) -> Result<i128, Problem> {
     match optional(words, "N")? {
         None => Ok(1),
@@ -325,6 +247,6 @@ fn program(words: &mut Words) -> Result<Vec<String>, Problem> {
     std::iter::once(Ok(first)).chain(rest).collect()
 }
 
-fn call(name: &str, data: Option<Data>) -> ClientCommand {
+fn call(name: &str, data: Option<String>) -> ClientCommand {
     C::Call { name: name.into(), data }
 }

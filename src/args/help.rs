@@ -80,7 +80,7 @@ pub fn text(program: &str, topic: Topic) -> String {
         Topic::Server => server(),
         Topic::Client => client(),
         Topic::ClientCommand(name) => command(name),
-        Topic::Json => JSON.replace("{options}", &options(JSON_OPTIONS, |_| true)),
+        Topic::Json => JSON.replace("{options}", &options(JSON_OPTIONS, None)),
     };
     text.replace("{st}", program)
 }
@@ -91,7 +91,7 @@ fn server() -> String {
         .specs()
         .map(|Spec { name, args, help }| format!("  {:<28} {help}\n", format!("{name} {args}")));
     let text = SERVER.replace("{requests}", &requests.collect::<String>());
-    text.replace("{options}", &options(SERVER_OPTIONS, |_| true))
+    text.replace("{options}", &options(SERVER_OPTIONS, None))
 }
 
 fn client() -> String {
@@ -100,7 +100,7 @@ fn client() -> String {
         format!("  {:<34} {}{alias}\n", format!("{} {}", spec.name, spec.operands), spec.about)
     });
     let text = CLIENT.replace("{commands}", &commands.collect::<String>());
-    text.replace("{options}", &options(CLIENT_OPTIONS, |_| true)) + &exits(EXITS[1].1)
+    text.replace("{options}", &options(CLIENT_OPTIONS, None)) + &exits(EXITS[1].1)
 }
 
 fn command(name: &str) -> String {
@@ -109,20 +109,20 @@ fn command(name: &str) -> String {
     let alias = spec.alias.map_or(String::new(), |alias| format!("It is also called {alias}.\n"));
     let more = if spec.more.is_empty() { String::new() } else { format!("{}\n", spec.more) };
     let gap = if alias.is_empty() && more.is_empty() { "" } else { "\n" };
-    let options = options(CLIENT_OPTIONS, |opt| opt.only.is_empty() || opt.only.contains(&name));
+    let options = options(CLIENT_OPTIONS, Some(name));
     let (usage, about, example) = (usage.trim_end(), spec.about, spec.example);
     format!("{usage}: {about}\n\n{alias}{more}{gap}  {{st}} client {example}\n\n{options}\nExit:\n")
         + &exits(spec.no)
 }
 
 /// A line an option: `-a, --addr ADDR   what it does [ST_ADDR]`.
-fn options<T>(table: &[Opt<T>], shown: impl Fn(&Opt<T>) -> bool) -> String {
-    let lines = table.iter().filter(|opt| shown(opt)).map(|opt| {
-        let short = opt.short.map_or("   ".into(), |letter| format!("-{letter},"));
-        let name = format!("{short} --{} {}", opt.long, opt.value);
+fn options<T>(table: &[Opt<T>], command: Option<&str>) -> String {
+    let shown = table.iter().filter(|opt| command.is_none_or(|command| opt.fits(command)));
+    let lines = shown.map(|opt| {
         let env = if opt.env.is_empty() { String::new() } else { format!(" [{}]", opt.env) };
         let only = if opt.only.is_empty() { String::new() } else { format!("{}: ", opt.only.join(", ")) };
-        format!("  {name:<28} {only}{}{env}\n", opt.help.replace('\n', &format!("\n{:31}", "")))
+        let help = opt.help.replace('\n', &format!("\n{:31}", ""));
+        format!("  {:<28} {only}{help}{env}\n", opt.usage)
     });
     lines.chain([format!("  {:<28} this text\n", "-h, --help")]).collect()
 }

@@ -14,11 +14,13 @@ mod values;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-pub use client::{ClientArgs, ClientCommand, Data, Secret};
+pub use client::{ClientArgs, ClientCommand};
 pub use help::text as help;
 pub use server::ServerArgs;
 
+use crate::address::DEFAULT;
 use crate::near::nearest;
 use crate::protocol::KeyError;
 use crate::reformat::Layout;
@@ -27,52 +29,42 @@ use values::put;
 
 /// What the program was asked to do.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each stands for the words of its name")]
 pub enum Command {
-    /// Explain something.
     Help(Topic),
-    /// Say which version this is.
     Version,
-    /// Serve.
     Server(ServerArgs),
-    /// Ask a server.
     Client(ClientArgs),
-    /// Check or reformat JSON.
     Json(JsonArgs),
 }
 
 /// What there is help about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the help texts are about these")]
 pub enum Topic {
-    /// The program.
     Program,
-    /// `st server`.
     Server,
-    /// `st client`.
     Client,
-    /// One of the client's commands.
     ClientCommand(&'static str),
-    /// `st json`.
     Json,
 }
 
-/// `st json`: what to do with which file.
+/// `st json`: what to write, and what to read; stdin where there is no file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "said above")]
 pub struct JsonArgs {
-    /// What to write.
     pub layout: Layout,
-    /// What to read; stdin where there is none.
     pub file: Option<PathBuf>,
 }
 
 type O = Opt<JsonArgs>;
 
-const JSON_OPTIONS: &[Opt<JsonArgs>] = &[
-    O::new(Some('c'), "compact", "", |args, _| put(&mut args.layout, Ok(Layout::Compact)))
-        .help("one line, no spaces"),
-    O::new(Some('p'), "pretty", "", |args, _| put(&mut args.layout, Ok(Layout::Pretty)))
-        .help("indented (the default)"),
-    O::new(None, "check", "", |args, _| put(&mut args.layout, Ok(Layout::Check)))
-        .help("write nothing: the exit code tells"),
+const JSON_OPTIONS: &[O] = &[
+    O::new("-c, --compact", "one line, no spaces", |args, _| put(&mut args.layout, Ok(Layout::Compact))),
+    O::new("-p, --pretty", "indented (the default)", |args, _| put(&mut args.layout, Ok(Layout::Pretty))),
+    O::new("    --check", "write nothing: the exit code tells", |args, _| {
+        put(&mut args.layout, Ok(Layout::Check))
+    }),
 ];
 
 /// Words that ask for nothing we have. Its text is one line and names the help to read.
@@ -86,41 +78,27 @@ pub struct UsageError {
     pub problem: Problem,
 }
 
-/// What is wrong with the words. What was typed comes first.
+/// What is wrong with the words. What was typed comes first, then what we can say about it.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the messages below explain them")]
 pub enum Problem {
     /// None: help was asked for, which ends the reading of words as an error does.
     Help,
-    /// No command at all.
     NoCommand,
-    /// There is no such command; perhaps this one was meant.
     UnknownCommand(String, Option<&'static str>),
-    /// There is no such option; perhaps this one was meant.
     UnknownOption(String, Option<&'static str>),
-    /// The option needs a value, which is called so.
     MissingValue(String, &'static str),
-    /// A flag was given a value.
     UnwantedValue(String),
-    /// The option, variable or operand was given a value that will not do.
     BadValue {
-        /// What was given the value.
         what: String,
-        /// As typed.
         value: String,
-        /// What would do.
         expected: String,
     },
-    /// A key that no server would take.
     BadKey(KeyError),
-    /// The option belongs to these commands only.
     Misplaced(&'static str, &'static [&'static str]),
-    /// The command needs one more word, which is called so.
     MissingOperand(&'static str),
-    /// A word too many.
     Unexpected(String),
-    /// What is called so is not text.
     NotUtf8(&'static str),
-    /// The first option needs the second.
     Needs(&'static str, &'static str),
 }
 
@@ -180,58 +158,56 @@ pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Command, UsageError> {
-    let (mut words, mut topic) = (Words::new(words), Topic::Program);
-    let parsed = dispatch(&mut words, env, &mut topic);
-    concluded(program, topic, parsed)
+    let mut words = Words::new(words, env);
+    let parsed = dispatch(&mut words);
+    conclude(program, words.topic, parsed)
 }
 
 /// Understands a line of a session, whose own arguments are the defaults.
 pub fn parse_line(words: Vec<String>, args: &ClientArgs) -> Result<Command, UsageError> {
-    let (mut words, mut topic) = (Words::new(words.into_iter().map(OsString::from)), Topic::Client);
     // The environment had its say when the session began.
-    let parsed = client::parse(&mut words, args.clone(), &|_| None, false, &mut topic);
-    concluded("", topic, parsed)
+    let mut words = Words::new(words.into_iter().map(OsString::from), &|_| None);
+    let parsed = client::parse(&mut words, args.clone());
+    conclude("", words.topic, parsed)
 }
 
-fn concluded(program: &str, topic: Topic, parsed: Result<Command, Problem>) -> Result<Command, UsageError> {
+fn conclude(program: &str, topic: Topic, parsed: Result<Command, Problem>) -> Result<Command, UsageError> {
     match parsed {
         Err(Problem::Help) => Ok(Command::Help(topic)),
         parsed => parsed.map_err(|problem| UsageError { program: program.into(), topic, problem }),
     }
 }
 
-/// `topic` follows how far the words were understood: an error points to the help for that.
-fn dispatch(
-    words: &mut Words,
-    env: &dyn Fn(&str) -> Option<OsString>,
-    topic: &mut Topic,
-) -> Result<Command, Problem> {
-    let help = words.skip_help();
-    let Some(word) = words.next() else { return Err(if help { Problem::Help } else { Problem::NoCommand }) };
-    let word = word.to_string_lossy().into_owned();
-    *topic = match &*word {
-        "server" => Topic::Server,
-        "client" => return client::parse(words, ClientArgs::default(), env, help, topic),
-        "json" => Topic::Json,
-        "-h" | "--help" => return Err(Problem::Help),
-        "-V" | "--version" => return words.end().map(|()| Command::Version),
-        _ if word.starts_with('-') => {
+fn dispatch(words: &mut Words) -> Result<Command, Problem> {
+    words.skip_help();
+    let Some(word) = words.next() else { return words.end().and(Err(Problem::NoCommand)) };
+    match &*word.to_string_lossy() {
+        "server" => server::parse(words),
+        "client" => {
+            let (timeout, retry) = (Duration::from_secs(5), 3);
+            client::parse(
+                words,
+                ClientArgs { address: DEFAULT.into(), timeout, retry, ..ClientArgs::default() },
+            )
+        }
+        "json" => json(words),
+        "-h" | "--help" => Err(Problem::Help),
+        "-V" | "--version" => words.end().map(|()| Command::Version),
+        word if word.starts_with('-') => {
             let near = nearest(word.trim_start_matches('-'), ["help", "version"]);
-            return Err(Problem::UnknownOption(word, near));
+            Err(Problem::UnknownOption(word.into(), near))
         }
-        _ => {
-            let near = nearest(&word, ["server", "client", "json", "help"]);
-            return Err(Problem::UnknownCommand(word, near));
-        }
-    };
-    match topic {
-        _ if help => words.end().and(Err(Problem::Help)),
-        Topic::Server => server::parse(words),
-        _ => {
-            let mut args = JsonArgs { layout: Layout::Pretty, file: None };
-            let file = words.around(JSON_OPTIONS, &mut args)?;
-            args.file = file.filter(|file| file != "-").map(PathBuf::from);
-            Ok(Command::Json(args))
+        word => {
+            let near = nearest(word, ["server", "client", "json", "help"]);
+            Err(Problem::UnknownCommand(word.into(), near))
         }
     }
+}
+
+fn json(words: &mut Words) -> Result<Command, Problem> {
+    words.topic = Topic::Json;
+    let mut args = JsonArgs { layout: Layout::Pretty, file: None };
+    let file = words.around(JSON_OPTIONS, &mut args)?;
+    args.file = file.filter(|file| file != "-").map(PathBuf::from);
+    Ok(Command::Json(args))
 }

@@ -3,22 +3,18 @@
 //! `-ovalue`, `-o value`, flags grouped as in `-jn`, and `--` before data that begins with a dash.
 //! Deliberately absent: abbreviated long options, which break scripts when a new option arrives.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::iter::Peekable;
+use std::vec::IntoIter;
 
-use super::Problem;
 use super::values::Expected;
+use super::{Problem, Topic};
 use crate::near::nearest;
 
 /// One option of a command whose arguments are a `T`.
 pub(super) struct Opt<T: 'static> {
-    /// The letter after one dash, if it has one.
-    pub short: Option<char>,
-    /// The word after two dashes.
-    pub long: &'static str,
-    /// What its value is called; empty for a flag.
-    pub value: &'static str,
-    /// A line for the help text.
+    /// Its letter, its name, and what its value is called, as the help shows them: `-a, --addr ADDR`.
+    pub usage: &'static str,
     pub help: &'static str,
     /// The environment variable that speaks where the option is absent; empty for none.
     pub env: &'static str,
@@ -29,16 +25,11 @@ pub(super) struct Opt<T: 'static> {
 
 impl<T> Opt<T> {
     pub const fn new(
-        short: Option<char>,
-        long: &'static str,
-        value: &'static str,
+        usage: &'static str,
+        help: &'static str,
         set: fn(&mut T, OsString) -> Result<(), Expected>,
     ) -> Opt<T> {
-        Opt { short, long, value, help: "", env: "", only: &[], set }
-    }
-
-    pub const fn help(self, help: &'static str) -> Opt<T> {
-        Opt { help, ..self }
+        Opt { usage, help, env: "", only: &[], set }
     }
 
     pub const fn env(self, env: &'static str) -> Opt<T> {
@@ -48,41 +39,69 @@ impl<T> Opt<T> {
     pub const fn only(self, only: &'static [&'static str]) -> Opt<T> {
         Opt { only, ..self }
     }
+
+    pub fn fits(&self, command: &str) -> bool {
+        self.only.is_empty() || self.only.contains(&command)
+    }
+
+    /// The name, and what the value is called; nothing for a flag.
+    fn name(&self) -> (&'static str, &'static str) {
+        let name = self.usage.rsplit("--").next().unwrap_or_default();
+        name.split_once(' ').unwrap_or((name, ""))
+    }
+
+    fn apply(&self, what: String, value: OsString, into: &mut T) -> Result<(), Problem> {
+        let shown = value.to_string_lossy().into_owned();
+        (self.set)(into, value).map_err(|expected| Problem::BadValue { what, value: shown, expected })
+    }
 }
 
 /// The words not yet understood, in order.
-pub(super) struct Words {
-    words: VecDeque<OsString>,
+pub(super) struct Words<'e> {
+    words: Peekable<IntoIter<OsString>>,
     /// `--` was seen: nothing after it is an option.
     data_only: bool,
-    /// The long names of the options seen so far.
-    pub given: Vec<&'static str>,
+    /// The names of the options seen so far.
+    given: Vec<&'static str>,
+    /// Looks up environment variables.
+    env: &'e dyn Fn(&str) -> Option<OsString>,
+    /// The word `help` was seen.
+    pub help: bool,
+    /// How far the words were understood: an error points to the help for that.
+    pub topic: Topic,
 }
 
-impl Words {
-    pub fn new(words: impl IntoIterator<Item = OsString>) -> Words {
-        Words { words: words.into_iter().collect(), data_only: false, given: Vec::new() }
+impl<'e> Words<'e> {
+    pub fn new(
+        words: impl IntoIterator<Item = OsString>,
+        env: &'e dyn Fn(&str) -> Option<OsString>,
+    ) -> Words<'e> {
+        let words = words.into_iter().collect::<Vec<_>>().into_iter().peekable();
+        Words { words, data_only: false, given: Vec::new(), env, help: false, topic: Topic::Program }
     }
 
     /// The next word as data, whatever it looks like.
     pub fn next(&mut self) -> Option<OsString> {
-        self.words.pop_front()
+        self.words.next()
     }
 
-    /// Passes over the word `help`, and tells whether it was there.
-    pub fn skip_help(&mut self) -> bool {
-        let there = self.words.front().is_some_and(|word| word == "help");
-        there && self.next().is_some()
+    /// Passes over the word `help`, and remembers it.
+    pub fn skip_help(&mut self) {
+        self.help |= self.words.next_if(|word| word == "help").is_some();
     }
 
     /// All that is left, as data.
     pub fn rest(&mut self) -> Vec<OsString> {
-        self.words.drain(..).collect()
+        self.words.by_ref().collect()
     }
 
-    /// Nothing may be left.
+    /// Nothing may be left but the help that was asked for.
     pub fn end(&mut self) -> Result<(), Problem> {
-        self.next().map_or(Ok(()), |word| Err(Problem::Unexpected(word.to_string_lossy().into())))
+        match self.next() {
+            Some(word) => Err(Problem::Unexpected(word.to_string_lossy().into())),
+            None if self.help => Err(Problem::Help),
+            None => Ok(()),
+        }
     }
 
     /// Applies options before and after the one operand that there may be, where no operand is free text.
@@ -97,8 +116,9 @@ impl Words {
     pub fn options<T>(&mut self, table: &'static [Opt<T>], into: &mut T) -> Result<(), Problem> {
         // A dash alone is data: it means stdin.
         let dashed = |word: &OsString| word.len() > 1 && word.as_encoded_bytes()[0] == b'-';
-        while !self.data_only && self.words.front().is_some_and(dashed) {
-            let word = self.words.pop_front().unwrap_or_default();
+        while !self.data_only
+            && let Some(word) = self.words.next_if(dashed)
+        {
             let word = word.to_str().ok_or(Problem::NotUtf8("an option"))?;
             match word.strip_prefix("--") {
                 Some("") => self.data_only = true,
@@ -115,23 +135,19 @@ impl Words {
             None => (word, None),
         };
         let option = format!("--{name}");
-        match table.iter().find(|opt| opt.long == name) {
-            Some(opt) if opt.value.is_empty() && attached.is_some() => Err(Problem::UnwantedValue(option)),
-            Some(opt) => self.apply(opt, option, attached, into),
-            None if word == "help" => Err(Problem::Help),
-            None => {
-                let near = nearest(name, table.iter().map(|opt| opt.long).chain(["help"]));
-                Err(Problem::UnknownOption(option, near))
-            }
-        }
+        let Some(opt) = table.iter().find(|opt| opt.name().0 == name) else {
+            let near = nearest(name, table.iter().map(|opt| opt.name().0).chain(["help"]));
+            return Err(if word == "help" { Problem::Help } else { Problem::UnknownOption(option, near) });
+        };
+        self.apply(opt, option, attached, into)
     }
 
     fn short<T>(&mut self, group: &str, table: &'static [Opt<T>], into: &mut T) -> Result<(), Problem> {
         let mut letters = group.chars();
         while let Some(letter) = letters.next() {
             let option = format!("-{letter}");
-            match table.iter().find(|opt| opt.short == Some(letter)) {
-                Some(opt) if opt.value.is_empty() => self.apply(opt, option, None, into)?,
+            match table.iter().find(|opt| opt.usage.starts_with(&format!("{option},"))) {
+                Some(opt) if opt.name().1.is_empty() => self.apply(opt, option, None, into)?,
                 Some(opt) => {
                     let rest = letters.as_str();
                     let rest = rest.strip_prefix('=').unwrap_or(rest);
@@ -146,38 +162,34 @@ impl Words {
 
     fn apply<T>(
         &mut self,
-        opt: &'static Opt<T>,
+        opt: &Opt<T>,
         option: String,
         attached: Option<&str>,
         into: &mut T,
     ) -> Result<(), Problem> {
-        let value = match attached {
-            Some(value) => value.into(),
-            None if opt.value.is_empty() => OsString::new(),
-            None => self.next().ok_or_else(|| Problem::MissingValue(option.clone(), opt.value))?,
+        let value = match (attached, opt.name()) {
+            (Some(_), (_, "")) => return Err(Problem::UnwantedValue(option)),
+            (Some(value), _) => value.into(),
+            (None, (_, "")) => OsString::new(),
+            (None, (_, what)) => self.next().ok_or_else(|| Problem::MissingValue(option.clone(), what))?,
         };
-        self.given.push(opt.long);
-        set(opt, option, value, into)
+        self.given.push(opt.name().0);
+        opt.apply(option, value, into)
     }
-}
 
-/// Fills from the environment what no option said. An empty variable counts as unset.
-pub(super) fn from_environment<T>(
-    table: &'static [Opt<T>],
-    given: &[&str],
-    env: &dyn Fn(&str) -> Option<OsString>,
-    into: &mut T,
-) -> Result<(), Problem> {
-    let silent = table.iter().filter(|opt| !opt.env.is_empty() && !given.contains(&opt.long));
-    for opt in silent {
-        if let Some(value) = env(opt.env).filter(|value| !value.is_empty()) {
-            set(opt, opt.env.into(), value, into)?;
+    /// Refuses options that are not for this command, and fills from the environment what no option
+    /// said. An empty variable counts as unset.
+    pub fn finish<T>(&self, table: &[Opt<T>], command: &str, into: &mut T) -> Result<(), Problem> {
+        for opt in table {
+            let given = self.given.contains(&opt.name().0);
+            if given && !opt.fits(command) {
+                return Err(Problem::Misplaced(opt.name().0, opt.only));
+            }
+            let value = (self.env)(opt.env).filter(|value| !value.is_empty() && !given);
+            if let Some(value) = value {
+                opt.apply(opt.env.into(), value, into)?;
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
-
-fn set<T>(opt: &Opt<T>, what: String, value: OsString, into: &mut T) -> Result<(), Problem> {
-    let shown = value.to_string_lossy().into_owned();
-    (opt.set)(into, value).map_err(|expected| Problem::BadValue { what, value: shown, expected })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::options::{Opt, Words};
 use super::values::{Expected, MILLISECOND, put, seconds, size, text, whole};
-use super::{Command, Problem};
+use super::{Command, Problem, Topic};
 use crate::address::DEFAULT;
 use crate::server::{Level, Mode};
 
@@ -40,42 +40,40 @@ const MEMORY_BYTES_MAX: u64 = 1 << 60;
 type O = Opt<ServerArgs>;
 
 /// Every option of the server.
-pub(super) const OPTIONS: &[Opt<ServerArgs>] = &[
-    O::new(Some('m'), "mode", "MODE", |args, word| put(&mut args.mode, mode(word)))
-        .help("pool: many clients, a worker each (the default);\niterative: one after another; once: one request in all"),
-    O::new(Some('t'), "threads", "N", |args, word| put(&mut args.threads, whole(word, 1..=THREADS_MAX)))
-        .help("live connections at once in pool mode (512)"),
-    O::new(None, "max-request", "SIZE", |args, word| put(&mut args.max_request, size(word, REQUEST_BYTES_MAX)))
-        .help("the largest request (1M)"),
-    O::new(None, "max-memory", "SIZE", |args, word| {
-        put(&mut args.max_memory, size(word, MEMORY_BYTES_MAX).map(Some))
-    })
-    .help("the most that keys and values may hold (no limit)"),
-    O::new(None, "idle", "SECS", |args, word| put(&mut args.idle, seconds(word, MILLISECOND).map(Some)))
-        .help("the longest silence between requests (300, iterative 10)"),
-    O::new(None, "deadline", "SECS", |args, word| put(&mut args.deadline, seconds(word, MILLISECOND)))
-        .help("for a request once begun, and for a reply to be taken (10)"),
-    O::new(None, "action", "NAME=PROGRAM", |args, word| action(word).map(|action| args.actions.push(action)))
-        .help("answer requests NAME by what PROGRAM writes (repeatable)"),
-    O::new(None, "action-timeout", "SECS", |args, word| {
-        put(&mut args.action_timeout, seconds(word, MILLISECOND))
-    })
-    .help("for a program to end (5)"),
-    O::new(None, "action-jobs", "N", |args, word| put(&mut args.action_jobs, whole(word, 1..=JOBS_MAX)))
-        .help("programs running at once (16)"),
-    O::new(None, "allow-exec", "", |args, _| put(&mut args.allow_exec, Ok(true)))
-        .help("offer EXEC: who knows the token may run any program"),
-    O::new(None, "token-file", "FILE", |args, word| put(&mut args.token_file, Ok(Some(word.into()))))
-        .help("clients must show the token, FILE's first line"),
-    O::new(None, "insecure", "", |args, _| put(&mut args.insecure, Ok(true)))
-        .help("listen beyond this machine without a token"),
-    O::new(Some('q'), "quiet", "", |args, _| put(&mut args.level, Ok(Level::Error))).help("log errors only"),
-    O::new(Some('v'), "verbose", "", |args, _| put(&mut args.level, Ok(Level::Debug)))
-        .help("log every request"),
+#[rustfmt::skip]
+pub(super) const OPTIONS: &[O] = &[
+    O::new("-m, --mode MODE",
+        "pool: many clients, a worker each (the default);\niterative: one after another; once: one request in all",
+        |args, word| put(&mut args.mode, mode(word))),
+    O::new("-t, --threads N", "live connections at once in pool mode (512)",
+        |args, word| put(&mut args.threads, whole(word, 1..=THREADS_MAX))),
+    O::new("    --max-request SIZE", "the largest request (1M)",
+        |args, word| put(&mut args.max_request, size(word, REQUEST_BYTES_MAX))),
+    O::new("    --max-memory SIZE", "the most that keys and values may hold (no limit)",
+        |args, word| put(&mut args.max_memory, size(word, MEMORY_BYTES_MAX).map(Some))),
+    O::new("    --idle SECS", "the longest silence between requests (300, iterative 10)",
+        |args, word| put(&mut args.idle, seconds(word, MILLISECOND).map(Some))),
+    O::new("    --deadline SECS", "for a request once begun, and for a reply to be taken (10)",
+        |args, word| put(&mut args.deadline, seconds(word, MILLISECOND))),
+    O::new("    --action NAME=PROGRAM", "answer requests NAME by what PROGRAM writes (repeatable)",
+        |args, word| action(word).map(|action| args.actions.push(action))),
+    O::new("    --action-timeout SECS", "for a program to end (5)",
+        |args, word| put(&mut args.action_timeout, seconds(word, MILLISECOND))),
+    O::new("    --action-jobs N", "programs running at once (16)",
+        |args, word| put(&mut args.action_jobs, whole(word, 1..=JOBS_MAX))),
+    O::new("    --allow-exec", "offer EXEC: who knows the token may run any program",
+        |args, _| put(&mut args.allow_exec, Ok(true))),
+    O::new("    --token-file FILE", "clients must show the token, FILE's first line",
+        |args, word| put(&mut args.token_file, Ok(Some(word.into())))),
+    O::new("    --insecure", "listen beyond this machine without a token",
+        |args, _| put(&mut args.insecure, Ok(true))),
+    O::new("-q, --quiet", "log errors only", |args, _| put(&mut args.level, Ok(Level::Error))),
+    O::new("-v, --verbose", "log every request", |args, _| put(&mut args.level, Ok(Level::Debug))),
 ];
 
 /// Understands the words after `server`.
 pub(super) fn parse(words: &mut Words) -> Result<Command, Problem> {
+    words.topic = Topic::Server;
     let mut args = ServerArgs {
         address: DEFAULT.into(),
         mode: Mode::Pool { threads: 0 },

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use super::Refusal;
 use crate::address::AddressError;
-use crate::json;
+use crate::json::{self, Text};
 use crate::protocol::{Code, Failure};
 
 /// What kept a client from its answer. The text of each but the first begins with the server's address.
@@ -22,20 +21,17 @@ pub enum ClientError {
     Lost(String, io::Error),
     /// What came is no reply of ours: is this an `st` server at all?
     BadReply(String, ReplyProblem),
-    /// The server's error reply, as it was.
-    Refused(String, Box<Refusal>),
+    /// The server's error reply, as it was; after `conflict`, the present value, if there is one.
+    Refused(String, Failure, Option<Text<'static>>),
 }
 
 /// What is wrong with a reply.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "the texts below say it")]
 pub enum ReplyProblem {
-    /// It is not UTF-8.
     NotUtf8,
-    /// It is not JSON.
     NotJson(json::Error),
-    /// It, or an element of it, has more bytes than this.
     TooLong(usize),
-    /// It lacks this.
     Lacks(&'static str),
 }
 
@@ -71,7 +67,7 @@ impl fmt::Display for ClientError {
             ClientError::BadReply(address, problem) => {
                 write!(f, "{address}: not the reply of an st server: {problem}")
             }
-            ClientError::Refused(address, refusal) => write!(f, "{address}: {}", refusal.failure),
+            ClientError::Refused(address, failure, _) => write!(f, "{address}: {failure}"),
         }
     }
 }
@@ -91,12 +87,13 @@ impl ClientError {
     /// The server's refusal, if that is what this is.
     pub fn refusal(&self) -> Option<&Failure> {
         match self {
-            ClientError::Refused(_, refusal) => Some(&refusal.failure),
+            ClientError::Refused(_, failure, _) => Some(failure),
             _ => None,
         }
     }
 
-    pub(super) fn has_code(&self, code: Code) -> bool {
-        self.refusal().is_some_and(|failure| failure.code == code)
+    /// The refusal's code.
+    pub(super) fn code(&self) -> Option<Code> {
+        self.refusal().map(|failure| failure.code)
     }
 }

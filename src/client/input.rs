@@ -1,9 +1,9 @@
 //! JSON objects from stdin, one after another, with the line that each began on: what `load` and
 //! `batch` read. Objects are cut out by the scanner that the server cuts requests out with.
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 
-use super::run::{INPUT_BYTES_MAX, cannot_read_stdin};
+use super::run::INPUT_BYTES_MAX;
 use super::trouble::Trouble;
 use crate::json::Error;
 use crate::protocol::{Scan, Scanner};
@@ -13,10 +13,9 @@ const READ_BYTES: usize = 64 << 10;
 
 pub(super) struct Input<'a> {
     stdin: &'a mut dyn Read,
-    /// Read and not yet taken: `buffer[start..end]`.
+    /// What has been read; it is taken up to `start`.
     buffer: Vec<u8>,
     start: usize,
-    end: usize,
     /// The line that `start` is on, from 1.
     line: usize,
     scanner: Scanner,
@@ -24,15 +23,14 @@ pub(super) struct Input<'a> {
 
 impl<'a> Input<'a> {
     pub fn new(stdin: &'a mut dyn Read) -> Input<'a> {
-        Input { stdin, buffer: Vec::new(), start: 0, end: 0, line: 1, scanner: Scanner::default() }
+        Input { stdin, buffer: Vec::new(), start: 0, line: 1, scanner: Scanner::default() }
     }
 
     /// The next object that has been read whole, and the line it begins on; `None` where more must be read.
     pub fn next(&mut self) -> Result<Option<(usize, &str)>, Trouble> {
-        let space = self.buffer[self.start..self.end].iter().take_while(|byte| byte.is_ascii_whitespace());
-        let space = space.count();
+        let space = self.buffer[self.start..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         self.take(space);
-        let unread = &self.buffer[self.start..self.end];
+        let unread = &self.buffer[self.start..];
         let length = match unread.first() {
             None => return Ok(None),
             Some(b'{') => match self.scanner.scan(unread) {
@@ -54,25 +52,17 @@ impl<'a> Input<'a> {
 
     /// Reads more; false at the end of stdin, where nothing may be left over.
     pub fn read(&mut self) -> Result<bool, Trouble> {
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        if self.end > INPUT_BYTES_MAX {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        let end = self.buffer.len();
+        if end > INPUT_BYTES_MAX {
             return Err(self.wrong(&[], &format!("an object of more than {INPUT_BYTES_MAX} bytes")));
         }
-        if self.buffer.len() - self.end < READ_BYTES {
-            self.buffer.resize(self.buffer.len() * 2 + READ_BYTES, 0);
-        }
-        let got = loop {
-            match self.stdin.read(&mut self.buffer[self.end..]) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                got => break got.map_err(cannot_read_stdin)?,
-            }
-        };
-        self.end += got;
-        if got == 0 && self.end > 0 {
-            return Err(self.wrong(&self.buffer[..self.end], "the input ends inside an object"));
+        self.buffer.resize(end + READ_BYTES, 0);
+        let got = self.stdin.read(&mut self.buffer[end..]).map_err(Trouble::stdin)?;
+        self.buffer.truncate(end + got);
+        if got == 0 && end > 0 {
+            return Err(self.wrong(&self.buffer, "the input ends inside an object"));
         }
         Ok(got > 0)
     }
@@ -99,8 +89,6 @@ pub(super) fn at_line(line: usize, text: &str) -> Trouble {
 /// An object that began on this line is not JSON.
 pub(super) fn not_json(line: usize, error: &Error) -> Trouble {
     let hint = error.hint().map_or(String::new(), |hint| format!(": {hint}"));
-    at_line(
-        line + error.line() - 1,
-        &format!("column {}: expected {}{hint}", error.column(), error.expected()),
-    )
+    let text = format!("column {}: expected {}{hint}", error.column(), error.expected());
+    at_line(line + error.line() - 1, &text)
 }

@@ -5,84 +5,63 @@ use super::connection::Connection;
 use super::{ClientError, ReplyProblem};
 use crate::json::{Error, Parser, Text};
 
-/// Finds where an element of a list ends: at the comma or closing bracket outside of it. Remembers
-/// where it stopped, so that each byte is looked at once, however the list is cut by reads.
-#[derive(Debug, Default)]
-pub(super) struct Elements {
-    at: usize,
-    depth: usize,
-    string: bool,
-    escape: bool,
-}
-
-impl Elements {
-    /// The offset of the comma or bracket after the element that `bytes` begin with, if it is there.
-    /// Then it is ready for the next element.
-    pub fn end(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (at, &byte) in bytes.iter().enumerate().skip(self.at) {
-            if self.string {
-                self.string = self.escape || byte != b'"';
-                self.escape = !self.escape && byte == b'\\';
-                continue;
-            }
-            match byte {
-                b'"' => self.string = true,
-                b'[' | b'{' => self.depth += 1,
-                b',' | b']' | b'}' if self.depth == 0 => {
-                    *self = Elements::default();
-                    return Some(at);
-                }
-                b']' | b'}' => self.depth -= 1,
-                _ => {}
-            }
-        }
-        self.at = bytes.len();
-        None
-    }
-}
-
-/// A reply that is a list, as it arrives.
+/// A reply that is a list, as it arrives: keys, and their values, or null where only keys were asked for.
+/// It has its connection: what is left of a list that is not read to its end must not pass for another reply.
 pub(super) struct List {
-    connection: Connection,
-    elements: Elements,
-    /// Whether the list's closing bracket has been met.
-    closed: bool,
+    pub connection: Connection,
+    pub keys_only: bool,
+    /// Its closing bracket has been met.
+    pub closed: bool,
 }
 
 impl List {
-    /// Begins where the text `before` the first element must stand.
-    pub fn new(mut connection: Connection, before: &'static str) -> Result<List, ClientError> {
-        connection.expect(before)?;
-        // An empty list has no element for its end to follow.
-        let closed = connection.begins_with(b"]")?;
-        if closed {
-            connection.expect("]")?;
-        }
-        Ok(List { connection, elements: Elements::default(), closed })
-    }
-
-    /// The next element, as `read` understands it; `None` after the last, and then `after` must follow.
-    pub fn next<'t, T>(
-        &'t mut self,
-        after: &'static str,
-        read: impl Fn(&'t str) -> Result<T, ReplyProblem>,
-    ) -> Result<Option<T>, ClientError> {
+    /// The next key and value; `None` after the last.
+    pub fn next(&mut self) -> Result<Option<(Text<'static>, Text<'static>)>, ClientError> {
         if self.closed {
-            return self.connection.expect(after).map(|()| None);
+            return Ok(None);
         }
-        let (element, end) = self.connection.item(|bytes| self.elements.end(bytes))?;
-        match end {
-            b',' => {}
-            b']' => self.closed = true,
+        let (element, end) = self.connection.item(element_end())?;
+        self.closed = match end {
+            b',' => false,
+            b']' => true,
             _ => return Err(self.connection.bad(ReplyProblem::Lacks("]"))),
+        };
+        if self.closed {
+            self.connection.expect(if self.keys_only { "}\n" } else { "\n" })?;
         }
-        let read = read(self.connection.text(element)?);
-        read.map(Some).map_err(|problem| self.connection.bad(problem))
+        // An empty list has no element for its end to follow.
+        if self.closed && element.is_empty() {
+            return Ok(None);
+        }
+        let read = if self.keys_only { key(&element) } else { entry(&element) };
+        let (key, value) = read.map_err(|problem| self.connection.bad(problem))?;
+        Ok(Some((key.into_owned(), value.into_owned())))
     }
 }
 
+/// Finds the comma or closing bracket after an element that comes in pieces, each looked at once.
+fn element_end() -> impl FnMut(&[u8]) -> Option<usize> {
+    let (mut depth, mut string, mut escape) = (0_usize, false, false);
+    let mut ends = move |byte: &u8| {
+        if string {
+            string = escape || *byte != b'"';
+            escape = !escape && *byte == b'\\';
+            return false;
+        }
+        match byte {
+            b'"' => string = true,
+            b'[' | b'{' => depth += 1,
+            b',' | b']' | b'}' if depth == 0 => return true,
+            b']' | b'}' => depth -= 1,
+            _ => {}
+        }
+        false
+    };
+    move |bytes| bytes.iter().position(&mut ends)
+}
+
 /// One key, as an element of the reply to KEYS; in place of a value, null.
-pub(super) fn key(element: &str) -> Result<(Text<'_>, Text<'_>), ReplyProblem> {
+fn key(element: &str) -> Result<(Text<'_>, Text<'_>), ReplyProblem> {
     let key = Text::parse(element)?;
     if key.as_str().starts_with('"') { Ok((key, Text::NULL)) } else { Err(ReplyProblem::Lacks("a key")) }
 }
@@ -112,27 +91,20 @@ pub(super) fn entry(element: &str) -> Result<(Text<'_>, Text<'_>), ReplyProblem>
 
 #[cfg(test)]
 mod tests {
-    use super::Elements;
+    use super::element_end;
 
     #[test]
     fn elements_end_at_the_same_places_however_they_are_cut() {
-        let list = br#""a","b,]\\","\"]",{"x":[1,{}],"y":"}"},1.5,[[],","],null]"#;
-        let ends = |step: usize| {
-            let (mut elements, mut start, mut seen, mut found) = (Elements::default(), 0, 0, Vec::new());
-            while seen < list.len() {
-                seen = (seen + step).min(list.len());
-                while let Some(length) = elements.end(&list[start..seen]) {
-                    found.push(String::from_utf8_lossy(&list[start..start + length]).into_owned());
-                    start += length + 1;
-                }
+        let elements =
+            [r#""a""#, r#""b,]\\""#, r#""\"]""#, r#"{"x":[1,{}],"y":"}"}"#, "1.5", r#"[[],","]"#, ""];
+        for (element, end) in elements.iter().flat_map(|element| [(element, ","), (element, "]")]) {
+            let text = format!("{element}{end}");
+            for step in 1..=text.len() {
+                let mut find = element_end();
+                let found = text.as_bytes().chunks(step).map(&mut find).enumerate();
+                let found: Vec<_> = found.filter_map(|(nth, at)| Some(nth * step + at?)).collect();
+                assert_eq!(found, [element.len()], "{text} cut every {step} bytes");
             }
-            found
-        };
-        let whole = ends(list.len());
-        assert_eq!(whole.len(), 7, "{whole:?}");
-        assert_eq!(whole[6], "null");
-        for step in 1..list.len() {
-            assert_eq!(ends(step), whole, "cut every {step} bytes");
         }
     }
 }

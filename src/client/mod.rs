@@ -19,14 +19,12 @@ mod session;
 mod trouble;
 mod watch;
 
-use std::borrow::Cow;
-use std::io::ErrorKind;
-use std::ops::Range;
+use std::iter::successors;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use error::{ClientError, ReplyProblem};
-pub use reply::{Refusal, Reply};
+pub use reply::Reply;
 pub use run::{Io, run};
 pub use watch::{Event, Watch};
 
@@ -34,13 +32,19 @@ use crate::address::Address;
 use crate::json::{Text, Value};
 use crate::protocol::{Code, Condition, Request, Scope};
 use crate::token::Token;
-use connection::{Connection, Patience, connect, pauses};
+use connection::{Connection, connect};
 use list::List;
+
+/// After these the server closes, or may: the next request must not meet that.
+const CLOSING: [Code; 5] = [Code::Busy, Code::TooLarge, Code::Timeout, Code::Denied, Code::BadJson];
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// How patient a client is, and what it shows the server first.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// The most time that connecting may take, all tries together, and the most that a request may.
+    /// The most time that connecting may take, all tries together, and then the server for each 64 KiB
+    /// of a request and its reply.
     pub timeout: Duration,
     /// How many times connecting is tried again within that time.
     pub retry: u32,
@@ -78,6 +82,7 @@ impl Default for ClientOptions {
 pub struct Client {
     address: Address,
     options: ClientOptions,
+    /// Taken out while it is in use, and put back only where the next reply is the next request's.
     connection: Option<Connection>,
 }
 
@@ -89,19 +94,17 @@ impl Client {
 
     /// Connects to a server.
     pub fn connect_with(address: &str, options: ClientOptions) -> Result<Client, ClientError> {
-        let mut client = Client::new(Address::parse(address).map_err(ClientError::Address)?, options);
-        client.connection = Some(connect(&client.address, &client.options)?);
+        let address = Address::parse(address).map_err(ClientError::Address)?;
+        let mut client = Client { address, options, connection: None };
+        let (connection, ()) = client.begin(b"", |_| Ok(()))?;
+        client.connection = Some(connection);
         Ok(client)
-    }
-
-    /// A client that connects when it has something to ask.
-    fn new(address: Address, options: ClientOptions) -> Client {
-        Client { address, options, connection: None }
     }
 
     /// The value of a key, if it has one.
     pub fn get(&mut self, key: &str) -> Result<Option<Value>, ClientError> {
-        self.ask(&Request::Get { key: key.into() })?.found(&self.address)
+        let reply = self.ask(&Request::Get { key: key.into() })?;
+        Ok(reply.found().map(|value| value.to_value()))
     }
 
     /// Whether a key has a value.
@@ -138,14 +141,15 @@ impl Client {
         let request = Request::Update { key: key.into(), value: Text::from(value), condition };
         match self.ask(&request) {
             Ok(_) => Ok(true),
-            Err(error) if error.has_code(Code::Conflict) => Ok(false),
+            Err(error) if error.code() == Some(Code::Conflict) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     /// Removes a key; what its value was, if it had one.
     pub fn delete(&mut self, key: &str) -> Result<Option<Value>, ClientError> {
-        self.ask(&Request::Delete { key: key.into(), condition: None })?.found(&self.address)
+        let reply = self.ask(&Request::Delete { key: key.into(), condition: None })?;
+        Ok(reply.found().map(|value| value.to_value()))
     }
 
     /// Adds to a number, and gives the sum. A missing key counts as 0.
@@ -160,16 +164,12 @@ impl Client {
 
     /// The keys that begin so, sorted.
     pub fn keys(&mut self, prefix: &str) -> Result<Vec<String>, ClientError> {
-        let value = self.value(&Request::Keys { prefix: prefix.into() })?.to_value();
-        Ok(value.as_array().into_iter().flatten().filter_map(|key| key.as_str()).map(str::to_owned).collect())
+        self.collect(prefix, true, |key, _| key)
     }
 
     /// The keys that begin so and their values, sorted by key.
     pub fn getall(&mut self, prefix: &str) -> Result<Vec<(String, Value)>, ClientError> {
-        let value = self.value(&Request::GetAll { prefix: prefix.into() })?.to_value();
-        let pair =
-            |entry: &Value| Some((entry.get("key")?.as_str()?.to_owned(), entry.get("value")?.clone()));
-        Ok(value.as_array().into_iter().flatten().filter_map(pair).collect())
+        self.collect(prefix, false, |key, value| (key, value.to_value()))
     }
 
     /// Runs an action: its value, or [`ClientError::Refused`] with what it said went wrong.
@@ -178,14 +178,9 @@ impl Client {
         Ok(self.value(&Request::Call { name: name.into(), data })?.to_value())
     }
 
-    /// Follows a key: its present value first, then each change.
-    pub fn watch(self, key: &str) -> Result<Watch, ClientError> {
-        Watch::new(self, Scope::Key(Cow::Borrowed(key)))
-    }
-
-    /// Follows every key that begins so: the present values first, then each change.
-    pub fn watch_prefix(self, prefix: &str) -> Result<Watch, ClientError> {
-        Watch::new(self, Scope::Prefix(Cow::Borrowed(prefix)))
+    /// Follows a key, or by [`Scope::Prefix`] many: the present state first, then each change.
+    pub fn watch<'s>(mut self, scope: impl Into<Scope<'s>>) -> Result<Watch, ClientError> {
+        self.follow(scope.into())
     }
 
     /// Says goodbye, and waits until the server has said it too: all that was asked is done by then.
@@ -195,151 +190,110 @@ impl Client {
 
     /// Sends any request but WATCH, and gives its reply.
     pub fn ask(&mut self, request: &Request<'_>) -> Result<Reply, ClientError> {
-        self.begin(request)?;
-        let reply = self.reply();
-        // After these the server closes, or may: the next request must not meet that.
-        let closing = [Code::Busy, Code::TooLarge, Code::Timeout, Code::Denied, Code::BadJson];
-        if reply.as_ref().is_err_and(|error| closing.iter().any(|code| error.has_code(*code))) {
-            self.connection = None;
-        }
-        reply
+        let (connection, reply) = self.begin(&bytes(request), Connection::reply)?;
+        self.connection = Some(connection);
+        Ok(reply)
     }
 
     fn value(&mut self, request: &Request<'_>) -> Result<Text<'static>, ClientError> {
-        self.ask(request)?.value(&self.address)
+        Ok(self.ask(request)?.value)
     }
 
     fn integer<N: TryFrom<i128>>(&mut self, request: &Request<'_>) -> Result<N, ClientError> {
-        let value = self.value(request)?.as_i128().and_then(|integer| integer.try_into().ok());
-        value.ok_or_else(|| self.bad(ReplyProblem::Lacks("an integer")))
+        let integer = self.value(request)?.as_i128().and_then(|integer| integer.try_into().ok());
+        let bad = || ClientError::BadReply(self.address.to_string(), ReplyProblem::Lacks("an integer"));
+        integer.ok_or_else(bad)
     }
 
-    /// Sends a request, and waits for its reply to begin.
-    fn begin(&mut self, request: &Request<'_>) -> Result<(), ClientError> {
-        let mut output = Vec::new();
-        request.write_to(&mut output);
-        self.begin_all(&output)
+    fn follow(&mut self, scope: Scope<'_>) -> Result<Watch, ClientError> {
+        let (connection, first) = self.begin(&bytes(&Request::Watch { scope }), Event::read)?;
+        Ok(Watch { connection: Some(connection), first: Some(first) })
     }
 
-    /// Sends requests, and waits for the first reply to begin. They are sent again after `busy`, the
-    /// refusal that says that the connection never got as far as a request.
-    fn begin_all(&mut self, requests: &[u8]) -> Result<(), ClientError> {
-        let mut pauses = pauses(self.options.retry);
-        loop {
-            let begun = self.try_begin(requests);
-            if begun.is_err() {
-                self.connection = None;
-            }
-            match begun {
-                Err(error) if error.has_code(Code::Busy) => sleep(pauses.next().ok_or(error)?),
-                begun => return begun,
-            }
-        }
-    }
-
-    fn try_begin(&mut self, requests: &[u8]) -> Result<(), ClientError> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(connect(&self.address, &self.options)?),
+    fn list(&mut self, prefix: &str, keys_only: bool) -> Result<List, ClientError> {
+        let prefix = prefix.into();
+        let (request, before) = match keys_only {
+            true => (Request::Keys { prefix }, "{\"value\":["),
+            false => (Request::GetAll { prefix }, "["),
         };
-        let fresh = std::mem::take(&mut connection.fresh);
-        let token = self.options.token.as_ref().map(Token::as_str).filter(|_| fresh);
-        connection.be_patient(Patience::Whole(self.options.timeout));
-        let sent = match token {
-            None => connection.send(requests),
-            Some(token) => {
-                let mut output = Vec::with_capacity(requests.len() + token.len() + 64);
-                Request::Auth { token: token.into() }.write_to(&mut output);
-                output.extend_from_slice(requests);
-                connection.send(&output)
-            }
-        };
-        let begun = match token {
-            None => await_reply(connection),
-            Some(_) => read_reply(connection).and_then(|_| await_reply(connection)),
-        };
-        // A server that refuses what it has not read to its end closes, and our sending fails: then its
-        // reply says more than that failure.
-        match (sent, begun) {
-            (Err(sent), Err(begun)) if begun.refusal().is_none() => Err(sent),
-            (_, begun) => begun,
-        }
+        let (connection, ()) = self.begin(&bytes(&request), |connection| connection.expect(before))?;
+        Ok(List { connection, keys_only, closed: false })
     }
 
-    /// The next reply to what was sent.
-    fn reply(&mut self) -> Result<Reply, ClientError> {
-        let Some(connection) = &mut self.connection else { return Err(self.no_connection()) };
-        let reply = read_reply(connection);
-        if reply.as_ref().is_err_and(|error| error.refusal().is_none()) {
-            // A late reply must never pass for the next request's.
-            self.connection = None;
-        }
-        reply
-    }
-
-    /// The next reply to what was sent, as it stands on the wire, for `read` to understand.
-    fn reply_text<T>(
+    fn collect<T>(
         &mut self,
-        read: impl FnOnce(&str) -> Result<T, ReplyProblem>,
-    ) -> Result<T, ClientError> {
-        let Some(connection) = &mut self.connection else { return Err(self.no_connection()) };
-        let line = connection.line()?;
-        read(connection.text(line)?).map_err(|problem| connection.bad(problem))
-    }
-
-    /// Sends a request whose reply is a list, which begins after the text `before`. The list takes the
-    /// connection with it: what is left of one that is not read to its end must not pass for a reply.
-    fn list(&mut self, request: &Request<'_>, before: &'static str) -> Result<List, ClientError> {
-        self.begin(request)?;
-        let mut connection = self.connection.take().ok_or_else(|| self.no_connection())?;
-        connection.be_patient(Patience::Piece(self.options.timeout));
-        if connection.begins_with(REFUSED)? {
-            read_reply(&mut connection)?;
+        prefix: &str,
+        keys_only: bool,
+        each: fn(String, Text<'_>) -> T,
+    ) -> Result<Vec<T>, ClientError> {
+        let (mut list, mut all) = (self.list(prefix, keys_only)?, Vec::new());
+        while let Some((key, value)) = list.next()? {
+            all.push(each(key.as_string().unwrap_or_default().into_owned(), value));
         }
-        List::new(connection, before)
+        self.connection = Some(list.connection);
+        Ok(all)
     }
 
-    /// Forgets a connection that the server has closed meanwhile.
-    fn refresh(&mut self) {
-        self.connection.take_if(|connection| connection.is_stale());
-    }
-
-    fn bad(&self, problem: ReplyProblem) -> ClientError {
-        ClientError::BadReply(self.address.to_string(), problem)
-    }
-
-    fn no_connection(&self) -> ClientError {
-        ClientError::Lost(self.address.to_string(), ErrorKind::NotConnected.into())
-    }
-}
-
-/// How a reply begins that refuses without regard to a key, as all do that mean the connection.
-const REFUSED: &[u8] = b"{\"error\":";
-
-/// Waits until a reply begins; where it is `busy`, that is the error. Any other is left to be read.
-fn await_reply(connection: &mut Connection) -> Result<(), ClientError> {
-    if !connection.begins_with(REFUSED)? {
-        return Ok(());
-    }
-    let line = connection.line()?;
-    match parse_reply(connection, line.clone()) {
-        Err(error) if error.has_code(Code::Busy) => Err(error),
-        _ => {
-            connection.unread(line);
-            Ok(())
+    /// Sends requests, and has `read` read the first reply, or as much of it as the caller wants to know.
+    /// What cannot have been carried out is tried again: connecting, and what was answered with `busy`,
+    /// which says that the connection never got as far as a request. All tries together take no longer
+    /// than the timeout.
+    fn begin<T>(
+        &mut self,
+        requests: &[u8],
+        read: impl Fn(&mut Connection) -> Result<T, ClientError>,
+    ) -> Result<(Connection, T), ClientError> {
+        let (started, timeout) = (Instant::now(), self.options.timeout);
+        // Growing, so that a server that is starting is met soon, and one that struggles is left alone.
+        let longer = |pause: &Duration| Some((*pause * 2).min(PAUSE_MAX));
+        let mut pauses = successors(Some(PAUSE_FIRST), longer).take(self.options.retry as usize);
+        loop {
+            let error = match self.try_begin(requests, &read, timeout.saturating_sub(started.elapsed())) {
+                Ok(begun) => return Ok(begun),
+                Err(error) => error,
+            };
+            let again = matches!(error, ClientError::Connect(..) | ClientError::Address(_))
+                || error.code() == Some(Code::Busy);
+            match pauses.next() {
+                Some(pause) if again && started.elapsed() + pause < timeout => sleep(pause),
+                _ => return Err(error),
+            }
         }
     }
-}
 
-fn read_reply(connection: &mut Connection) -> Result<Reply, ClientError> {
-    let line = connection.line()?;
-    parse_reply(connection, line)
-}
-
-fn parse_reply(connection: &Connection, line: Range<usize>) -> Result<Reply, ClientError> {
-    match Reply::parse(connection.text(line)?) {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(refusal)) => Err(connection.refused(refusal)),
-        Err(problem) => Err(connection.bad(problem)),
+    fn try_begin<T>(
+        &mut self,
+        requests: &[u8],
+        read: impl Fn(&mut Connection) -> Result<T, ClientError>,
+        connecting: Duration,
+    ) -> Result<(Connection, T), ClientError> {
+        let (mut connection, token) = match self.connection.take() {
+            Some(connection) => (connection, None),
+            None => (connect(&self.address, connecting)?, self.options.token.as_ref()),
+        };
+        connection.be_patient(Some(self.options.timeout));
+        let auth = token.map(|token| bytes(&Request::Auth { token: token.as_str().into() }));
+        // Together, so that it costs neither a second write nor a wait.
+        let sent = connection.send(&[auth.as_deref().unwrap_or_default(), requests].concat());
+        let known = if auth.is_some() { connection.reply().map(drop) } else { Ok(()) };
+        match (sent, known.and_then(|()| read(&mut connection))) {
+            // A server that refuses what it has not read to its end closes, and our sending fails: then
+            // its reply says more than that failure.
+            (Err(sent), Err(read)) if read.refusal().is_none() => Err(sent),
+            (_, Ok(first)) => Ok((connection, first)),
+            (_, Err(error)) => {
+                // A refusal may be AUTH's, and then the request's own reply is still to come.
+                if auth.is_none() && error.code().is_some_and(|code| !CLOSING.contains(&code)) {
+                    self.connection = Some(connection);
+                }
+                Err(error)
+            }
+        }
     }
+}
+
+fn bytes(request: &Request<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    request.write_to(&mut bytes);
+    bytes
 }

@@ -1,47 +1,36 @@
 //! A reply, read back from its line.
 
-use super::{ClientError, ReplyProblem};
-use crate::address::Address;
-use crate::json::{Error, Parser, Text, Value};
+use super::ReplyProblem;
+use crate::json::{Error, Parser, Text};
 use crate::protocol::{Code, Failure};
 
-/// What the server answered, where it did not refuse. Members that a reply lacks are `None`.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What the server answered, where it did not refuse.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     /// `UPDATE`, `DELETE` or `READY`, in what a watcher is told.
     pub event: Option<String>,
     /// The key that it is about.
     pub key: Option<String>,
-    /// The value. For a list, all of the array.
-    pub value: Option<Text<'static>>,
-    /// False where there is no such key.
+    /// The value; null where there is none. For a list, all of the array.
+    pub value: Text<'static>,
+    /// There is no such key.
     pub missing: bool,
 }
 
-/// A reply that refuses.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    /// Why.
-    pub failure: Failure,
-    /// After `conflict`: the present value, if there is one.
-    pub present: Option<Text<'static>>,
-}
-
 impl Reply {
-    /// Reads a line; the server's refusal is the inner error.
-    pub(super) fn parse(line: &str) -> Result<Result<Reply, Refusal>, ReplyProblem> {
+    /// Reads a line; the server's refusal is the inner error, after `conflict` with the present value.
+    pub(super) fn parse(line: &str) -> Result<Result<Reply, (Failure, Option<Text<'static>>)>, ReplyProblem> {
         let mut parser = Parser::new(line);
-        let mut reply = Reply::default();
-        let mut failure = None;
+        let (mut event, mut key, mut value, mut missing, mut failure) = (None, None, None, false, None);
         if parser.peek() == b'[' {
-            reply.value = Some(parser.compact()?.into_owned());
+            value = Some(parser.compact()?.into_owned());
         } else {
             parser.object(|parser, name| {
                 match &*name.unescape() {
-                    "value" => reply.value = Some(parser.compact()?.into_owned()),
-                    "key" => reply.key = string(parser)?,
-                    "request" => reply.event = string(parser)?,
-                    "found" => reply.missing = parser.compact()?.as_str() == "false",
+                    "value" => value = Some(parser.compact()?.into_owned()),
+                    "key" => key = string(parser)?,
+                    "request" => event = string(parser)?,
+                    "found" => missing = parser.compact()?.as_str() == "false",
                     "error" => failure = Some(read_failure(parser)?),
                     _ => parser.skip()?,
                 }
@@ -49,21 +38,17 @@ impl Reply {
             })?;
         }
         parser.end()?;
-        Ok(match failure {
-            Some(failure) => Err(Refusal { failure, present: reply.value.filter(|_| !reply.missing) }),
-            None => Ok(reply),
-        })
+        if let Some(failure) = failure {
+            return Ok(Err((failure, value.filter(|_| !missing))));
+        }
+        let value = value.or(event.is_some().then_some(Text::NULL));
+        let value = value.ok_or(ReplyProblem::Lacks("a value"))?;
+        Ok(Ok(Reply { event, key, value, missing }))
     }
 
-    /// The value of a reply that must have one.
-    pub(super) fn value(self, address: &Address) -> Result<Text<'static>, ClientError> {
-        let bad = || ClientError::BadReply(address.to_string(), ReplyProblem::Lacks("a value"));
-        self.value.ok_or_else(bad)
-    }
-
-    /// The value of a reply that has none where the key is missing.
-    pub(super) fn found(self, address: &Address) -> Result<Option<Value>, ClientError> {
-        if self.missing { Ok(None) } else { self.value(address).map(|value| Some(value.to_value())) }
+    /// The value, unless the key is missing.
+    pub fn found(self) -> Option<Text<'static>> {
+        (!self.missing).then_some(self.value)
     }
 }
 

@@ -2,14 +2,14 @@
 //! in an exit code that a script can act on. Everything is read and written through [`Io`], and stdin
 //! only by the commands that say so: inside `while read` loops it belongs to somebody else.
 
-use std::fmt::Display;
-use std::io::{self, Read, Write};
+use std::env::{self, VarError};
+use std::io::{BufWriter, Read, Write};
 
 use super::listing::{Style, list};
 use super::trouble::{Messages, Trouble};
 use super::{Client, ClientError, ClientOptions, pipeline, session, watch};
 use crate::address::Address;
-use crate::args::{ClientArgs, ClientCommand, Data, Secret};
+use crate::args::{ClientArgs, ClientCommand};
 use crate::json::{Text, Value};
 use crate::protocol::{Condition, Request};
 use crate::token::Token;
@@ -17,44 +17,42 @@ use crate::token::Token;
 /// No value from stdin may be longer; the server's own limit is far lower unless it was raised.
 pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
 /// Output of any length is written in pieces of about this size.
-pub(super) const OUTPUT_BYTES: usize = 64 << 10;
+const OUTPUT_BYTES: usize = 64 << 10;
 
-/// Where the commands read and write.
+/// Where the commands read what they are told to, and write data and messages.
+#[allow(missing_docs, reason = "said above")]
 pub struct Io<'a> {
-    /// Read only by commands that are told to.
     pub stdin: &'a mut dyn Read,
-    /// Data.
     pub stdout: &'a mut dyn Write,
-    /// Messages.
     pub stderr: &'a mut dyn Write,
 }
 
 /// Does what `args` say, and gives the exit code. `program` is the name to use in messages.
-pub fn run(program: &str, args: &ClientArgs, io: Io<'_>) -> u8 {
-    let mut stderr = Messages { program, quiet: args.quiet, out: io.stderr };
+pub fn run<'a>(program: &'a str, args: &ClientArgs, io: Io<'a>) -> u8 {
+    let mut stderr = Messages { program, quiet: args.quiet, out: io.stderr, progress: false };
     let client = match client(args) {
         Ok(client) => client,
         Err(trouble) => return stderr.report(&trouble),
     };
-    let mut run = Run { client, stdin: Some(io.stdin), stdout: io.stdout, stderr };
+    let stdout = BufWriter::with_capacity(OUTPUT_BYTES, io.stdout);
+    let mut run = Run { client, stdin: Some(io.stdin), stdout, stderr };
     let done = match args.command {
-        ClientCommand::Session => session::run(&mut run, args),
-        _ => run.command(args),
+        None => session::run(&mut run, args),
+        Some(_) => run.command(args),
     };
-    match done {
-        Ok(()) => 0,
-        Err(trouble) => run.stderr.report(&trouble),
-    }
+    done.map_or_else(|trouble| run.stderr.report(&trouble), |()| 0)
 }
 
 fn client(args: &ClientArgs) -> Result<Client, Trouble> {
     let address = Address::parse(&args.address).map_err(ClientError::Address)?;
-    let token = match &args.secret {
-        None => None,
-        Some(Secret::Token(token)) => Some(Token::new(token)?),
-        Some(Secret::File(file)) => Some(Token::read(file)?),
+    let token = match (&args.token_file, env::var("ST_TOKEN")) {
+        (Some(file), _) => Some(Token::read(file)?),
+        (None, Ok(token)) if !token.is_empty() => Some(Token::new(&token)?),
+        (None, Err(VarError::NotUnicode(_))) => return Err(Trouble::input("ST_TOKEN is not UTF-8 text")),
+        _ => None,
     };
-    Ok(Client::new(address, ClientOptions { timeout: args.timeout, retry: args.retry, token }))
+    let options = ClientOptions { timeout: args.timeout, retry: args.retry, token };
+    Ok(Client { address, options, connection: None })
 }
 
 /// What a command works with.
@@ -62,20 +60,27 @@ pub(super) struct Run<'a> {
     pub client: Client,
     /// `None` in a session: there the commands come from stdin, and none of them may read it.
     pub stdin: Option<&'a mut dyn Read>,
-    pub stdout: &'a mut dyn Write,
+    pub stdout: BufWriter<&'a mut dyn Write>,
     pub stderr: Messages<'a>,
 }
 
 impl<'a> Run<'a> {
-    /// Carries out one command.
+    /// Carries out one command. What came before a failure is the reader's all the same.
     pub fn command(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
+        let done = self.carry_out(args);
+        self.stderr.clear();
+        done.and(self.write(b""))
+    }
+
+    fn carry_out(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
         use ClientCommand as C;
-        match &args.command {
+        let command = args.command.as_ref();
+        match command.ok_or_else(|| Trouble::input("a command is needed; 'help' lists them"))? {
             C::Get { key, default } => self.get(args, key, default.as_deref()),
             C::Update { key, value } => self.update(args, key, value, condition(args)?),
             C::Add { key, value } => match self.update(args, key, value, Some(Condition::Absent)) {
                 // Conflict is the only no there is.
-                Err(no) if no.code == 1 => Err(self.no(format_args!("{key:?} exists already"))),
+                Err(no) if no.code == 1 => Err(self.no(&format!("{key:?} exists already"))),
                 done => done,
             },
             C::Delete { key } => {
@@ -91,7 +96,7 @@ impl<'a> Run<'a> {
             C::GetAll { prefix } => list(self, prefix, if args.json { Style::Object } else { Style::Tabs }),
             C::Keys { prefix } => list(self, prefix, if args.json { Style::Array } else { Style::Keys }),
             C::Count { prefix } => self.show(args, &Request::Count { prefix: prefix.into() }),
-            C::Watch { key, program } => watch::follow(self, args, key.as_deref(), program),
+            C::Watch { scope, program } => watch::follow(self, args, scope, program),
             C::Dump { prefix } => list(self, prefix, Style::Dump),
             C::Load => pipeline::load(self),
             C::Batch => pipeline::batch(self),
@@ -100,7 +105,6 @@ impl<'a> Run<'a> {
                 self.show(args, &Request::Call { name: name.into(), data })
             }
             C::Exec { program } => self.exec(args, program),
-            C::Session => Err(Trouble::input("a command is needed; 'help' lists them")),
         }
     }
 
@@ -108,10 +112,7 @@ impl<'a> Run<'a> {
         let default = default.map(|default| value(args, "DEFAULT", default)).transpose()?;
         let found = match args.wait {
             Some(time) => watch::wait(self, key, time)?,
-            None => {
-                let reply = self.client.ask(&Request::Get { key: key.into() })?;
-                if reply.missing { None } else { Some(reply.value(&self.client.address)?) }
-            }
+            None => self.client.ask(&Request::Get { key: key.into() })?.found(),
         };
         let value = found.or(default).ok_or_else(|| self.no_key(key))?;
         self.print(args, &value)
@@ -127,7 +128,7 @@ impl<'a> Run<'a> {
         &mut self,
         args: &ClientArgs,
         key: &str,
-        value: &Data,
+        value: &str,
         condition: Option<Condition<'_>>,
     ) -> Result<(), Trouble> {
         let value = self.data(args, value)?;
@@ -166,12 +167,12 @@ impl<'a> Run<'a> {
         self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::output)
     }
 
-    /// A value from the command line or stdin, as JSON.
-    fn data<'d>(&mut self, args: &ClientArgs, data: &'d Data) -> Result<Text<'d>, Trouble> {
-        let text = match data {
-            Data::Word(word) => return value(args, "the value", word),
-            Data::Stdin => self.read_stdin()?,
-        };
+    /// A word as JSON, or where it is a dash, stdin.
+    fn data<'w>(&mut self, args: &ClientArgs, word: &'w str) -> Result<Text<'w>, Trouble> {
+        if word != "-" {
+            return value(args, "the value", word);
+        }
+        let text = self.read_stdin()?;
         let text = match text.strip_suffix('\n') {
             Some(text) if !args.no_newline => text,
             _ => &text,
@@ -182,7 +183,7 @@ impl<'a> Run<'a> {
     fn read_stdin(&mut self) -> Result<String, Trouble> {
         let mut bytes = Vec::new();
         let limit = INPUT_BYTES_MAX as u64 + 1;
-        self.take_stdin()?.take(limit).read_to_end(&mut bytes).map_err(cannot_read_stdin)?;
+        self.take_stdin()?.take(limit).read_to_end(&mut bytes).map_err(Trouble::stdin)?;
         if bytes.len() > INPUT_BYTES_MAX {
             return Err(Trouble::input(format!("stdin is longer than {INPUT_BYTES_MAX} bytes")));
         }
@@ -200,13 +201,12 @@ impl<'a> Run<'a> {
         self.stdin.take().ok_or_else(|| Trouble::input(text))
     }
 
-    /// The answer is no.
-    fn no(&self, text: impl Display) -> Trouble {
-        Trouble::no(format!("{}: {text}", self.client.address))
+    fn no(&self, what: &str) -> Trouble {
+        Trouble { code: 1, text: format!("{}: {what}", self.client.address) }
     }
 
     fn no_key(&self, key: &str) -> Trouble {
-        self.no(format_args!("no key {key:?}"))
+        self.no(&format!("no key {key:?}"))
     }
 }
 
@@ -229,19 +229,4 @@ pub(super) fn plain(args: &ClientArgs, value: &Text<'_>) -> String {
 fn condition(args: &ClientArgs) -> Result<Option<Condition<'_>>, Trouble> {
     let present = args.condition.as_deref().map(|word| value(args, "the value of --if", word));
     Ok(present.transpose()?.map(Condition::Equals))
-}
-
-/// Writes out what has gathered, if that is more than `limit`; with a limit of 0 all, to the last byte.
-/// Tells whether it wrote.
-pub(super) fn spill(stdout: &mut dyn Write, out: &mut Vec<u8>, limit: usize) -> Result<bool, Trouble> {
-    if out.len() < limit {
-        return Ok(false);
-    }
-    let written = stdout.write_all(out).and_then(|()| if limit == 0 { stdout.flush() } else { Ok(()) });
-    out.clear();
-    written.map(|()| true).map_err(Trouble::output)
-}
-
-pub(super) fn cannot_read_stdin(error: io::Error) -> Trouble {
-    Trouble::local("cannot read stdin", error)
 }

@@ -4,9 +4,9 @@
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 
-use super::run::{INPUT_BYTES_MAX, Run, cannot_read_stdin};
+use super::run::{INPUT_BYTES_MAX, Run};
 use super::trouble::Trouble;
-use crate::args::{self, ClientArgs, Command, Topic};
+use crate::args::{self, ClientArgs, Command, Topic, UsageError};
 
 pub(super) fn run(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
     let mut stdin = BufReader::new(run.take_stdin()?);
@@ -18,14 +18,15 @@ pub(super) fn run(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
             run.write(b"st> ")?;
         }
         line.clear();
-        let limit = INPUT_BYTES_MAX as u64;
-        if (&mut stdin).take(limit).read_until(b'\n', &mut line).map_err(cannot_read_stdin)? == 0 {
+        let limit = INPUT_BYTES_MAX as u64 + 1;
+        if (&mut stdin).take(limit).read_until(b'\n', &mut line).map_err(Trouble::stdin)? == 0 {
             break;
         }
         match command(run, args, &line) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
-            Err(trouble) if trouble.at_output => return Err(trouble),
+            // Nobody reads our stdout any more: there is no point in going on.
+            Err(trouble) if trouble.code == 0 => return Err(trouble),
             Err(trouble) if person => {
                 run.stderr.report(&trouble);
             }
@@ -38,6 +39,9 @@ pub(super) fn run(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
 
 /// Carries out one line; false when it ends the session.
 fn command(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<bool, Trouble> {
+    if line.len() > INPUT_BYTES_MAX {
+        return Err(Trouble::input(format!("longer than {INPUT_BYTES_MAX} bytes")));
+    }
     let line = std::str::from_utf8(line).map_err(|_| Trouble::input("the line is not UTF-8 text"))?;
     let words = split(line)?;
     match words.first().map(String::as_str) {
@@ -48,27 +52,24 @@ fn command(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<bool, Tr
     }
     match args::parse_line(words, args) {
         Ok(Command::Client(line)) => {
-            if line.address != args.address || line.secret != args.secret {
+            if line.address != args.address || line.token_file != args.token_file {
                 return Err(Trouble::input("a session keeps to its server: start another with -a"));
             }
             run.client.options.timeout = line.timeout;
             run.client.options.retry = line.retry;
             run.stderr.quiet = line.quiet;
-            run.client.refresh();
-            run.command(&line).map(|()| true)
+            // The server may have closed while the next line was typed.
+            run.client.connection.take_if(|connection| connection.is_stale());
+            run.command(&line)?;
         }
-        Ok(Command::Help(topic)) => {
-            run.write(args::help(run.stderr.program, topic).as_bytes()).map(|()| true)
+        Ok(Command::Help(topic)) => run.write(args::help(run.stderr.program, topic).as_bytes())?,
+        Ok(_) => {}
+        Err(UsageError { topic: Topic::ClientCommand(name), problem, .. }) => {
+            return Err(Trouble::input(format!("{problem} (see 'help {name}')")));
         }
-        Ok(_) => Ok(true),
-        Err(error) => {
-            let about = match error.topic {
-                Topic::ClientCommand(name) => format!("help {name}"),
-                _ => "help".into(),
-            };
-            Err(Trouble::input(format!("{} (see '{about}')", error.problem)))
-        }
+        Err(error) => return Err(Trouble::input(format!("{} (see 'help')", error.problem))),
     }
+    Ok(true)
 }
 
 /// Cuts a line into words as a shell does: at white space, but not inside quotes; within double quotes,
@@ -101,34 +102,6 @@ fn split(line: &str) -> Result<Vec<String>, Trouble> {
         None => {
             words.extend(word);
             Ok(words)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::split;
-
-    #[test]
-    fn words_are_cut_as_a_shell_cuts_them() {
-        for (line, words) in [
-            ("get  a\tb\n", Some(vec!["get", "a", "b"])),
-            ("", Some(vec![])),
-            ("  ", Some(vec![])),
-            ("''", Some(vec![""])),
-            ("a''b", Some(vec!["ab"])),
-            (r#"'a b' "c d""#, Some(vec!["a b", "c d"])),
-            (r#"'{"a":"\n"}'"#, Some(vec![r#"{"a":"\n"}"#])),
-            (r#""{\"a\":\"\\n\"}""#, Some(vec![r#"{"a":"\n"}"#])),
-            (r#""a\nb""#, Some(vec![r"a\nb"])),
-            (r"a\ b \'", Some(vec!["a b", "'"])),
-            (r"a\", Some(vec![r"a\"])),
-            ("'a", None),
-            ("\"a", None),
-            ("$HOME *", Some(vec!["$HOME", "*"])),
-        ] {
-            let expected = words.map(|words| words.into_iter().map(String::from).collect::<Vec<_>>());
-            assert_eq!(split(line).ok(), expected, "{line}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Why a command did not succeed: its exit code, and what is said about it on stderr.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use super::ClientError;
 use crate::address::AddressError;
@@ -19,43 +19,42 @@ pub(super) struct Trouble {
     pub code: u8,
     /// What to say about it; empty for nothing.
     pub text: String,
-    /// Nobody reads our stdout any more: there is no point in going on.
-    pub at_output: bool,
 }
 
 impl Trouble {
-    /// The answer is no.
-    pub fn no(text: String) -> Trouble {
-        Trouble { code: 1, text, at_output: false }
-    }
-
     /// All has been said, or the exit code alone is the answer.
     pub fn silent(code: u8) -> Trouble {
-        Trouble { code, text: String::new(), at_output: false }
+        Trouble { code, text: String::new() }
     }
 
     /// What was read or typed is not valid.
     pub fn input(text: impl Into<String>) -> Trouble {
-        Trouble { code: 2, text: text.into(), at_output: false }
+        Trouble { code: 2, text: text.into() }
     }
 
     /// A local file or program failed.
     pub fn local(what: impl Display, error: io::Error) -> Trouble {
-        Trouble { code: 6, text: format!("{what}: {error}"), at_output: false }
+        Trouble { code: 6, text: format!("{what}: {error}") }
+    }
+
+    /// Our stdin failed.
+    pub fn stdin(error: io::Error) -> Trouble {
+        Trouble::local("cannot read stdin", error)
     }
 
     /// Our stdout failed. Whoever closed the pipe has read all they wanted: `st client keys | head`
-    /// went well.
+    /// went well, and ends with exit code 0.
     pub fn output(error: io::Error) -> Trouble {
         match error.kind() {
-            ErrorKind::BrokenPipe => Trouble { at_output: true, ..Trouble::silent(0) },
-            _ => Trouble { at_output: true, ..Trouble::local("cannot write to stdout", error) },
+            ErrorKind::BrokenPipe => Trouble::silent(0),
+            _ => Trouble::local("cannot write to stdout", error),
         }
     }
 
-    /// The same, with the place in the input where it happened.
+    /// The same, with the place in the input where it happened; nothing is still nothing.
     pub fn at(self, place: impl Display) -> Trouble {
-        Trouble { text: format!("{place}: {}", self.text), ..self }
+        let text = if self.text.is_empty() { self.text } else { format!("{place}: {}", self.text) };
+        Trouble { text, ..self }
     }
 }
 
@@ -64,11 +63,11 @@ impl From<ClientError> for Trouble {
         let code = match &error {
             ClientError::Address(AddressError::UnknownHost(..)) | ClientError::Connect(..) => 3,
             ClientError::Address(_) => 2,
-            ClientError::Refused(_, refusal) if refusal.failure.code == Code::Conflict => 1,
+            ClientError::Refused(_, failure, _) if failure.code == Code::Conflict => 1,
             ClientError::Refused(..) => 5,
             ClientError::Timeout(_) | ClientError::Lost(..) | ClientError::BadReply(..) => 4,
         };
-        Trouble { code, text: error.to_string(), at_output: false }
+        Trouble { code, text: error.to_string() }
     }
 }
 
@@ -81,15 +80,18 @@ impl From<json::Error> for Trouble {
 impl From<TokenError> for Trouble {
     fn from(error: TokenError) -> Trouble {
         let code = if matches!(error, TokenError::Unreadable { .. }) { 6 } else { 2 };
-        Trouble { code, text: error.to_string(), at_output: false }
+        Trouble { code, text: error.to_string() }
     }
 }
 
-/// Messages to people, each one line.
+/// Messages to people, each one line. That stderr cannot be written to is no reason to fail: there is
+/// nobody to tell.
 pub(super) struct Messages<'a> {
     pub program: &'a str,
     pub quiet: bool,
     pub out: &'a mut dyn Write,
+    /// A line that shows how far something has come stands on the terminal.
+    pub progress: bool,
 }
 
 impl Messages<'_> {
@@ -101,12 +103,12 @@ impl Messages<'_> {
         trouble.code
     }
 
-    /// Says something, in one line whatever a server put into it. That stderr cannot be written to is
-    /// no reason to fail: there is nobody to tell.
+    /// Says something, in one line whatever a server put into it.
     pub fn say(&mut self, text: &str) {
         if self.quiet {
             return;
         }
+        self.clear();
         let mut line = format!("{}: ", self.program);
         for c in text.chars().take(MESSAGE_CHARS_MAX) {
             if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
@@ -115,10 +117,17 @@ impl Messages<'_> {
         let _ = self.out.write_all(line.as_bytes());
     }
 
-    /// Overwrites the line that shows how far something has come; an empty text clears it.
+    /// Shows a person how far something has come, in place of what was shown before.
     pub fn progress(&mut self, text: &str) {
-        if !self.quiet {
-            let _ = write!(self.out, "\r{text}\x1b[K").and_then(|()| self.out.flush());
+        if !self.quiet && io::stderr().is_terminal() {
+            self.progress = write!(self.out, "\r{text}\x1b[K").and_then(|()| self.out.flush()).is_ok();
+        }
+    }
+
+    /// Takes away what [`Messages::progress`] has shown.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.progress) {
+            let _ = self.out.write_all(b"\r\x1b[K");
         }
     }
 }

@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::connection::Patience;
+use super::connection::Connection;
 use super::run::{Run, plain};
 use super::trouble::Trouble;
-use super::{Client, ClientError, ReplyProblem};
+use super::{ClientError, ReplyProblem};
 use crate::args::ClientArgs;
 use crate::json::{Text, Value};
-use crate::protocol::{Request, Scope};
+use crate::protocol::Scope;
 
 /// What a watcher is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,13 +31,24 @@ pub enum Event {
 /// Follows changes: an iterator that waits for the next one, and ends with the error that ended it.
 #[derive(Debug)]
 pub struct Watch {
-    client: Client,
+    pub(super) connection: Option<Connection>,
+    /// What was told before anybody asked.
+    pub(super) first: Option<Event>,
 }
 
-impl Watch {
-    pub(super) fn new(mut client: Client, scope: Scope<'_>) -> Result<Watch, ClientError> {
-        client.watch_begin(scope)?;
-        Ok(Watch { client })
+impl Event {
+    /// The next event. After `Ready` it waits for ever.
+    pub(super) fn read(connection: &mut Connection) -> Result<Event, ClientError> {
+        let reply = connection.reply()?;
+        match (reply.event.as_deref(), reply.key) {
+            (Some("READY"), _) => {
+                connection.be_patient(None);
+                Ok(Event::Ready)
+            }
+            (Some("UPDATE"), Some(key)) => Ok(Event::Update(key, reply.value.to_value())),
+            (Some("DELETE"), Some(key)) => Ok(Event::Delete(key, reply.value.to_value())),
+            _ => Err(connection.bad(ReplyProblem::Lacks("a change"))),
+        }
     }
 }
 
@@ -45,37 +56,14 @@ impl Iterator for Watch {
     type Item = Result<Event, ClientError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.client.connection.is_some().then(|| self.client.watch_next())
-    }
-}
-
-impl Client {
-    fn watch_begin(&mut self, scope: Scope<'_>) -> Result<(), ClientError> {
-        self.begin(&Request::Watch { scope })?;
-        self.be_patient(Patience::Piece(self.options.timeout));
-        Ok(())
-    }
-
-    /// The next event. From `Ready` on it waits for ever.
-    fn watch_next(&mut self) -> Result<Event, ClientError> {
-        let reply = self.reply()?;
-        match (reply.event.as_deref(), reply.key, reply.value) {
-            (Some("READY"), ..) => {
-                self.be_patient(Patience::Endless);
-                Ok(Event::Ready)
-            }
-            (Some("UPDATE"), Some(key), Some(value)) => Ok(Event::Update(key, value.to_value())),
-            (Some("DELETE"), Some(key), value) => {
-                Ok(Event::Delete(key, value.map_or(Value::Null, |value| value.to_value())))
-            }
-            _ => Err(self.bad(ReplyProblem::Lacks("a change"))),
+        if let Some(first) = self.first.take() {
+            return Some(Ok(first));
         }
-    }
-
-    fn be_patient(&mut self, patience: Patience) {
-        if let Some(connection) = &mut self.connection {
-            connection.be_patient(patience);
+        let event = Event::read(self.connection.as_mut()?);
+        if event.is_err() {
+            self.connection = None;
         }
+        Some(event)
     }
 }
 
@@ -83,37 +71,32 @@ impl Client {
 pub(super) fn follow(
     run: &mut Run<'_>,
     args: &ClientArgs,
-    key: Option<&str>,
+    scope: &Scope<'_>,
     program: &[OsString],
 ) -> Result<(), Trouble> {
     const PAUSE: Duration = Duration::from_millis(50);
     let mut left = args.count.unwrap_or(u64::MAX);
     loop {
-        let scope = match key {
-            Some(key) => Scope::Key(key.into()),
-            None => Scope::Prefix(args.prefix.as_deref().unwrap_or_default().into()),
-        };
-        run.client.watch_begin(scope)?;
         let mut ready = false;
-        let lost = loop {
-            match run.client.watch_next() {
+        for event in run.client.follow(scope.clone())? {
+            match event {
                 Ok(Event::Ready) => {
                     ready = true;
                     continue;
                 }
                 Ok(Event::Update(key, value)) => tell(run, args, "UPDATE", &key, &value, program)?,
                 Ok(Event::Delete(key, value)) => tell(run, args, "DELETE", &key, &value, program)?,
-                Err(lost @ ClientError::Lost(..)) if ready && args.retry > 0 => break lost,
+                Err(lost @ ClientError::Lost(..)) if ready && args.retry > 0 => {
+                    run.stderr.say(&format!("{lost}; connecting again"));
+                    break;
+                }
                 Err(error) => return Err(error.into()),
             }
             left -= 1;
             if left == 0 {
-                // Nothing else can be asked of a connection that is told of changes.
-                run.client.connection = None;
                 return Ok(());
             }
-        };
-        run.stderr.say(&format!("{lost}; connecting again"));
+        }
         // A server that closes at once must not be met by a loop as quick.
         sleep(PAUSE);
     }
@@ -150,21 +133,19 @@ fn tell(
 /// `get --wait`: the value, once there is one.
 pub(super) fn wait(run: &mut Run<'_>, key: &str, time: Duration) -> Result<Option<Text<'static>>, Trouble> {
     let until = Instant::now() + time;
-    run.client.watch_begin(Scope::Key(key.into()))?;
+    let mut watch = run.client.follow(Scope::Key(key.into()))?;
     let mut ready = false;
-    let found = loop {
-        match run.client.watch_next() {
-            Ok(Event::Update(_, value)) => break Some(Text::from(value)),
+    while let Some(event) = watch.next() {
+        match event {
+            Ok(Event::Update(_, value)) => return Ok(Some(Text::from(value))),
             Ok(Event::Delete(..)) => {}
-            Ok(Event::Ready) => {
-                ready = true;
-                let left = until.saturating_duration_since(Instant::now());
-                run.client.be_patient(Patience::Whole(left));
-            }
-            Err(ClientError::Timeout(_)) if ready => break None,
+            Ok(Event::Ready) => ready = true,
+            Err(ClientError::Timeout(_)) if ready => break,
             Err(error) => return Err(error.into()),
         }
-    };
-    run.client.connection = None;
-    Ok(found)
+        if let Some(connection) = watch.connection.as_mut().filter(|_| ready) {
+            connection.be_patient(Some(until.saturating_duration_since(Instant::now())));
+        }
+    }
+    Ok(None)
 }

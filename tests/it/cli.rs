@@ -323,6 +323,39 @@ fn judge(server: &Server, row: &Row) -> Result<(), String> {
 }
 
 #[test]
+fn a_session_cuts_words_as_a_shell_does() {
+    let server = Server::start(&[]);
+    for (words, printed) in [
+        ("get  a\tb\n", Some("b")),
+        ("\n  \n", Some("")),
+        ("get a ''", Some("")),
+        ("echo a''b", Some("ab")),
+        ("echo 'a b'", Some("a b")),
+        (r#"get 'a b' "c d""#, Some("c d")),
+        (r#"echo '{"a":"\n"}'"#, Some(r#"{"a":"\n"}"#)),
+        (r#"echo "{\"a\":\"\\n\"}""#, Some(r#"{"a":"\n"}"#)),
+        (r#"echo "a\nb""#, Some(r"a\nb")),
+        (r"get a\ b \'", Some("'")),
+        (r"echo a\ b", Some("a b")),
+        (r"echo a\", Some(r"a\")),
+        ("echo 'a", None),
+        ("echo \"a", None),
+        ("get $HOME *", Some("*")),
+    ] {
+        let (exit, out, _) = client(&server, &[], words.as_bytes());
+        assert_eq!((exit == 0).then_some(out.trim_end_matches('\n')), printed, "{words}");
+    }
+}
+
+#[test]
+fn a_line_too_long_for_a_session_is_refused_and_not_cut_in_two() {
+    let server = Server::start(&[]);
+    let comment = format!("#{}count\n", "x".repeat((64 << 20) - 1));
+    let (exit, out, err) = client(&server, &[], comment.as_bytes());
+    assert_eq!((exit, &*out, &*err), (2, "", "st: line 1: longer than 67108864 bytes\n"));
+}
+
+#[test]
 fn what_varies_is_there() {
     let server = Server::start(&[]);
     let said = |words: &[&str]| {
@@ -511,10 +544,21 @@ fn a_token_is_shown_from_the_environment_or_a_file() {
     assert_eq!(with("s3cret", &["batch"], b"{\"request\":\"COUNT\"}").1, "{\"value\":1}\n");
     assert_eq!(with("s3cret", &["load"], b"{\"key\":\"c\",\"value\":1}"), (0, String::new(), String::new()));
     assert_eq!(with("wrong", &["get", "a", "default"], b"").0, 5);
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let bytes = std::ffi::OsStr::from_bytes(b"\xff");
+        let output = run(st(&["client", "-a", &server.addr, "count"]).env("ST_TOKEN", bytes), b"");
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), &*err), (Some(2), "st: ST_TOKEN is not UTF-8 text\n"));
+    }
     // EXEC's output is ours, byte for byte; its status is told by 1.
     let ran = with("s3cret", &["exec", "sh", "-c", "echo out; echo err >&2; exit 3"], b"");
     assert_eq!(ran, (1, "out\n".into(), "err\n".into()));
     assert_eq!(with("s3cret", &["exec", "echo", "-n", "--", "-j"], b""), (0, "-- -j".into(), String::new()));
+    // An exit code that says it all leaves nothing to say of the line.
+    let silent = with("s3cret", &[], b"exec sh -c 'exit 3'\n");
+    assert_eq!(silent, (1, String::new(), String::new()));
     let json = with("s3cret", &["-j", "exec", "true"], b"");
     assert_eq!(json, (0, "{\"status\":0,\"stdout\":\"\",\"stderr\":\"\"}\n".into(), String::new()));
     assert!(with("s3cret", &["history"], b"").1.contains("\"echo\""));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use socket_tables::client::{Client, ClientError, ClientOptions, Event};
 use socket_tables::json::Value;
-use socket_tables::protocol::Code;
+use socket_tables::protocol::{Code, Scope};
 use socket_tables::server::{Server, ShutdownHandle};
 
 /// A server in this process, shut down and joined when dropped.
@@ -73,7 +73,8 @@ fn a_watch_tells_the_state_then_every_change() {
     let mut client = Client::connect(&server.addr).unwrap();
     client.update("k1", 1).unwrap();
     client.update("other", 0).unwrap();
-    let mut watch = Client::connect(&server.addr).unwrap().watch_prefix("k").unwrap().map(Result::unwrap);
+    let mut watch =
+        Client::connect(&server.addr).unwrap().watch(Scope::Prefix("k".into())).unwrap().map(Result::unwrap);
     assert_eq!(watch.next().unwrap(), Event::Update("k1".into(), Value::from(1)));
     assert_eq!(watch.next().unwrap(), Event::Ready);
     client.update("k2", "new").unwrap();

@@ -212,6 +212,8 @@ fn what_is_no_reply_of_ours_is_exit_4() {
         let fake = Fake::saying(count);
         let mut client = socket_tables::client::Client::connect(&fake.addr).unwrap();
         assert!(client.count("").is_err());
+        // A list that is none is no empty list.
+        assert!(client.keys("").is_err() && client.getall("").is_err());
     }
 }
 
@@ -333,6 +335,28 @@ fn the_token_goes_first_in_the_same_write() {
     });
     let output = run(st(&["client", "-a", &fake.addr, "get", "a"]).env("ST_TOKEN", "s3"), b"");
     assert_eq!(told(output), (0, "1\n".into(), String::new()));
+}
+
+#[test]
+fn after_a_refused_token_the_reply_to_the_request_behind_it_is_nobody_s() {
+    use socket_tables::client::{Client, ClientError, ClientOptions};
+    use socket_tables::json::Value;
+    let fake = Fake::start(|mut stream, nth| {
+        request(&stream)?;
+        match nth {
+            1 => return stream.write_all(b"{\"value\":\"ok\"}\n"),
+            2 => stream.write_all(b"{\"error\":{\"code\":\"unknown_request\",\"message\":\"AUTH\"}}\n")?,
+            _ => stream.write_all(b"{\"value\":\"ok\"}\n")?,
+        }
+        request(&stream)?;
+        stream.write_all(format!("{{\"key\":\"a\",\"value\":{nth}}}\n").as_bytes())
+    });
+    let token = Some(socket_tables::token::Token::new("s3").unwrap());
+    let options = ClientOptions { timeout: Duration::from_secs(5), retry: 0, token };
+    let mut client = Client::connect_with(&fake.addr, options).unwrap();
+    assert!(matches!(client.get("a"), Err(ClientError::Lost(..))));
+    assert!(matches!(client.get("a"), Err(ClientError::Refused(..))));
+    assert_eq!(client.get("a").unwrap(), Some(Value::from(3)));
 }
 
 #[test]
@@ -523,7 +547,10 @@ fn the_library_tells_these_apart_too() {
         request(&stream)?;
         stream.write_all(b"{\"request\":\"UPDATE\",\"key\":\"a\",\"value\":1}\n{\"request\":\"READY\"}\n")
     });
-    let mut watch = Client::connect(&watched.addr).unwrap().watch_prefix("").unwrap();
+    let mut watch = Client::connect(&watched.addr)
+        .unwrap()
+        .watch(socket_tables::protocol::Scope::Prefix("".into()))
+        .unwrap();
     let update = Event::Update("a".into(), Value::from(1));
     assert_eq!(watch.next().unwrap().unwrap(), update);
     assert_eq!(watch.next().unwrap().unwrap(), Event::Ready);
