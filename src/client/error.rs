@@ -33,6 +33,7 @@ pub enum ReplyProblem {
     NotJson(json::Error),
     TooLong(usize),
     Lacks(&'static str),
+    Unrelated,
 }
 
 impl From<json::Error> for ReplyProblem {
@@ -48,6 +49,7 @@ impl fmt::Display for ReplyProblem {
             ReplyProblem::NotJson(error) => write!(f, "{error}"),
             ReplyProblem::TooLong(limit) => write!(f, "longer than {limit} bytes"),
             ReplyProblem::Lacks(what) => write!(f, "it lacks {what}"),
+            ReplyProblem::Unrelated => write!(f, "it answers something else"),
         }
     }
 }

@@ -190,7 +190,11 @@ impl Client {
 
     /// Sends any request but WATCH, and gives its reply.
     pub fn ask(&mut self, request: &Request<'_>) -> Result<Reply, ClientError> {
-        let (connection, reply) = self.begin(&bytes(request), Connection::reply)?;
+        let read = |connection: &mut Connection| {
+            let reply = connection.reply()?;
+            if reply.answers(request) { Ok(reply) } else { Err(connection.bad(ReplyProblem::Unrelated)) }
+        };
+        let (connection, reply) = self.begin(&bytes(request), read)?;
         self.connection = Some(connection);
         Ok(reply)
     }
@@ -201,8 +205,11 @@ impl Client {
 
     fn integer<N: TryFrom<i128>>(&mut self, request: &Request<'_>) -> Result<N, ClientError> {
         let integer = self.value(request)?.as_i128().and_then(|integer| integer.try_into().ok());
-        let bad = || ClientError::BadReply(self.address.to_string(), ReplyProblem::Lacks("an integer"));
-        integer.ok_or_else(bad)
+        integer.ok_or_else(|| self.bad("an integer"))
+    }
+
+    fn bad(&self, lacks: &'static str) -> ClientError {
+        ClientError::BadReply(self.address.to_string(), ReplyProblem::Lacks(lacks))
     }
 
     fn follow(&mut self, scope: Scope<'_>) -> Result<Watch, ClientError> {

@@ -2,7 +2,7 @@
 
 use super::ReplyProblem;
 use crate::json::{Error, Parser, Text};
-use crate::protocol::{Code, Failure};
+use crate::protocol::{Code, Failure, Request};
 
 /// What the server answered, where it did not refuse.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Reply {
     pub value: Text<'static>,
     /// There is no such key.
     pub missing: bool,
+    /// It is a bare array, as only GETALL is answered by.
+    pub(super) is_list: bool,
 }
 
 impl Reply {
@@ -22,7 +24,8 @@ impl Reply {
     pub(super) fn parse(line: &str) -> Result<Result<Reply, (Failure, Option<Text<'static>>)>, ReplyProblem> {
         let mut parser = Parser::new(line);
         let (mut event, mut key, mut value, mut missing, mut failure) = (None, None, None, false, None);
-        if parser.peek() == b'[' {
+        let is_list = parser.peek() == b'[';
+        if is_list {
             value = Some(parser.compact()?.into_owned());
         } else {
             parser.object(|parser, name| {
@@ -41,9 +44,21 @@ impl Reply {
         if let Some(failure) = failure {
             return Ok(Err((failure, value.filter(|_| !missing))));
         }
-        let value = value.or(event.is_some().then_some(Text::NULL));
+        let value = value.or((event.as_deref() == Some("READY")).then_some(Text::NULL));
         let value = value.ok_or(ReplyProblem::Lacks("a value"))?;
-        Ok(Ok(Reply { event, key, value, missing }))
+        Ok(Ok(Reply { event, key, value, missing, is_list }))
+    }
+
+    /// Whether it has what a reply to this request has. Who believes any other tells a script "yes" for
+    /// what never happened.
+    pub(super) fn answers(&self, request: &Request<'_>) -> bool {
+        let fits = match request {
+            Request::Get { .. } | Request::Delete { .. } => true,
+            Request::Increment { .. } | Request::Count { .. } => self.value.as_i128().is_some(),
+            _ => !self.missing,
+        };
+        let about = request.key().is_none_or(|key| self.key.as_deref() == Some(key));
+        fits && about && self.event.is_none() && self.is_list == matches!(request, Request::GetAll { .. })
     }
 
     /// The value, unless the key is missing.

@@ -140,17 +140,18 @@ impl<'a> Run<'a> {
     fn exec(&mut self, args: &ClientArgs, program: &[String]) -> Result<(), Trouble> {
         let data = Value::Array(program.iter().map(|word| Value::from(word.as_str())).collect());
         let value = self.client.call("EXEC", data)?;
-        let part = |name| value.get(name).and_then(Value::as_str).unwrap_or_default();
+        let part = |name| value.get(name).and_then(Value::as_str);
+        let status = value.get("status").and_then(Value::as_number).and_then(|status| status.as_i64());
+        let (Some(status), Some(stdout), Some(stderr)) = (status, part("stdout"), part("stderr")) else {
+            return Err(self.client.bad("a status, stdout and stderr").into());
+        };
         if args.json {
             self.print(args, &Text::from(&value))?;
         } else {
-            self.write(part("stdout").as_bytes())?;
-            let _ = self.stderr.out.write_all(part("stderr").as_bytes());
+            self.write(stdout.as_bytes())?;
+            let _ = self.stderr.out.write_all(stderr.as_bytes());
         }
-        match value.get("status").and_then(Value::as_number).and_then(|status| status.as_i64()) {
-            Some(0) => Ok(()),
-            _ => Err(Trouble::silent(1)),
-        }
+        if status == 0 { Ok(()) } else { Err(Trouble::silent(1)) }
     }
 
     /// Writes a value: a string as it is, anything else as JSON.

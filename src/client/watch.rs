@@ -137,8 +137,8 @@ pub(super) fn wait(run: &mut Run<'_>, key: &str, time: Duration) -> Result<Optio
     let mut ready = false;
     while let Some(event) = watch.next() {
         match event {
-            Ok(Event::Update(_, value)) => return Ok(Some(Text::from(value))),
-            Ok(Event::Delete(..)) => {}
+            Ok(Event::Update(told, value)) if told == key => return Ok(Some(Text::from(value))),
+            Ok(Event::Update(..) | Event::Delete(..)) => {}
             Ok(Event::Ready) => ready = true,
             Err(ClientError::Timeout(_)) if ready => break,
             Err(error) => return Err(error.into()),

@@ -274,7 +274,7 @@ const ROWS: &[Row] = &[
     row("--timeout=60|--retry|0|count", "0\n"),
     row("-qjn|count", "0"),
     row("--token-file|/nonexistent/token|count", "").fails(6, "st: cannot read the token from /nonexistent/token: "),
-    row("--token-file|/dev/null|count", "").fails(2, "st: "),
+    row("--token-file|/dev/null|count", "").fails(6, "st: cannot read the token from /dev/null: it is no file\n"),
 ];
 
 fn client(server: &Server, words: &[&str], stdin: &[u8]) -> (i32, String, String) {

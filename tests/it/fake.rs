@@ -208,6 +208,39 @@ fn what_is_no_reply_of_ours_is_exit_4() {
     for list in ["{\"value\":[1]}\n", "{\"value\":\"a\"}\n", "{\"value\":[]]\n"] {
         Fake::saying(list).expect(&["keys"], 4, "not the reply of an st server");
     }
+    for (words, reply) in [
+        ("get a", r#"{"key":"other","value":9}"#),
+        ("get a", "[1,2]"),
+        ("get a", r#"{"value":9}"#),
+        ("get a", r#"{"request":"UPDATE","key":"a","value":9}"#),
+        ("exists a", "{}"),
+        ("exists a", r#"{"key":"b","value":1}"#),
+        ("set a b", "{}"),
+        ("set a b", "[1,2]"),
+        ("set a b", r#"{"key":"b","value":"b"}"#),
+        ("add a b", r#"{"value":null,"found":false}"#),
+        ("add a b", r#"{"key":"a","value":null,"found":false}"#),
+        ("del a", "[1,2]"),
+        ("del a", r#"{"key":"b","value":1}"#),
+        ("incr a", r#"{"key":"a","value":null}"#),
+        ("incr a", r#"{"key":"a","value":1.5}"#),
+        ("incr a", r#"{"key":"b","value":1}"#),
+        ("count", r#"{"value":"abc"}"#),
+        ("count", "[1,2]"),
+        ("hello", "[1,2]"),
+        ("exec true", r#"{"value":1}"#),
+        ("exec true", r#"{"value":{"status":"0","stdout":"","stderr":""}}"#),
+        ("exec true", r#"{"value":{"status":0,"stdout":""}}"#),
+        ("exec true", r#"{"value":{"status":0,"stdout":1,"stderr":""}}"#),
+        ("watch a", r#"{"request":"UPDATE","key":"a"}"#),
+    ] {
+        let fake = Fake::start(move |mut stream, _| {
+            request(&stream)?;
+            stream.write_all(format!("{reply}\n").as_bytes())
+        });
+        let words: Vec<&str> = words.split(' ').collect();
+        fake.expect(&words, 4, "not the reply of an st server");
+    }
     for count in ["{\"value\":\"many\"}\n", "{\"key\":1}\n"] {
         let fake = Fake::saying(count);
         let mut client = socket_tables::client::Client::connect(&fake.addr).unwrap();
