@@ -212,6 +212,11 @@ impl Client {
         ClientError::BadReply(self.address.to_string(), ReplyProblem::Lacks(lacks))
     }
 
+    /// Lets go of a connection that the server has closed since it was last used.
+    fn drop_stale(&mut self) {
+        self.connection.take_if(|connection| connection.is_stale());
+    }
+
     fn follow(&mut self, scope: Scope<'_>) -> Result<Watch, ClientError> {
         let (connection, first) = self.begin(&bytes(&Request::Watch { scope }), Event::read)?;
         Ok(Watch { connection: Some(connection), first: Some(first) })

@@ -133,10 +133,17 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         if places.is_empty() {
             return Ok(());
         }
+        // The server may have closed while stdin brought nothing.
+        self.run.client.drop_stale();
+        let timeout = Some(self.run.client.options.timeout);
         let (mut connection, first) = self.run.client.begin(&requests, reply)?;
         let mut first = Some(Ok(first));
         for place in places {
-            let told = first.take().unwrap_or_else(|| reply(&mut connection));
+            let told = first.take().unwrap_or_else(|| {
+                // Whole again for each: the requests are carried out one after another.
+                connection.be_patient(timeout);
+                reply(&mut connection)
+            });
             let (text, reply) = told.map_err(|error| Trouble::from(error).at(&place))?;
             if self.print {
                 writeln!(self.run.stdout, "{text}").map_err(Trouble::output)?;

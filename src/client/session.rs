@@ -59,7 +59,7 @@ fn command(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<bool, Tr
             run.client.options.retry = line.retry;
             run.stderr.quiet = line.quiet;
             // The server may have closed while the next line was typed.
-            run.client.connection.take_if(|connection| connection.is_stale());
+            run.client.drop_stale();
             run.command(&line)?;
         }
         Ok(Command::Help(topic)) => run.write(args::help(run.stderr.program, topic).as_bytes())?,

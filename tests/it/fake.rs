@@ -523,25 +523,55 @@ fn a_load_or_batch_that_loses_its_server_says_how_far_it_came() {
 }
 
 #[test]
-fn a_session_connects_again_after_its_server_has_closed() {
+fn each_reply_to_a_batch_or_a_load_has_the_timeout_for_itself() {
+    let fake = Fake::start(|mut stream, _| {
+        for _ in 0..12 {
+            request(&stream)?;
+            thread::sleep(Duration::from_millis(100));
+            stream.write_all(b"{\"key\":\"a\",\"value\":1}\n")?;
+        }
+        Ok(())
+    });
+    let (exit, out, err) =
+        fake.client(&["-T0.8", "batch"], &"{\"request\":\"GET\",\"key\":\"a\"}".repeat(12));
+    assert_eq!((exit, out.lines().count(), &*err), (0, 12, ""));
+    let (exit, _, err) = fake.client(&["-T0.8", "load"], &"{\"key\":\"a\",\"value\":1}\n".repeat(12));
+    assert_eq!((exit, &*err), (0, ""));
+}
+
+#[test]
+fn a_session_a_batch_and_a_load_connect_again_after_their_server_has_closed() {
+    for (words, line, reply) in [
+        (&[][..], "count\n", "7\n"),
+        (&["batch"], "{\"request\":\"COUNT\"}\n", "{\"key\":\"a\",\"value\":7}\n"),
+        (&["load"], "{\"key\":\"a\",\"value\":1}\n", ""),
+    ] {
+        connects_again(words, line, reply);
+    }
+}
+
+/// The server closes after each reply, and only then the next line comes.
+fn connects_again(words: &[&str], line: &str, reply: &str) {
     let closed = Arc::new(AtomicUsize::new(0));
     let closing = closed.clone();
     let fake = Fake::start(move |mut stream, _| {
         request(&stream)?;
-        stream.write_all(b"{\"value\":7}\n")?;
+        stream.write_all(b"{\"key\":\"a\",\"value\":7}\n")?;
         stream.shutdown(Shutdown::Both)?;
         closing.fetch_add(1, Ordering::SeqCst);
         Ok(())
     });
     let mut command = st(&["client", "-a", &fake.addr]);
-    let mut child =
-        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    command.args(words).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let (mut to, mut from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
     for nth in 1..=3 {
-        to.write_all(b"count\n").unwrap();
-        let mut line = String::new();
-        from.read_line(&mut line).unwrap();
-        assert_eq!(line, "7\n");
+        to.write_all(line.as_bytes()).unwrap();
+        if !reply.is_empty() {
+            let mut told = String::new();
+            from.read_line(&mut told).unwrap();
+            assert_eq!(told, reply);
+        }
         while closed.load(Ordering::SeqCst) < nth {
             thread::sleep(Duration::from_millis(1));
         }
