@@ -89,6 +89,7 @@ fn exchange(mut stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadli
                         }
                         Ok(n) => {
                             session.received(n);
+                            while session.has_most_likely_more() && look(stream, session)? {}
                             false
                         }
                         Err(error) if error.kind() == ErrorKind::Interrupted => false,
@@ -108,18 +109,21 @@ fn exchange(mut stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadli
     }
 }
 
-/// Takes what the client has said meanwhile, without waiting for more.
-fn look(mut stream: &TcpStream, session: &mut Session<'_>) -> io::Result<()> {
+/// Takes what the client has said meanwhile, without waiting for more; false where that is nothing.
+fn look(mut stream: &TcpStream, session: &mut Session<'_>) -> io::Result<bool> {
     stream.set_nonblocking(true)?;
     let read = stream.read(session.space());
     stream.set_nonblocking(false)?;
     match read {
         Ok(0) => session.ended(),
-        Ok(n) => session.received(n),
+        Ok(n) => {
+            session.received(n);
+            return Ok(true);
+        }
         Err(error) if is_timeout(&error) || error.kind() == ErrorKind::Interrupted => {}
         Err(error) => return Err(error),
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Knows how long the next read may wait.

@@ -50,6 +50,11 @@ impl Buffer {
         &mut self.bytes[len..]
     }
 
+    /// Whether what has arrived fills a small buffer, so that there is most likely more of it.
+    pub fn is_small_and_full(&self) -> bool {
+        self.end == self.bytes.len() && self.end < CAPACITY_BUSY
+    }
+
     /// This many bytes have been read into [`Buffer::space`].
     pub fn received(&mut self, n: usize) {
         self.end += n;

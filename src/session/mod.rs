@@ -174,6 +174,12 @@ impl<'c> Session<'c> {
         self.input.received(n);
     }
 
+    /// Whether more has most likely arrived than there was space for. Who reads that too, before
+    /// going on, has the whole batch answered by one write.
+    pub fn has_most_likely_more(&self) -> bool {
+        self.input.is_small_and_full()
+    }
+
     /// The client will send no more. It still gets all its replies.
     pub fn ended(&mut self) {
         self.ended = true;

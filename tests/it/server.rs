@@ -313,3 +313,16 @@ fn idle_connections_and_slow_requests_are_ended_at_their_deadlines() {
     assert!(String::from_utf8(reply).unwrap().contains("\"timeout\""));
     eventually(|| server.ask(r#"{"request":"INFO"}"#).contains("\"timed_out\":1"));
 }
+
+/// One read of a pipelining client must bring all replies: they left in one write.
+#[test]
+fn the_replies_of_a_batch_leave_in_one_write() {
+    let server = in_mode(Mode::Pool { threads: 2 });
+    for requests in [1, 10, 200, 600] {
+        let mut stream = server.connect();
+        stream.write_all(r#"{"request":"COUNT"}"#.repeat(requests).as_bytes()).unwrap();
+        let mut bytes = vec![0; 1 << 16];
+        let n = stream.read(&mut bytes).unwrap();
+        assert_eq!(std::str::from_utf8(&bytes[..n]), Ok("{\"value\":0}\n".repeat(requests).as_str()));
+    }
+}
