@@ -82,6 +82,8 @@ pub struct Session<'c> {
     /// The client has shown the token, or none is set.
     known: bool,
     counts: Counts,
+    /// The last reply is an action's. It is sent at once: the next action may take long.
+    called: bool,
     /// Requests cut from the input so far, and how many will be.
     requests: u64,
     requests_max: u64,
@@ -107,6 +109,7 @@ impl<'c> Session<'c> {
             output_bytes: 0,
             known: core.token.is_none(),
             counts: Counts::default(),
+            called: false,
             requests: 0,
             requests_max: u64::MAX,
             http: false,
@@ -127,7 +130,7 @@ impl<'c> Session<'c> {
     /// Works on what there is, and says what must happen before it can go on.
     pub fn advance(&mut self) -> Next {
         let next = loop {
-            if self.output.len() >= OUTPUT_BYTES_HIGH {
+            if self.output.len() >= OUTPUT_BYTES_HIGH || self.called {
                 break Next::Write;
             }
             if matches!(self.state, State::Watching(_)) && self.request() {
@@ -201,6 +204,7 @@ impl<'c> Session<'c> {
 
     /// All of the output has been sent.
     pub fn sent(&mut self) {
+        self.called = false;
         self.output_bytes = self.output.len();
         // Memory given back here is what keeps an idle connection small; it costs a few nanoseconds.
         self.output = Vec::new();
@@ -313,6 +317,7 @@ impl<'c> Session<'c> {
             }
             Ok(request) => {
                 counts.request(&request);
+                self.called = matches!(request, Request::Call { .. });
                 let mut execution = Execution { core, form, out, counts, failed: None };
                 let after = execution.run(&request, &mut self.known);
                 if let Some(trace) = &self.trace {

@@ -519,6 +519,20 @@ fn a_batch_answers_each_request_as_it_comes_and_ends_with_the_worst_code() {
     assert_eq!(client(&server, &["batch"], requests.as_bytes()).1.len(), 50 * (large.len() + 13));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_batch_of_slow_actions_gets_each_reply_when_it_is_there() {
+    use std::os::unix::fs::PermissionsExt;
+    let program = scratch("slow");
+    std::fs::write(&program, "#!/bin/sh\nsleep 0.1\necho 1\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let server = Server::start(&["--action", &format!("SLOW={}", program.display())]);
+    // Together they take longer than the timeout.
+    let told = client(&server, &["-T", "1", "batch"], "{\"request\":\"SLOW\"}".repeat(15).as_bytes());
+    assert_eq!(told, (0, "{\"value\":1}\n".repeat(15), String::new()));
+    std::fs::remove_file(program).unwrap();
+}
+
 #[test]
 fn a_token_is_shown_from_the_environment_or_a_file() {
     let file = scratch("token");
