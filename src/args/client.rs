@@ -56,6 +56,15 @@ pub enum ClientCommand {
     Exec { program: Vec<String> },
 }
 
+impl ClientCommand {
+    /// Whether it leaves the server as it was, whatever becomes of the reply.
+    pub fn only_reads(&self) -> bool {
+        use ClientCommand as C;
+        matches!(self, C::Get { .. } | C::Exists { .. } | C::GetAll { .. } | C::Keys { .. })
+            || matches!(self, C::Count { .. } | C::Watch { .. } | C::Dump { .. })
+    }
+}
+
 /// One command: all that is known of it.
 pub(super) struct Spec {
     pub name: &'static str,

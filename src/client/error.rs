@@ -59,12 +59,12 @@ impl fmt::Display for ClientError {
         match self {
             ClientError::Address(error) => write!(f, "{error}"),
             ClientError::Connect(address, error) => write!(f, "{address}: cannot connect: {error}"),
-            ClientError::Timeout(address) => write!(f, "{address}: no reply in time; outcome unknown"),
+            ClientError::Timeout(address) => write!(f, "{address}: no reply in time"),
             ClientError::Lost(address, error) if error.kind() == ErrorKind::UnexpectedEof => {
-                write!(f, "{address}: the server closed before it had replied; outcome unknown")
+                write!(f, "{address}: the server closed before it had replied")
             }
             ClientError::Lost(address, error) => {
-                write!(f, "{address}: connection lost: {error}; outcome unknown")
+                write!(f, "{address}: connection lost: {error}")
             }
             ClientError::BadReply(address, problem) => {
                 write!(f, "{address}: not the reply of an st server: {problem}")
@@ -92,6 +92,11 @@ impl ClientError {
             ClientError::Refused(_, failure, _) => Some(failure),
             _ => None,
         }
+    }
+
+    /// Whether no request got as far as being looked at.
+    pub(super) fn came_to_nothing(&self) -> bool {
+        matches!(self, ClientError::Connect(..) | ClientError::Address(_)) || self.code() == Some(Code::Busy)
     }
 
     /// The refusal's code.

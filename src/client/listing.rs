@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use super::ClientError;
 use super::run::Run;
 use super::trouble::Trouble;
 
@@ -27,7 +28,7 @@ pub(super) fn list(run: &mut Run<'_>, prefix: &str, style: Style) -> Result<(), 
     let progress = style == Style::Dump && !io::stdout().is_terminal();
     let mut count = 0;
     let mut list = run.client.list(prefix, keys_only)?;
-    while let Some((key, value)) = list.next()? {
+    while let Some((key, value)) = list.next().map_err(cut)? {
         let name = key.as_string().unwrap_or_default();
         let before = if count == 0 { open } else { comma };
         let written = match style {
@@ -45,4 +46,12 @@ pub(super) fn list(run: &mut Run<'_>, prefix: &str, style: Style) -> Result<(), 
     }
     let open = if count == 0 { open } else { "" };
     write!(run.stdout, "{open}{close}").map_err(Trouble::output)
+}
+
+/// A server that closes amid a list has most likely waited for us too long.
+fn cut(error: ClientError) -> Trouble {
+    let lost = matches!(error, ClientError::Lost(..));
+    let why = "; the list is cut off: was it taken too slowly for the server's --deadline?";
+    let trouble = Trouble::from(error);
+    Trouble { text: trouble.text + if lost { why } else { "" }, ..trouble }
 }

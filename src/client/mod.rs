@@ -256,18 +256,14 @@ impl Client {
         read: impl Fn(&mut Connection) -> Result<T, ClientError>,
     ) -> Result<(Connection, T), ClientError> {
         let (started, timeout) = (Instant::now(), self.options.timeout);
-        // Growing, so that a server that is starting is met soon, and one that struggles is left alone.
-        let longer = |pause: &Duration| Some((*pause * 2).min(PAUSE_MAX));
-        let mut pauses = successors(Some(PAUSE_FIRST), longer).take(self.options.retry as usize);
+        let mut pauses = pauses(self.options.retry);
         loop {
             let error = match self.try_begin(requests, &read, timeout.saturating_sub(started.elapsed())) {
                 Ok(begun) => return Ok(begun),
                 Err(error) => error,
             };
-            let again = matches!(error, ClientError::Connect(..) | ClientError::Address(_))
-                || error.code() == Some(Code::Busy);
             match pauses.next() {
-                Some(pause) if again && started.elapsed() + pause < timeout => sleep(pause),
+                Some(pause) if error.came_to_nothing() && started.elapsed() + pause < timeout => sleep(pause),
                 _ => return Err(error),
             }
         }
@@ -302,6 +298,13 @@ impl Client {
             }
         }
     }
+}
+
+/// How long to wait before each of so many more tries: growing, so that a server that is starting is met
+/// soon, and one that struggles is left alone.
+fn pauses(retry: u32) -> impl Iterator<Item = Duration> {
+    let longer = |pause: &Duration| Some((*pause * 2).min(PAUSE_MAX));
+    successors(Some(PAUSE_FIRST), longer).take(retry as usize)
 }
 
 fn bytes(request: &Request<'_>) -> Vec<u8> {

@@ -67,7 +67,8 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     /// Carries out one command. What came before a failure is the reader's all the same.
     pub fn command(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
-        let done = self.carry_out(args);
+        let reads = args.command.as_ref().is_some_and(ClientCommand::only_reads);
+        let done = self.carry_out(args).map_err(|trouble| if reads { trouble } else { trouble.of_a_write() });
         self.stderr.clear();
         done.and(self.write(b""))
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::connection::Connection;
 use super::run::{Run, plain};
 use super::trouble::Trouble;
-use super::{ClientError, ReplyProblem};
+use super::{ClientError, ReplyProblem, pauses};
 use crate::args::ClientArgs;
 use crate::json::{Text, Value};
 use crate::protocol::Scope;
@@ -67,39 +67,63 @@ impl Iterator for Watch {
     }
 }
 
-/// `watch`.
+/// `watch`. Once it has been ready, it is worth more than one timeout to find the server again: each try
+/// may take that long.
 pub(super) fn follow(
     run: &mut Run<'_>,
     args: &ClientArgs,
     scope: &Scope<'_>,
     program: &[OsString],
 ) -> Result<(), Trouble> {
-    const PAUSE: Duration = Duration::from_millis(50);
-    let mut left = args.count.unwrap_or(u64::MAX);
+    let (mut left, mut tries) = (args.count.unwrap_or(u64::MAX), pauses(0));
     loop {
         let mut ready = false;
-        for event in run.client.follow(scope.clone())? {
-            match event {
-                Ok(Event::Ready) => {
-                    ready = true;
-                    continue;
-                }
-                Ok(Event::Update(key, value)) => tell(run, args, "UPDATE", &key, &value, program)?,
-                Ok(Event::Delete(key, value)) => tell(run, args, "DELETE", &key, &value, program)?,
-                Err(lost @ ClientError::Lost(..)) if ready && args.retry > 0 => {
-                    run.stderr.say(&format!("{lost}; connecting again"));
-                    break;
-                }
-                Err(error) => return Err(error.into()),
-            }
-            left -= 1;
-            if left == 0 {
-                return Ok(());
-            }
+        let ended = match run.client.follow(scope.clone()) {
+            Ok(watch) => relay(run, args, watch, program, &mut left, &mut ready)?,
+            Err(error) => Some(error),
+        };
+        let Some(error) = ended else { return Ok(()) };
+        if ready {
+            (tries, run.client.options.retry) = (pauses(args.retry), 0);
         }
-        // A server that closes at once must not be met by a loop as quick.
-        sleep(PAUSE);
+        let passing = matches!(error, ClientError::Lost(..) | ClientError::Timeout(_));
+        match tries.next() {
+            Some(pause) if passing || error.came_to_nothing() => {
+                if ready {
+                    run.stderr.say(&format!("{error}; connecting again"));
+                }
+                sleep(pause);
+            }
+            _ => return Err(error.into()),
+        }
     }
+}
+
+/// Tells what a watch says, until that is all that was asked for; or else what ended it.
+fn relay(
+    run: &mut Run<'_>,
+    args: &ClientArgs,
+    watch: Watch,
+    program: &[OsString],
+    left: &mut u64,
+    ready: &mut bool,
+) -> Result<Option<ClientError>, Trouble> {
+    for event in watch {
+        match event {
+            Ok(Event::Ready) => {
+                *ready = true;
+                continue;
+            }
+            Ok(Event::Update(key, value)) => tell(run, args, "UPDATE", &key, &value, program)?,
+            Ok(Event::Delete(key, value)) => tell(run, args, "DELETE", &key, &value, program)?,
+            Err(error) => return Ok(Some(error)),
+        }
+        *left -= 1;
+        if *left == 0 {
+            break;
+        }
+    }
+    Ok(None)
 }
 
 /// Writes a change, or runs the program for it. The line is flushed at once: somebody waits for it.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Server, run};
+use crate::support::{Server, run, st};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -64,5 +64,35 @@ fn every_recipe_does_what_readme_says() {
             assert_eq!((&*out, &*err), (&**output, ""), "{title}, in {shell}");
             assert!(ran.status.success(), "{title}, in {shell}: {}", ran.status);
         }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn changing_a_value_ends_whatever_there_is_to_change() {
+    use std::time::{Duration, Instant};
+    let recipes = recipes();
+    let script = &recipes.iter().find(|recipe| recipe.title.starts_with("Change a value")).unwrap().script;
+    let (_, change) = script.split_once('\n').unwrap();
+    let bin = Path::new(env!("CARGO_BIN_EXE_st")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let server = Server::start(&[]);
+    for (addr, before, after) in [
+        (&*server.addr, "incr stock 10", "7\n"),
+        (&server.addr, "del stock", ""),
+        ("127.0.0.1:1", "count", ""),
+    ] {
+        run(st(&["client", "-qr0", "-a", addr]).args(before.split(' ')), b"");
+        let mut command = Command::new("sh");
+        command.args(["-c", change]).env("PATH", &path).env("ST_ADDR", addr).env("ST_RETRY", "0");
+        let mut shell = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let began = Instant::now();
+        while shell.try_wait().unwrap().is_none() {
+            if began.elapsed() > Duration::from_secs(20) {
+                shell.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(String::from_utf8(shell.wait_with_output().unwrap().stdout).unwrap(), after, "{before}");
     }
 }
