@@ -147,8 +147,9 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec { name: "watch", alias: None, operands: "KEY|--prefix P [PROGRAM …]",
         about: "follow changes, the present state first",
         more: "A line each: UPDATE or DELETE, the key and the value as JSON, tabs between. With -j, as on\n\
-            the wire. Or PROGRAM is run for each, with ST_EVENT, ST_KEY and ST_VALUE. After a lost\n\
-            connection it connects again, and the present state comes again.",
+            the wire. Or PROGRAM is run for each, with ST_EVENT, ST_KEY and ST_VALUE; the last is left\n\
+            out where it holds a NUL or is larger than the system takes. After a lost connection it\n\
+            connects again, for --retry tries, and the present state comes again.",
         example: "watch config/port ./reload.sh", no: "", read: |w, a| {
             let scope = match &a.prefix {
                 Some(prefix) => Scope::Prefix(prefix.clone().into()),

@@ -111,10 +111,11 @@ impl<'a> Run<'a> {
 
     fn get(&mut self, args: &ClientArgs, key: &str, default: Option<&str>) -> Result<(), Trouble> {
         let default = default.map(|default| value(args, "DEFAULT", default)).transpose()?;
-        let found = match args.wait {
-            Some(time) => watch::wait(self, key, time)?,
-            None => self.client.ask(&Request::Get { key: key.into() })?.found(),
-        };
+        let mut found = self.client.ask(&Request::Get { key: key.into() })?.found();
+        // Only now: a server that is not in pool mode has no WATCH.
+        if let (None, Some(time)) = (&found, args.wait) {
+            found = watch::wait(self, key, time)?;
+        }
         let value = found.or(default).ok_or_else(|| self.no_key(key))?;
         self.print(args, &value)
     }

@@ -43,7 +43,7 @@ fn command(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<bool, Tr
         return Err(Trouble::input(format!("longer than {INPUT_BYTES_MAX} bytes")));
     }
     let line = std::str::from_utf8(line).map_err(|_| Trouble::input("the line is not UTF-8 text"))?;
-    let words = split(line)?;
+    let words = split(line.trim_end_matches(['\r', '\n']))?;
     match words.first().map(String::as_str) {
         None => return Ok(true),
         Some(word) if word.starts_with('#') => return Ok(true),
@@ -91,7 +91,8 @@ fn split(line: &str) -> Result<Vec<String>, Trouble> {
                 Some(next) if quote.is_none() || next == '"' || next == '\\' => {
                     word.get_or_insert_default().push(next);
                 }
-                next => word.get_or_insert_default().extend(['\\'].into_iter().chain(next)),
+                None => return Err(Trouble::input("the line ends after a backslash")),
+                Some(next) => word.get_or_insert_default().extend(['\\', next]),
             },
             (None, _) if c.is_whitespace() => words.extend(word.take()),
             _ => word.get_or_insert_default().push(c),

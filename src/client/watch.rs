@@ -5,6 +5,7 @@
 //! after a lost connection: only the present state tells what was missed.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -142,11 +143,20 @@ fn tell(
         };
         return run.write(line.as_bytes());
     };
-    let mut command = Command::new(name);
-    let value = plain(args, &Text::from(value));
-    command.args(words).env("ST_EVENT", event).env("ST_KEY", key).env("ST_VALUE", value);
-    // Our stdin belongs to whoever started us.
-    match command.stdin(Stdio::null()).status() {
+    let start = |value: Option<String>| {
+        let mut command = Command::new(name);
+        command.args(words).env("ST_EVENT", event).env("ST_KEY", key).env_remove("ST_VALUE");
+        // Our stdin belongs to whoever started us.
+        command.envs(value.map(|value| ("ST_VALUE", value))).stdin(Stdio::null()).status()
+    };
+    let mut status = start(Some(plain(args, &Text::from(value))));
+    if let Err(error) = &status
+        && matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::ArgumentListTooLong)
+    {
+        run.stderr.say(&format!("{key:?}: the value does not fit into ST_VALUE, which is left out"));
+        status = start(None);
+    }
+    match status {
         Ok(status) if status.success() => {}
         Ok(status) => run.stderr.say(&format!("{}: {status}", name.display())),
         Err(error) => return Err(Trouble::local(format_args!("cannot run {}", name.display()), error)),

@@ -245,6 +245,7 @@ const ROWS: &[Row] = &[
     row("-j|watch|-c1|a|sh|-c|echo $ST_VALUE", "\"x\"\n").state(AB),
     row("watch|-c1|a|cat", "").state(AB).stdin(b"stdin is not the program's"),
     row("watch|-c2|--prefix=|sh|-c|exit 3", "").state(AB).fails(0, "st: sh: exit status: 3\nst: sh: exit status: 3\n"),
+    row("watch|-c2|--prefix=|sh|-c|echo $ST_KEY=${ST_VALUE-none}", "a=none\nb=2\n").state(r#"{"a":"x\u0000y","b":2}"#).fails(0, "st: \"a\": the value does not fit into ST_VALUE, which is left out\n"),
     row("watch|-c1|a|/nonexistent/program", "").state(AB).fails(6, "st: cannot run /nonexistent/program: "),
     row("watch", "").fails(2, "KEY is missing"),
     row("watch|-c0|a", "").fails(2, "-c wants a whole number from 1"),
@@ -258,6 +259,7 @@ const ROWS: &[Row] = &[
     row("", "").stdin(b"\ngte a\n").fails(2, "st: line 2: no command \"gte\"; did you mean 'get'? (see 'help')\n"),
     row("", "").stdin(b"get\n").fails(2, "st: line 1: KEY is missing (see 'help get')\n"),
     row("", "").stdin(b"get 'a\n").fails(2, "st: line 1: the quote ' is not closed\n"),
+    row("", "").stdin(b"set a b\\\n").fails(2, "st: line 1: the line ends after a backslash\n").after("{}"),
     row("", "").stdin(b"set a -\nvalue\n").fails(2, "st: line 1: in a session stdin holds the commands"),
     row("", "").stdin(b"load\n").fails(2, "in a session stdin holds the commands"),
     row("", "").stdin(b"-a 1 get a\n").fails(2, "a session keeps to its server"),
@@ -337,7 +339,11 @@ fn a_session_cuts_words_as_a_shell_does() {
         (r#"echo "a\nb""#, Some(r"a\nb")),
         (r"get a\ b \'", Some("'")),
         (r"echo a\ b", Some("a b")),
-        (r"echo a\", Some(r"a\")),
+        (r"echo a\", None),
+        ("echo a\\\n", None),
+        ("echo a\\\r\n", None),
+        ("echo \"a\\\n", None),
+        ("echo a\\\\\r\n", Some("a\\")),
         ("echo 'a", None),
         ("echo \"a", None),
         ("get $HOME *", Some("*")),
@@ -544,6 +550,25 @@ fn a_watch_survives_a_restart_that_takes_longer_than_the_timeout() {
     let lost = format!("st: 127.0.0.1:{port}: the server closed before it had replied; connecting again\n");
     assert_eq!(told, format!("UPDATE\ta\t\"1\"\n{lost}UPDATE\ta\t\"2\"\n"));
     assert_eq!(watch.wait().unwrap().code(), Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_value_too_large_for_the_environment_does_not_end_a_watch() {
+    let server = Server::start(&["--max-request", "16M"]);
+    assert_eq!(client(&server, &["set", "a", "-"], "x".repeat(12 << 20).as_bytes()).0, 0);
+    let words = ["watch", "-c1", "a", "sh", "-c", "echo $ST_KEY=${ST_VALUE-none}"];
+    let (exit, out, err) = client(&server, &words, b"");
+    assert_eq!((exit, &*out, err.lines().count()), (0, "a=none\n", 1), "{err}");
+}
+
+#[test]
+fn waiting_for_a_key_that_is_there_needs_no_watch() {
+    let server = Server::start(&["--mode", "iterative"]);
+    assert_eq!(client(&server, &["set", "a", "x"], b"").0, 0);
+    assert_eq!(client(&server, &["get", "-w5", "a"], b""), (0, "x\n".into(), String::new()));
+    let (exit, _, err) = client(&server, &["get", "-w5", "b"], b"");
+    assert!(exit == 5 && err.contains("WATCH needs a server in pool mode"), "{err}");
 }
 
 #[cfg(unix)]
