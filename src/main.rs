@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use socket_tables::args::{self, Command};
 use socket_tables::client::{self, Io};
-use socket_tables::serve;
+use socket_tables::serve::{self, ServeError};
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
@@ -68,6 +68,12 @@ fn json(name: &str, args: &args::JsonArgs) -> ExitCode {
 
 fn serve(name: &str, args: &args::ServerArgs) -> ExitCode {
     let Err(error) = serve::run(args, &mut io::stdout(), io::stderr()) else { return ExitCode::SUCCESS };
-    let _ = writeln!(io::stderr(), "{name}: {error}");
+    let help = match error {
+        ServeError::Address(_) | ServeError::Program(_) | ServeError::Action(_) => {
+            format!(" (see '{name} server --help')")
+        }
+        _ => String::new(),
+    };
+    let _ = writeln!(io::stderr(), "{name}: {error}{help}");
     ExitCode::from(error.exit_code())
 }

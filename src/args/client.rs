@@ -166,7 +166,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         example: "load < table.json", no: "", read: |_, _| Ok(C::Load) },
     Spec { name: "batch", alias: None, operands: "",
         about: "send requests in the wire's JSON from stdin, print the replies",
-        more: "Replies come a line each, in order; the exit code is the worst of theirs.",
+        more: "Replies come a line each, in order; the exit code is the highest of theirs.",
         example: "batch < requests.json", no: "a key is missing, or a condition did not hold",
         read: |_, _| Ok(C::Batch) },
     Spec { name: "call", alias: None, operands: "NAME [DATA|-]",
@@ -201,11 +201,14 @@ pub(super) fn parse(words: &mut Words, mut args: ClientArgs) -> Result<Command, 
     words.skip_help();
     let mut command = "a session";
     if let Some(word) = words.next() {
+        if words.help && ["session", "-h", "--help"].iter().any(|topic| word == *topic) {
+            return Err(Problem::Help);
+        }
         let spec = find(&word.to_string_lossy())?;
         command = spec.name;
         words.topic = Topic::ClientCommand(command);
+        words.options(OPTIONS, &mut args)?;
         if !words.help {
-            words.options(OPTIONS, &mut args)?;
             args.command = Some((spec.read)(words, &args)?);
         }
     }
@@ -246,7 +249,7 @@ fn integer(words: &mut Words) -> Result<i128, Problem> {
         Some(word) => word.parse().map_err(|_| Problem::BadValue {
             what: "N".into(),
             value: word,
-            expected: "a whole number of at most 38 digits".into(),
+            expected: "a whole number of 128 bits".into(),
         }),
     }
 }

@@ -45,6 +45,8 @@ Commands:
 {commands}  help COMMAND                       explain one of these, with an example
   (none)                             a session: a command a line from stdin
 
+In a session words are quoted as in a shell, # begins a comment line, and 'quit' ends it.
+
 Options, before KEY:
 {options}
 After KEY everything is data: '{st} client update temp -5' stores -5.

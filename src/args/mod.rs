@@ -87,6 +87,8 @@ pub enum Problem {
     NoCommand,
     UnknownCommand(String, Option<&'static str>),
     UnknownOption(String, Option<&'static str>),
+    /// No option of ours, where data may have been meant.
+    DashedData(String),
     MissingValue(String, &'static str),
     UnwantedValue(String),
     BadValue {
@@ -114,7 +116,8 @@ impl fmt::Display for Problem {
             Problem::UnknownOption(option, Some(near)) => {
                 write!(f, "no option {option:?}; did you mean '--{near}'?")
             }
-            Problem::UnknownOption(option, None) => {
+            Problem::UnknownOption(option, None) => write!(f, "no option {option:?}"),
+            Problem::DashedData(option) => {
                 write!(f, "no option {option:?}; before data that begins with a dash put '--'")
             }
             Problem::MissingValue(option, value) => write!(f, "{option} needs a value, {value}"),
@@ -125,6 +128,9 @@ impl fmt::Display for Problem {
             Problem::BadKey(error) => write!(f, "{error}"),
             Problem::Misplaced(option, only) => write!(f, "--{option} goes with {} only", only.join(" and ")),
             Problem::MissingOperand(operand) => write!(f, "{operand} is missing"),
+            Problem::Unexpected(word) if word.len() > 1 && word.starts_with('-') => {
+                write!(f, "a word too many: {word:?}; options come before data")
+            }
             Problem::Unexpected(word) => write!(f, "a word too many: {word:?}"),
             Problem::NotUtf8(what) => {
                 write!(f, "{what} is not UTF-8 text; other bytes can be stored as base64")

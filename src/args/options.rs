@@ -87,7 +87,9 @@ impl<'e> Words<'e> {
 
     /// Passes over the word `help`, and remembers it.
     pub fn skip_help(&mut self) {
-        self.help |= self.words.next_if(|word| word == "help").is_some();
+        while self.words.next_if(|word| word == "help").is_some() {
+            self.help = true;
+        }
     }
 
     /// All that is left, as data.
@@ -137,7 +139,7 @@ impl<'e> Words<'e> {
         let option = format!("--{name}");
         let Some(opt) = table.iter().find(|opt| opt.name().0 == name) else {
             let near = nearest(name, table.iter().map(|opt| opt.name().0).chain(["help"]));
-            return Err(if word == "help" { Problem::Help } else { Problem::UnknownOption(option, near) });
+            return Err(if word == "help" { Problem::Help } else { self.unknown(option, near) });
         };
         self.apply(opt, option, attached, into)
     }
@@ -154,10 +156,17 @@ impl<'e> Words<'e> {
                     return self.apply(opt, option, (!rest.is_empty()).then_some(rest), into);
                 }
                 None if letter == 'h' => return Err(Problem::Help),
-                None => return Err(Problem::UnknownOption(option, None)),
+                None => return Err(self.unknown(option, None)),
             }
         }
         Ok(())
+    }
+
+    fn unknown(&self, option: String, near: Option<&'static str>) -> Problem {
+        match (near, self.topic) {
+            (None, Topic::ClientCommand(_)) => Problem::DashedData(option),
+            _ => Problem::UnknownOption(option, near),
+        }
     }
 
     fn apply<T>(

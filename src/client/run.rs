@@ -7,7 +7,7 @@ use std::io::{BufWriter, Read, Write};
 
 use super::listing::{Style, list};
 use super::trouble::{Messages, Trouble};
-use super::{Client, ClientError, ClientOptions, pipeline, session, watch};
+use super::{Client, ClientOptions, pipeline, session, watch};
 use crate::address::Address;
 use crate::args::{ClientArgs, ClientCommand};
 use crate::json::{Text, Value};
@@ -30,7 +30,7 @@ pub struct Io<'a> {
 /// Does what `args` say, and gives the exit code. `program` is the name to use in messages.
 pub fn run<'a>(program: &'a str, args: &ClientArgs, io: Io<'a>) -> u8 {
     let mut stderr = Messages { program, quiet: args.quiet, out: io.stderr, progress: false };
-    let client = match client(args) {
+    let client = match client(program, args) {
         Ok(client) => client,
         Err(trouble) => return stderr.report(&trouble),
     };
@@ -43,8 +43,9 @@ pub fn run<'a>(program: &'a str, args: &ClientArgs, io: Io<'a>) -> u8 {
     done.map_or_else(|trouble| run.stderr.report(&trouble), |()| 0)
 }
 
-fn client(args: &ClientArgs) -> Result<Client, Trouble> {
-    let address = Address::parse(&args.address).map_err(ClientError::Address)?;
+fn client(program: &str, args: &ClientArgs) -> Result<Client, Trouble> {
+    let address = Address::parse(&args.address)
+        .map_err(|error| Trouble::input(format!("{error} (see '{program} client --help')")))?;
     let token = match (&args.token_file, env::var("ST_TOKEN")) {
         (Some(file), _) => Some(Token::read(file)?),
         (None, Ok(token)) if !token.is_empty() => Some(Token::new(&token)?),

@@ -70,19 +70,19 @@ enum Judged {
 fn judge(words: &[&str]) -> Judged {
     let mut left = words.iter().copied();
     let (mut json, mut timeout, mut prefix, mut condition, mut data_only) = (false, 5, None, false, false);
-    let mut name = None;
+    let (mut name, mut asked) = (None, false);
     let mut data: Vec<String> = Vec::new();
     while let Some(word) = left.next() {
         let is_option = word.len() > 1 && word.starts_with('-') && !data_only && data.is_empty();
         match word {
             _ if !is_option => match name {
                 None if word == "help" => {
-                    return match (left.next(), left.next()) {
-                        (None, _) | (Some("get" | "set" | "keys" | "load" | "exec" | "watch"), None) => {
-                            Judged::Help
-                        }
-                        _ => Judged::Error,
-                    };
+                    asked = true;
+                    match left.find(|word| *word != "help") {
+                        None | Some("-h" | "--help") => return Judged::Help,
+                        Some("get" | "set" | "keys" | "load" | "exec" | "watch") => name = Some("help"),
+                        Some(_) => return Judged::Error,
+                    }
                 }
                 None => match ["get", "set", "keys", "load", "exec", "watch"].iter().find(|n| **n == word) {
                     Some(found) => name = Some(*found),
@@ -105,6 +105,9 @@ fn judge(words: &[&str]) -> Judged {
             },
             _ => return Judged::Error,
         }
+    }
+    if asked {
+        return if data.is_empty() { Judged::Help } else { Judged::Error };
     }
     let count = data.len();
     let good_key = data.first().is_some_and(|key| !key.is_empty());
@@ -342,6 +345,10 @@ fn every_command_and_option_is_explained() {
         (&["server", "7777", "--help"], Topic::Server),
         (&["client", "--help"], Topic::Client),
         (&["client", "help"], Topic::Client),
+        (&["client", "help", "help"], Topic::Client),
+        (&["client", "help", "-h"], Topic::Client),
+        (&["client", "help", "session"], Topic::Client),
+        (&["client", "help", "get", "--help"], Topic::ClientCommand("get")),
         (&["client", "help", "set"], Topic::ClientCommand("update")),
         (&["help", "client", "get"], Topic::ClientCommand("get")),
         (&["client", "get", "--help"], Topic::ClientCommand("get")),
@@ -429,6 +436,7 @@ fn the_server_s_words() {
         let error = read(wrong).unwrap_err();
         assert!(error.contains(shown) && error.ends_with("(see 'st server --help')"), "{wrong:?}: {error}");
     }
+    assert!(read(&["--foo"]).unwrap_err().starts_with("st: no option \"--foo\" (see"));
     assert!(read(&["--allow-exec", "--token-file=t"]).unwrap().allow_exec);
 }
 

@@ -140,10 +140,12 @@ fn an_action_on_the_command_line() {
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{action}: {error}");
         assert!(output.stdout.is_empty() && error.starts_with(&format!("st: {said}")), "{action}: {error}");
+        assert!(error.ends_with("(see 'st server --help')\n"), "{action}: {error}");
     }
     let twice = ["server", "--action", "A=/bin/cat", "--action", "A=/bin/true", "0"];
     let output = run(&mut st(&twice), b"");
-    assert_eq!((output.status.code(), &*output.stderr), (Some(2), &b"st: the name A is taken already\n"[..]));
+    let told = "st: the name A is taken already (see 'st server --help')\n";
+    assert_eq!((output.status.code(), &*output.stderr), (Some(2), told.as_bytes()));
 }
 
 #[test]

@@ -118,7 +118,9 @@ const ROWS: &[Row] = &[
     row("set|a|-", "").stdin(b"ok\xff").fails(2, "st: stdin is not UTF-8 text at byte 2; other bytes can be stored as base64\n").after("{}"),
     row("set|a", "").fails(2, "st: VALUE is missing (see 'st client update --help')\n"),
     row("set|a|b|c", "").fails(2, "a word too many: \"c\""),
-    row("set|a|b|-n", "").fails(2, "a word too many: \"-n\""),
+    row("set|a|b|-n", "").fails(2, "a word too many: \"-n\"; options come before data (see 'st client update --help')\n"),
+    row("del|a|--if|x", "").fails(2, "a word too many: \"--if\"; options come before data"),
+    row("--foo", "").fails(2, "st: no option \"--foo\" (see 'st client --help')\n"),
     row("--if|x|set|a|y", "").state(AB).after(r#"{"a":"y","b":2}"#),
     row("set|--if=x|a|y", "").state(AB).after(r#"{"a":"y","b":2}"#),
     row("--if|z|set|a|y", "").state(AB).fails(1, CONFLICT).after(AB),
@@ -155,7 +157,7 @@ const ROWS: &[Row] = &[
     row("-n|incr|n", "6").state(r#"{"n":5}"#),
     row("incr|n", "18446744073709551616\n").state(r#"{"n":18446744073709551615}"#),
     row("incr|a", "").state(AB).fails(5, "st: A: not_a_number: ").after(AB),
-    row("incr|n|1.5", "").fails(2, "st: N wants a whole number of at most 38 digits, not \"1.5\" (see 'st client increment --help')\n"),
+    row("incr|n|1.5", "").fails(2, "st: N wants a whole number of 128 bits, not \"1.5\" (see 'st client increment --help')\n"),
     row("incr|n|x", "").fails(2, "N wants a whole number"),
     row("incr|n|170141183460469231731687303715884105728", "").fails(2, "N wants a whole number"),
     // exists
@@ -231,6 +233,7 @@ const ROWS: &[Row] = &[
     row("batch", "{\"key\":\"a\",\"value\":\"x\"}\n{\"value\":2}\n").state(AB).stdin(br#"{"request":"GET","key":"a"} {"request":"COUNT"}"#),
     row("batch", "").stdin(b""),
     row("batch", "{\"key\":\"a\",\"value\":null,\"found\":false}\n").stdin(b"{\"request\":\"GET\",\n\"key\":\"a\"}").fails(1, ""),
+    row("batch", "{\"key\":\"a\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value, or the sum, is not an integer of 128 bits\"}}\n{\"key\":\"c\",\"value\":null,\"found\":false}\n").state(AB).stdin(b"{\"request\":\"INCREMENT\",\"key\":\"a\"}{\"request\":\"GET\",\"key\":\"c\"}").fails(5, ""),
     row("batch", "{\"value\":\"CLOSE CONFIRM\"}\n").stdin(br#"{"request":"CLOSE"}{"request":"COUNT"}"#),
     row("batch", "[{\"key\":\"a\",\"value\":\"x\"},{\"key\":\"b\",\"value\":2}]\n{\"value\":2}\n").state(AB).stdin(br#"{"request":"GETALL"}{"request":"COUNT"}"#),
     row("batch", "{\"value\":0}\n").stdin(b"{\"request\":\"COUNT\"}\n{\"request\":\"WATCH\"}").fails(2, "st: line 2: a batch cannot WATCH; 'watch' can\n"),
@@ -267,6 +270,8 @@ const ROWS: &[Row] = &[
     row("", "").stdin(b"exists nothing\n").fails(1, "st: line 1: A: no key \"nothing\"\n"),
     row("", "").stdin(b"get \xff\n").fails(2, "the line is not UTF-8"),
     row("-w1", "").fails(2, "st: --wait goes with get only (see 'st client --help')\n"),
+    // the address
+    row("-a|:77|get|a", "").fails(2, "or a service's name (see 'st client --help')\n"),
     // options
     row("-T|0|count", "").fails(2, "st: -T wants seconds from 0.001 to 31536000"),
     row("-T|abc|count", "").fails(2, "not \"abc\""),

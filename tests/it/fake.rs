@@ -351,6 +351,9 @@ fn busy_is_tried_again_and_nothing_else() {
     assert_eq!(fake.connections(), 3);
     fake.expect(&["-r0", "keys"], 5, "busy");
     assert_eq!(fake.connections(), 4);
+    let began = Instant::now();
+    fake.expect(&["-T0.3", "-r1000", "keys"], 5, "busy");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[test]
