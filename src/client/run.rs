@@ -7,15 +7,17 @@ use std::io::{BufWriter, Read, Write};
 
 use super::listing::{Style, list};
 use super::trouble::{Messages, Trouble};
-use super::{Client, ClientOptions, pipeline, session, watch};
+use super::{Client, ClientError, ClientOptions, Reply, pipeline, session, watch};
 use crate::address::Address;
 use crate::args::{ClientArgs, ClientCommand};
 use crate::json::{Text, Value};
-use crate::protocol::{Condition, Request};
+use crate::protocol::{Code, Condition, Request};
 use crate::token::Token;
 
 /// No value from stdin may be longer; the server's own limit is far lower unless it was raised.
 pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
+/// What of a present value a message shows.
+const PRESENT_CHARS_MAX: usize = 256;
 /// Output of any length is written in pieces of about this size.
 const OUTPUT_BYTES: usize = 64 << 10;
 
@@ -80,14 +82,10 @@ impl<'a> Run<'a> {
         match command.ok_or_else(|| Trouble::input("a command is needed; 'help' lists them"))? {
             C::Get { key, default } => self.get(args, key, default.as_deref()),
             C::Update { key, value } => self.update(args, key, value, condition(args)?),
-            C::Add { key, value } => match self.update(args, key, value, Some(Condition::Absent)) {
-                // Conflict is the only no there is.
-                Err(no) if no.code == 1 => Err(self.no(&format!("{key:?} exists already"))),
-                done => done,
-            },
+            C::Add { key, value } => self.update(args, key, value, Some(Condition::Absent)),
             C::Delete { key } => {
                 let request = Request::Delete { key: key.into(), condition: condition(args)? };
-                if self.client.ask(&request)?.missing { Err(self.no_key(key)) } else { Ok(()) }
+                if self.change(&request)?.missing { Err(self.no_key(key)) } else { Ok(()) }
             }
             C::Increment { key, by } => self.show(args, &Request::Increment { key: key.into(), by: *by }),
             C::Exists { key } => match self.client.exists(key)? {
@@ -135,8 +133,21 @@ impl<'a> Run<'a> {
         condition: Option<Condition<'_>>,
     ) -> Result<(), Trouble> {
         let value = self.data(args, value)?;
-        self.client.ask(&Request::Update { key: key.into(), value, condition })?;
-        Ok(())
+        self.change(&Request::Update { key: key.into(), value, condition }).map(drop)
+    }
+
+    /// Asks for a change to a key. Where a condition prevents it, what prevents it is told.
+    fn change(&mut self, request: &Request<'_>) -> Result<Reply, Trouble> {
+        self.client.ask(request).map_err(|error| match error {
+            ClientError::Refused(_, failure, present) if failure.code == Code::Conflict => {
+                let key = request.key().unwrap_or_default();
+                let is = present.as_ref().map_or("missing", Text::as_str);
+                let cut = is.chars().take(PRESENT_CHARS_MAX).collect::<String>();
+                let more = if cut.len() < is.len() { "…" } else { "" };
+                self.no(&format!("conflict: {key:?} is {cut}{more}"))
+            }
+            error => error.into(),
+        })
     }
 
     /// The program's output is ours; what is JSON about it only `-j` shows.

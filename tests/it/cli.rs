@@ -42,7 +42,6 @@ impl Row {
 
 const AB: &str = r#"{"a":"x","b":2}"#;
 const NO_A: &str = "st: A: no key \"a\"\n";
-const CONFLICT: &str = "st: A: conflict: ";
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
@@ -123,19 +122,19 @@ const ROWS: &[Row] = &[
     row("--foo", "").fails(2, "st: no option \"--foo\" (see 'st client --help')\n"),
     row("--if|x|set|a|y", "").state(AB).after(r#"{"a":"y","b":2}"#),
     row("set|--if=x|a|y", "").state(AB).after(r#"{"a":"y","b":2}"#),
-    row("--if|z|set|a|y", "").state(AB).fails(1, CONFLICT).after(AB),
-    row("--if|x|set|a|y", "").fails(1, CONFLICT).after("{}"),
-    row("--if|2|set|b|y", "").state(AB).fails(1, CONFLICT).after(AB),
+    row("--if|z|set|a|y", "").state(AB).fails(1, "st: A: conflict: \"a\" is \"x\"\n").after(AB),
+    row("--if|x|set|a|y", "").fails(1, "st: A: conflict: \"a\" is missing\n").after("{}"),
+    row("--if|2|set|b|y", "").state(AB).fails(1, "st: A: conflict: \"b\" is 2\n").after(AB),
     row("-j|--if|2.0|set|b|3", "").state(AB).after(r#"{"a":"x","b":3}"#),
     row("-j|--if|x|set|b|3", "").state(AB).fails(2, "st: the value of --if is not JSON").after(AB),
     row("-q|--if|z|set|a|y", "").state(AB).fails(1, ""),
     // add
     row("add|a|x", "").after(r#"{"a":"x"}"#),
     row("add|a|-5", "").after(r#"{"a":"-5"}"#),
-    row("add|a|y", "").state(AB).fails(1, "st: A: \"a\" exists already\n").after(AB),
+    row("add|a|y", "").state(AB).fails(1, "st: A: conflict: \"a\" is \"x\"\n").after(AB),
     row("add|a|-", "").stdin(b"v\n").after(r#"{"a":"v"}"#),
     row("-j|add|a|null", "").after(r#"{"a":null}"#),
-    row("-j|add|a|1", "").state(r#"{"a":null}"#).fails(1, "exists already"),
+    row("-j|add|a|1", "").state(r#"{"a":null}"#).fails(1, "st: A: conflict: \"a\" is null\n"),
     row("add|--if|x|a|y", "").fails(2, "--if goes with update and delete only"),
     row("add|a", "").fails(2, "VALUE is missing"),
     // delete
@@ -143,7 +142,7 @@ const ROWS: &[Row] = &[
     row("del|a", "").state(AB).after(r#"{"b":2}"#),
     row("delete|a", "").fails(1, NO_A),
     row("delete|--if|x|a", "").state(AB).after(r#"{"b":2}"#),
-    row("delete|--if|y|a", "").state(AB).fails(1, CONFLICT).after(AB),
+    row("delete|--if|y|a", "").state(AB).fails(1, "st: A: conflict: \"a\" is \"x\"\n").after(AB),
     row("-j|delete|--if|2|b", "").state(AB).after(r#"{"a":"x"}"#),
     row("delete|a|b", "").state(AB).fails(2, "a word too many: \"b\"").after(AB),
     row("delete", "").fails(2, "KEY is missing (see 'st client delete --help')"),
@@ -555,6 +554,19 @@ fn a_watch_survives_a_restart_that_takes_longer_than_the_timeout() {
     let lost = format!("st: 127.0.0.1:{port}: the server closed before it had replied; connecting again\n");
     assert_eq!(told, format!("UPDATE\ta\t\"1\"\n{lost}UPDATE\ta\t\"2\"\n"));
     assert_eq!(watch.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_conflict_shows_the_beginning_of_what_is_there_escaped() {
+    let server = Server::start(&[]);
+    let (exact, longer) = ("é".repeat(254), format!("\u{9b}é{}", "x".repeat(2_000)));
+    for (value, shown) in
+        [(&exact, format!("{exact}\"")), (&longer, format!("\\u{{9b}}é{}…", "x".repeat(253)))]
+    {
+        assert_eq!(client(&server, &["set", "a", value], b"").0, 0);
+        let told = format!("st: {}: conflict: \"a\" is \"{shown}\n", server.addr);
+        assert_eq!(client(&server, &["add", "a", "y"], b""), (1, String::new(), told));
+    }
 }
 
 #[cfg(unix)]
