@@ -59,7 +59,7 @@ pub fn serve(stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadlines
     }
 }
 
-fn exchange(mut stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadlines) -> io::Result<End> {
+fn exchange(stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadlines) -> io::Result<End> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(deadlines.request))?;
     let mut clock = Clock::new(deadlines);
