@@ -59,7 +59,7 @@ pub fn serve(stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadlines
     }
 }
 
-fn exchange(mut stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadlines) -> io::Result<End> {
+fn exchange(stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadlines) -> io::Result<End> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(deadlines.request))?;
     let mut clock = Clock::new(deadlines);
@@ -79,51 +79,40 @@ fn exchange(mut stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadli
                     looked = Instant::now();
                 }
             }
+            Next::Read if clock.set_timeout(stream, session)? && hear(stream, session)? => {
+                while session.has_most_likely_more() && look(stream, session)? {}
+            }
+            // From here on the time was over.
+            Next::Read if clock.is_idle() && session.is_known() => {
+                session.close();
+                end = End::Idle;
+            }
             Next::Read => {
-                let timed_out = match clock.set_timeout(stream, session)? {
-                    false => true,
-                    true => match stream.read(session.space()) {
-                        Ok(0) => {
-                            session.ended();
-                            false
-                        }
-                        Ok(n) => {
-                            session.received(n);
-                            while session.has_most_likely_more() && look(stream, session)? {}
-                            false
-                        }
-                        Err(error) if error.kind() == ErrorKind::Interrupted => false,
-                        Err(error) if is_timeout(&error) => true,
-                        Err(error) => return Err(error),
-                    },
-                };
-                if timed_out && clock.is_idle() && session.is_known() {
-                    session.close();
-                    end = End::Idle;
-                } else if timed_out {
-                    session.timed_out();
-                    end = End::Deadline;
-                }
+                session.timed_out();
+                end = End::Deadline;
             }
         }
     }
 }
 
-/// Takes what the client has said meanwhile, without waiting for more; false where that is nothing.
-fn look(mut stream: &TcpStream, session: &mut Session<'_>) -> io::Result<bool> {
-    stream.set_nonblocking(true)?;
-    let read = stream.read(session.space());
-    stream.set_nonblocking(false)?;
-    match read {
+/// Reads once what the client says; false where it said nothing in time.
+fn hear(mut stream: &TcpStream, session: &mut Session<'_>) -> io::Result<bool> {
+    match stream.read(session.space()) {
         Ok(0) => session.ended(),
-        Ok(n) => {
-            session.received(n);
-            return Ok(true);
-        }
-        Err(error) if is_timeout(&error) || error.kind() == ErrorKind::Interrupted => {}
+        Ok(n) => session.received(n),
+        Err(error) if error.kind() == ErrorKind::Interrupted => {}
+        Err(error) if is_timeout(&error) => return Ok(false),
         Err(error) => return Err(error),
     }
-    Ok(false)
+    Ok(true)
+}
+
+/// Takes what the client has said meanwhile, without waiting for more; false where that is nothing.
+fn look(stream: &TcpStream, session: &mut Session<'_>) -> io::Result<bool> {
+    stream.set_nonblocking(true)?;
+    let heard = hear(stream, session);
+    stream.set_nonblocking(false)?;
+    heard
 }
 
 /// Knows how long the next read may wait.
