@@ -139,11 +139,9 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         let (mut connection, first) = self.run.client.begin(&requests, reply)?;
         let mut first = Some(Ok(first));
         for place in places {
-            let told = first.take().unwrap_or_else(|| {
-                // Whole again for each: the requests are carried out one after another.
-                connection.be_patient(timeout);
-                reply(&mut connection)
-            });
+            // Whole again for each: the requests are carried out one after another.
+            connection.be_patient(timeout);
+            let told = first.take().unwrap_or_else(|| reply(&mut connection));
             let (text, reply) = told.map_err(|error| Trouble::from(error).at(&place))?;
             if self.print {
                 writeln!(self.run.stdout, "{text}").map_err(Trouble::output)?;

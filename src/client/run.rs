@@ -16,8 +16,6 @@ use crate::token::Token;
 
 /// No value from stdin may be longer; the server's own limit is far lower unless it was raised.
 pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
-/// What of a present value a message shows.
-const PRESENT_CHARS_MAX: usize = 256;
 /// Output of any length is written in pieces of about this size.
 const OUTPUT_BYTES: usize = 64 << 10;
 
@@ -70,8 +68,13 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     /// Carries out one command. What came before a failure is the reader's all the same.
     pub fn command(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
-        let reads = args.command.as_ref().is_some_and(ClientCommand::only_reads);
-        let done = self.carry_out(args).map_err(|trouble| if reads { trouble } else { trouble.of_a_write() });
+        let mut done = self.carry_out(args);
+        if let (Err(trouble), Some(command)) = (&mut done, &args.command)
+            && trouble.code == 4
+            && !command.only_reads()
+        {
+            trouble.text += "; outcome unknown";
+        }
         self.stderr.clear();
         done.and(self.write(b""))
     }
@@ -142,9 +145,7 @@ impl<'a> Run<'a> {
             ClientError::Refused(_, failure, present) if failure.code == Code::Conflict => {
                 let key = request.key().unwrap_or_default();
                 let is = present.as_ref().map_or("missing", Text::as_str);
-                let cut = is.chars().take(PRESENT_CHARS_MAX).collect::<String>();
-                let more = if cut.len() < is.len() { "…" } else { "" };
-                self.no(&format!("conflict: {key:?} is {cut}{more}"))
+                self.no(&format!("conflict: {key:?} is {is:.256}"))
             }
             error => error.into(),
         })

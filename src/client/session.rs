@@ -6,7 +6,8 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 
 use super::run::{INPUT_BYTES_MAX, Run};
 use super::trouble::Trouble;
-use crate::args::{self, ClientArgs, Command, Topic, UsageError};
+use crate::args::{self, ClientArgs, Command, Problem, Topic, UsageError};
+use crate::near::nearest;
 
 pub(super) fn run(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
     let mut stdin = BufReader::new(run.take_stdin()?);
@@ -64,6 +65,10 @@ fn command(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<bool, Tr
         }
         Ok(Command::Help(topic)) => run.write(args::help(run.stderr.program, topic).as_bytes())?,
         Ok(_) => {}
+        Err(UsageError { problem: Problem::UnknownCommand(word, None), .. }) => {
+            let problem = Problem::UnknownCommand(word.clone(), nearest(&word, ["quit", "exit"]));
+            return Err(Trouble::input(format!("{problem} (see 'help')")));
+        }
         Err(UsageError { topic: Topic::ClientCommand(name), problem, .. }) => {
             return Err(Trouble::input(format!("{problem} (see 'help {name}')")));
         }

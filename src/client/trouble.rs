@@ -51,12 +51,6 @@ impl Trouble {
         }
     }
 
-    /// The same, where the request may have changed something.
-    pub fn of_a_write(self) -> Trouble {
-        let unknown = if self.code == 4 { "; outcome unknown" } else { "" };
-        Trouble { text: self.text + unknown, ..self }
-    }
-
     /// The same, with the place in the input where it happened; nothing is still nothing.
     pub fn at(self, place: impl Display) -> Trouble {
         let text = if self.text.is_empty() { self.text } else { format!("{place}: {}", self.text) };

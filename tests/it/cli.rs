@@ -259,6 +259,8 @@ const ROWS: &[Row] = &[
     row("-j", "\"x\"\n").state(AB).stdin(b"get a\n"),
     row("", "x\n").state(AB).stdin(b"get a\nget missing\nget a\n").fails(1, "st: line 2: A: no key \"missing\"\n"),
     row("", "").stdin(b"\ngte a\n").fails(2, "st: line 2: no command \"gte\"; did you mean 'get'? (see 'help')\n"),
+    row("", "").stdin(b"quitt\n").fails(2, "st: line 1: no command \"quitt\"; did you mean 'quit'? (see 'help')\n"),
+    row("", "").stdin(b"frobnicate\n").fails(2, "st: line 1: no command \"frobnicate\" (see 'help')\n"),
     row("", "").stdin(b"get\n").fails(2, "st: line 1: KEY is missing (see 'help get')\n"),
     row("", "").stdin(b"get 'a\n").fails(2, "st: line 1: the quote ' is not closed\n"),
     row("", "").stdin(b"set a b\\\n").fails(2, "st: line 1: the line ends after a backslash\n").after("{}"),
@@ -556,12 +558,39 @@ fn a_watch_survives_a_restart_that_takes_longer_than_the_timeout() {
     assert_eq!(watch.wait().unwrap().code(), Some(0));
 }
 
+/// That there are none in pipes, every other test of this file says.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_has_a_prompt_and_sees_how_far_a_load_came() {
+    let server = Server::start(&[]);
+    let on_a_terminal = |words: &str, stdin: &[u8]| {
+        let mut command = std::process::Command::new("script");
+        command.args(["-qec", &format!("\"$ST\" client {words}"), "/dev/null"]).env("ST_ADDR", &server.addr);
+        let output = run(command.env("ST", env!("CARGO_BIN_EXE_st")), stdin);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // It is util-linux's, which most machines have.
+    if std::process::Command::new("script").arg("--version").output().is_err() {
+        return;
+    }
+    let session = on_a_terminal("", b"count\nnonsense\ncount\nquit\n");
+    assert_eq!(session.matches("st> ").count(), 4, "{session:?}");
+    assert!(session.contains("st: no command \"nonsense\""), "a person goes on after an error: {session:?}");
+    assert_eq!(on_a_terminal("-q load < /dev/null", b""), "");
+    let file = scratch("progress");
+    std::fs::write(&file, "{\"key\":\"a\",\"value\":1}\n").unwrap();
+    assert_eq!(on_a_terminal(&format!("-q load < {}", file.display()), b""), "");
+    let load = on_a_terminal(&format!("load < {}", file.display()), b"");
+    assert_eq!(load, "\r1 keys loaded\x1b[K\r\x1b[K");
+    std::fs::remove_file(file).unwrap();
+}
+
 #[test]
 fn a_conflict_shows_the_beginning_of_what_is_there_escaped() {
     let server = Server::start(&[]);
     let (exact, longer) = ("é".repeat(254), format!("\u{9b}é{}", "x".repeat(2_000)));
     for (value, shown) in
-        [(&exact, format!("{exact}\"")), (&longer, format!("\\u{{9b}}é{}…", "x".repeat(253)))]
+        [(&exact, format!("{exact}\"")), (&longer, format!("\\u{{9b}}é{}", "x".repeat(253)))]
     {
         assert_eq!(client(&server, &["set", "a", value], b"").0, 0);
         let told = format!("st: {}: conflict: \"a\" is \"{shown}\n", server.addr);
