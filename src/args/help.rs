@@ -70,7 +70,7 @@ const EXITS: [(char, &str); 7] = [
     ('1', "no: missing, exists already, conflict, wait expired"),
     ('2', "usage, or input that is not valid"),
     ('3', "cannot connect"),
-    ('4', "timeout, or connection lost after the request was sent: outcome unknown"),
+    ('4', "timeout, or connection lost after the request was sent: a write's outcome is unknown"),
     ('5', "the server refused"),
     ('6', "local input or output failed"),
 ];
