@@ -540,7 +540,7 @@ fn a_watch_survives_a_restart_that_takes_longer_than_the_timeout() {
     let port = (first..20_000).find(free).unwrap().to_string();
     let start = || Server::spawn(st(&["server", &port]));
     let server = start();
-    let mut watch = st(&["client", "-a", &port, "-T0.5", "-r100", "watch", "-c2", "a"]);
+    let mut watch = st(&["client", "-a", &port, "-T1", "-r100", "watch", "-c2", "a"]);
     let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (mut out, mut err) =
         (BufReader::new(watch.stdout.take().unwrap()), BufReader::new(watch.stderr.take().unwrap()));
@@ -549,7 +549,7 @@ fn a_watch_survives_a_restart_that_takes_longer_than_the_timeout() {
     out.read_line(&mut told).unwrap();
     drop(server);
     err.read_line(&mut told).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(1_200));
+    std::thread::sleep(std::time::Duration::from_millis(1_400));
     let server = start();
     assert_eq!(client(&server, &["set", "a", "2"], b"").0, 0);
     out.read_line(&mut told).unwrap();
@@ -626,8 +626,8 @@ fn a_batch_of_slow_actions_gets_each_reply_when_it_is_there() {
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
     let server = Server::start(&["--action", &format!("SLOW={}", program.display())]);
     // Together they take longer than the timeout.
-    let told = client(&server, &["-T", "1", "batch"], "{\"request\":\"SLOW\"}".repeat(15).as_bytes());
-    assert_eq!(told, (0, "{\"value\":1}\n".repeat(15), String::new()));
+    let told = client(&server, &["-T", "2", "batch"], "{\"request\":\"SLOW\"}".repeat(25).as_bytes());
+    assert_eq!(told, (0, "{\"value\":1}\n".repeat(25), String::new()));
     std::fs::remove_file(program).unwrap();
 }
 

@@ -541,7 +541,7 @@ fn a_load_or_batch_that_loses_its_server_says_how_far_it_came() {
 #[test]
 fn each_reply_to_a_batch_or_a_load_has_the_timeout_for_itself() {
     let fake = Fake::start(|mut stream, _| {
-        for _ in 0..12 {
+        for _ in 0..18 {
             request(&stream)?;
             thread::sleep(Duration::from_millis(100));
             stream.write_all(b"{\"key\":\"a\",\"value\":1}\n")?;
@@ -549,9 +549,9 @@ fn each_reply_to_a_batch_or_a_load_has_the_timeout_for_itself() {
         Ok(())
     });
     let (exit, out, err) =
-        fake.client(&["-T0.8", "batch"], &"{\"request\":\"GET\",\"key\":\"a\"}".repeat(12));
-    assert_eq!((exit, out.lines().count(), &*err), (0, 12, ""));
-    let (exit, _, err) = fake.client(&["-T0.8", "load"], &"{\"key\":\"a\",\"value\":1}\n".repeat(12));
+        fake.client(&["-T1.5", "batch"], &"{\"request\":\"GET\",\"key\":\"a\"}".repeat(18));
+    assert_eq!((exit, out.lines().count(), &*err), (0, 18, ""));
+    let (exit, _, err) = fake.client(&["-T1.5", "load"], &"{\"key\":\"a\",\"value\":1}\n".repeat(18));
     assert_eq!((exit, &*err), (0, ""));
 }
 
