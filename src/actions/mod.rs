@@ -201,6 +201,13 @@ impl Actions {
         Ok(())
     }
 
+    /// Whether a call may take so long that nothing should wait for it: a program's, or an action's that
+    /// is not built in.
+    pub fn may_take_long(&self, name: &str) -> bool {
+        let quick = |(spec, _): &(Spec<'_>, _)| spec.name == name && name != "EXEC";
+        self.table.contains_key(name) && !builtin::ACTIONS.iter().any(quick)
+    }
+
     /// Calls the action of this name. Fails with `unknown_request` where there is none, with the action's
     /// own error, or with `action_failed` and the panic's message where it panics.
     pub fn call(&self, name: &str, data: Option<Text<'_>>) -> Result<Text<'static>, Failure> {

@@ -82,8 +82,6 @@ pub struct Session<'c> {
     /// The client has shown the token, or none is set.
     known: bool,
     counts: Counts,
-    /// The last reply is an action's. It is sent at once: the next action may take long.
-    called: bool,
     /// Requests cut from the input so far, and how many will be.
     requests: u64,
     requests_max: u64,
@@ -109,7 +107,6 @@ impl<'c> Session<'c> {
             output_bytes: 0,
             known: core.token.is_none(),
             counts: Counts::default(),
-            called: false,
             requests: 0,
             requests_max: u64::MAX,
             http: false,
@@ -130,7 +127,7 @@ impl<'c> Session<'c> {
     /// Works on what there is, and says what must happen before it can go on.
     pub fn advance(&mut self) -> Next {
         let next = loop {
-            if self.output.len() >= OUTPUT_BYTES_HIGH || self.called {
+            if self.output.len() >= OUTPUT_BYTES_HIGH {
                 break Next::Write;
             }
             if matches!(self.state, State::Watching(_)) && self.request() {
@@ -204,7 +201,6 @@ impl<'c> Session<'c> {
 
     /// All of the output has been sent.
     pub fn sent(&mut self) {
-        self.called = false;
         self.output_bytes = self.output.len();
         // Memory given back here is what keeps an idle connection small; it costs a few nanoseconds.
         self.output = Vec::new();
@@ -266,8 +262,10 @@ impl<'c> Session<'c> {
         match self.framer.next(data, self.ended, request_bytes_max) {
             Frame::Incomplete => return false,
             Frame::Complete { payload, next } => {
+                if !self.answer(payload) {
+                    return false;
+                }
                 self.requests += 1;
-                self.answer(payload);
                 self.input.consume(next);
             }
             Frame::Lost(mut failure) => {
@@ -284,12 +282,16 @@ impl<'c> Session<'c> {
         true
     }
 
-    fn answer(&mut self, payload: std::ops::Range<usize>) {
+    /// Answers a request; false where the replies before it must be sent first.
+    fn answer(&mut self, payload: std::ops::Range<usize>) -> bool {
         let payload = &self.input.data()[payload];
         let form = self.framer.form(Some(payload));
         let text = match std::str::from_utf8(payload) {
             Ok(text) => text,
-            Err(error) => return self.refuse_and_close(form, &not_utf8(error)),
+            Err(error) => {
+                self.refuse_and_close(form, &not_utf8(error));
+                return true;
+            }
         };
         let request = match form {
             Form::Json | Form::FramedJson => Request::parse(text),
@@ -315,9 +317,11 @@ impl<'c> Session<'c> {
                 counts.error(failure.code);
                 Reply::Failure { key: None, failure: &failure, present: None }.write_to(form, out);
             }
+            Ok(Request::Call { name, .. }) if !out.is_empty() && core.actions.may_take_long(&name) => {
+                return false;
+            }
             Ok(request) => {
                 counts.request(&request);
-                self.called = matches!(request, Request::Call { .. });
                 let mut execution = Execution { core, form, out, counts, failed: None };
                 let after = execution.run(&request, &mut self.known);
                 if let Some(trace) = &self.trace {
@@ -332,6 +336,7 @@ impl<'c> Session<'c> {
                 }
             }
         }
+        true
     }
 
     fn refuse_and_close(&mut self, form: Form, failure: &Failure) {

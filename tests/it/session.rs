@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use socket_tables::actions::Actions;
+use socket_tables::actions::{Actions, Call};
+use socket_tables::json::Value;
 use socket_tables::session::{Core, Next, Session, Stats};
 use socket_tables::store::Store;
 use socket_tables::token::Token;
@@ -321,6 +322,27 @@ fn the_depth_limit_holds_to_the_level_and_the_connection_goes_on() {
             false => assert!(first.starts_with(r#"{"error":{"code":"bad_json","#), "{first}"),
         }
     }
+}
+
+#[test]
+fn replies_do_not_wait_for_an_action_behind_them_that_may_take_long() {
+    let mut core = core();
+    let calls = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counted = calls.clone();
+    let slow = move |_: &Call<'_>| Ok(Value::from(counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst)));
+    core.actions.register("SLOW", "", "", slow).unwrap();
+    let mut session = Session::new(&core);
+    assert_eq!(session.advance(), Next::Read);
+    let sent = b"COUNT\nECHO a\nSLOW\nSLOW\nCOUNT\n";
+    session.space()[..sent.len()].copy_from_slice(sent);
+    session.received(sent.len());
+    for (output, called) in [("MSG 0\nMSG a\n", 0), ("MSG 0\n", 1), ("MSG 1\nMSG 0\n", 2)] {
+        assert_eq!(session.advance(), Next::Write);
+        assert_eq!(std::str::from_utf8(session.output()), Ok(output));
+        assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), called);
+        session.sent();
+    }
+    assert_eq!(session.advance(), Next::Read);
 }
 
 /// A value stands one level deeper in GETALL's reply, and in an "if", than in the UPDATE that brought it:
