@@ -149,7 +149,10 @@ fn header(data: &[u8], request_bytes_max: usize) -> Frame {
                 true => Frame::Incomplete,
                 false => {
                     let space = payload[..length].iter().take_while(|b| b.is_ascii_whitespace()).count();
-                    Frame::Complete { payload: HEADER_BYTES + space..next, next }
+                    // A line may be framed with its end.
+                    let line = payload[..length].strip_suffix(b"\n").unwrap_or(&payload[..length]);
+                    let end = HEADER_BYTES + line.strip_suffix(b"\r").unwrap_or(line).len();
+                    Frame::Complete { payload: (HEADER_BYTES + space).min(end)..end, next }
                 }
             }
         }

@@ -54,6 +54,7 @@ fn member(name: &str) -> Option<Member> {
 struct Members<'a> {
     texts: [Option<Text<'a>>; MEMBERS.len()],
     doubled: [bool; MEMBERS.len()],
+    has_key: bool,
 }
 
 impl<'a> Members<'a> {
@@ -119,6 +120,7 @@ impl<'a> Members<'a> {
     }
 
     fn key(&mut self) -> Result<Cow<'a, str>, Failure> {
+        self.has_key = self.texts[Member::Key as usize].is_some();
         let key = self.string(Member::Key)?.ok_or_else(|| bad(r#"this request needs the member "key""#))?;
         check_key(&key).map_err(|error| bad(error.to_string()))?;
         Ok(key)
@@ -139,10 +141,10 @@ impl<'a> Members<'a> {
     }
 
     fn scope(&mut self, key: Result<Cow<'a, str>, Failure>) -> Result<Scope<'a>, Failure> {
-        match (self.prefix()?, key) {
-            (None, key) => Ok(Scope::Key(key?)),
-            (Some(prefix), Err(_)) => Ok(Scope::Prefix(prefix)),
-            (Some(_), Ok(_)) => Err(bad(r#"WATCH takes "key" or "prefix", not both"#)),
+        match self.prefix()? {
+            None => Ok(Scope::Key(key?)),
+            Some(prefix) if !self.has_key => Ok(Scope::Prefix(prefix)),
+            Some(_) => Err(bad(r#"WATCH takes "key" or "prefix", not both"#)),
         }
     }
 

@@ -112,7 +112,7 @@ impl Reply<'_> {
             Reply::Entry { value: None, .. } => out.extend_from_slice(b"null"),
             Reply::Failure { failure, .. } => {
                 out.extend_from_slice(b"error: ");
-                out.extend_from_slice(failure.message.as_bytes());
+                write_printable(out, &failure.message);
             }
             Reply::Closed => out.extend_from_slice(b"CLOSE CONFIRM"),
             Reply::Change { .. } | Reply::Ready => self.write_json(out),
@@ -166,7 +166,12 @@ fn write_plain(out: &mut Vec<u8>, value: &str) {
 fn write_escaped(out: &mut Vec<u8>, string: &str) {
     let mut quoted = Vec::new();
     write_str(&mut quoted, string);
-    for c in String::from_utf8_lossy(&quoted).chars() {
+    write_printable(out, &String::from_utf8_lossy(&quoted));
+}
+
+/// A text whose control characters are escaped as JSON would, so that it stays on its line.
+fn write_printable(out: &mut Vec<u8>, text: &str) {
+    for c in text.chars() {
         if c.is_control() {
             out.extend_from_slice(format!("\\u{:04x}", c as u32).as_bytes());
         } else {

@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::stop::ShutdownHandle;
 use crate::session::{Next, Session};
 
 /// How long a closed connection is read from, so that what the client still sends does not make the
@@ -46,8 +47,13 @@ pub enum End {
 }
 
 /// Serves one connection to its end.
-pub fn serve(stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadlines) -> End {
-    match exchange(stream, session, deadlines) {
+pub fn serve(
+    stream: &TcpStream,
+    session: &mut Session<'_>,
+    deadlines: Deadlines,
+    stop: &ShutdownHandle,
+) -> End {
+    match exchange(stream, session, deadlines, stop) {
         Ok(end) => {
             if !session.has_ended() {
                 linger(stream);
@@ -59,7 +65,12 @@ pub fn serve(stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadlines
     }
 }
 
-fn exchange(stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadlines) -> io::Result<End> {
+fn exchange(
+    stream: &TcpStream,
+    session: &mut Session<'_>,
+    deadlines: Deadlines,
+    stop: &ShutdownHandle,
+) -> io::Result<End> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(deadlines.request))?;
     let mut clock = Clock::new(deadlines);
@@ -78,6 +89,11 @@ fn exchange(stream: &TcpStream, session: &mut Session<'_>, deadlines: Deadlines)
                     look(stream, session)?;
                     looked = Instant::now();
                 }
+            }
+            // A client that sends without pause would keep the server from ending.
+            Next::Read if stop.is_stopping() => {
+                look(stream, session)?;
+                session.ended();
             }
             Next::Read if clock.set_timeout(stream, session)? && hear(stream, session)? => {
                 while session.has_most_likely_more() && look(stream, session)? {}
@@ -119,32 +135,33 @@ fn look(stream: &TcpStream, session: &mut Session<'_>) -> io::Result<bool> {
 struct Clock {
     deadlines: Deadlines,
     opened: Instant,
-    /// The request that has begun, and when.
-    begun: Option<(u64, Instant)>,
+    /// What is waited for, and since when: the number of the next request, and whether it has begun.
+    awaited: (u64, bool),
+    since: Instant,
     /// What the socket's read timeout is set to.
     set: Option<Duration>,
 }
 
 impl Clock {
     fn new(deadlines: Deadlines) -> Clock {
-        Clock { deadlines, opened: Instant::now(), begun: None, set: None }
+        let now = Instant::now();
+        Clock { deadlines, opened: now, awaited: (0, false), since: now, set: None }
     }
 
     /// Whether the wait is for a request to begin.
     fn is_idle(&self) -> bool {
-        self.begun.is_none()
+        !self.awaited.1
     }
 
     /// Sets the socket's read timeout; false where no time is left.
     fn set_timeout(&mut self, stream: &TcpStream, session: &Session<'_>) -> io::Result<bool> {
-        self.begun = session.begun().map(|request| match self.begun {
-            Some((same, at)) if same == request => (same, at),
-            _ => (request, Instant::now()),
-        });
-        let mut left = match self.begun {
-            Some((_, at)) => self.deadlines.request.saturating_sub(at.elapsed()),
-            None => self.deadlines.idle,
-        };
+        let awaited = (session.requests(), session.has_begun());
+        let allowed = if awaited.1 { self.deadlines.request } else { self.deadlines.idle };
+        // White space is no request: it does not begin the wait anew.
+        let mut left = allowed.saturating_sub(self.since.elapsed());
+        if awaited != self.awaited {
+            (self.awaited, self.since, left) = (awaited, Instant::now(), allowed);
+        }
         if !session.is_known() {
             left = left.min(UNKNOWN_TIME.saturating_sub(self.opened.elapsed()));
         }

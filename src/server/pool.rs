@@ -24,8 +24,8 @@ use super::service::Accepted;
 use crate::protocol::{Code, Failure, Framer, Reply};
 use crate::session::Stats;
 
-/// Enough for the deepest request in a debug build; what is not touched costs no memory.
-const WORKER_STACK_BYTES: usize = 256 << 10;
+/// Far more than the deepest request needs, for actions that need more; what is not touched costs no memory.
+const WORKER_STACK_BYTES: usize = 1 << 20;
 /// How long a worker without a connection stays.
 const WORKER_IDLE: Duration = Duration::from_secs(5);
 /// How long a connection waits for a worker, and a refused one for its client to read why.

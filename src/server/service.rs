@@ -40,7 +40,7 @@ impl Service {
     pub fn one_by_one(&self, once: bool) {
         let session = if once { Session::once } else { Session::new };
         while let Some(accepted) = self.accept() {
-            if self.serve(accepted, session(&self.core)) > 0 && once {
+            if self.serve(accepted, session(&self.core)) && once {
                 return;
             }
         }
@@ -110,7 +110,7 @@ impl Service {
     }
 
     /// Serves one connection to its end.
-    fn serve<'c>(&'c self, (stream, peer): Accepted, mut session: Session<'c>) -> u64 {
+    fn serve<'c>(&'c self, (stream, peer): Accepted, mut session: Session<'c>) -> bool {
         let _open = Counted::new(&self.core.stats.connections);
         let stream = self.stop.watch(stream);
         if self.log.tells(Level::Debug) {
@@ -123,7 +123,7 @@ impl Service {
         }
         // A panic is a defect, but of one connection: its thread, and so the pool's size, survive it. What
         // it leaves half done is the session's own, and that goes with the connection.
-        let serve = AssertUnwindSafe(|| connection::serve(&stream, &mut session, self.deadlines));
+        let serve = AssertUnwindSafe(|| connection::serve(&stream, &mut session, self.deadlines, &self.stop));
         match catch_unwind(serve).unwrap_or(End::Panic) {
             End::Panic => self.log.event(Level::Error, "connection_panic", &[("peer", &peer)]),
             End::Closed if session.spoke_http() => {
@@ -138,7 +138,7 @@ impl Service {
                 self.log.event(Level::Debug, "broken", &[("peer", &peer), ("error", &error)]);
             }
         }
-        session.requests()
+        session.is_spent()
     }
 }
 

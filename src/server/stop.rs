@@ -5,6 +5,7 @@
 //! sent its last: the session answers what it has and closes.
 
 use std::collections::HashMap;
+use std::io::{PipeReader, pipe};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,8 @@ struct Shared {
     stopping: AtomicBool,
     wake: SocketAddr,
     live: Mutex<Live>,
+    /// A descriptor kept to be given up for the connection that wakes `accept`, should no other be left.
+    spare: Mutex<Option<PipeReader>>,
 }
 
 #[derive(Default)]
@@ -42,7 +45,13 @@ struct Live {
 
 impl ShutdownHandle {
     pub(super) fn new(wake: SocketAddr) -> ShutdownHandle {
-        ShutdownHandle(Arc::new(Shared { stopping: AtomicBool::new(false), wake, live: Mutex::default() }))
+        let spare = Mutex::new(pipe().ok().map(|(reader, _)| reader));
+        ShutdownHandle(Arc::new(Shared {
+            stopping: AtomicBool::new(false),
+            wake,
+            live: Mutex::default(),
+            spare,
+        }))
     }
 
     /// Tells the server to end. Returns at once; `run` returns when the requests under way are answered.
@@ -56,6 +65,7 @@ impl ShutdownHandle {
 
     /// Wakes a thread that waits in `accept`.
     pub(super) fn wake(&self) {
+        drop(self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).take());
         // Where this fails there is no listener any more, or one that has just been woken by a client.
         let _ = TcpStream::connect_timeout(&self.0.wake, WAKE_TIME);
     }

@@ -11,7 +11,7 @@ use crate::protocol::{Code, Failure, Form, Reply, begin, end};
 use crate::store::Store;
 
 /// A frame tells its length first, so its payload must be held whole, and is bounded.
-const FRAME_BYTES_MAX: usize = 64 << 20;
+const FRAME_BYTES_MAX: usize = 1 << 20;
 
 /// What a listing tells of each key.
 #[derive(Clone, Copy, PartialEq)]

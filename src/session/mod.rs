@@ -23,12 +23,14 @@ mod buffer;
 mod core;
 mod execute;
 mod listing;
+mod next;
 mod stats;
 mod watching;
 
 use std::time::Duration;
 
 pub use self::core::Core;
+pub use next::Next;
 pub use stats::Stats;
 
 use crate::protocol::{Code, Failure, Form, Frame, Framer, Refused, Reply, Request, not_utf8};
@@ -42,19 +44,6 @@ use watching::{Told, Watching};
 pub const OUTPUT_BYTES_HIGH: usize = 16 << 10;
 /// The most that a client may send before it has shown the token, where one is set.
 const UNKNOWN_REQUEST_BYTES_MAX: usize = 4 << 10;
-
-/// What a session needs before it can go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// More bytes from the client.
-    Read,
-    /// Its output taken.
-    Write,
-    /// A change to tell: [`Session::wait`] for it, and look now and then whether the client is still there.
-    Wait,
-    /// Nothing: close the connection.
-    Close,
-}
 
 /// What a session is about.
 enum State<'c> {
@@ -114,7 +103,7 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// A session that ends after one request.
+    /// A session that ends after one request; showing the token is not counted as one.
     pub fn once(core: &'c Core) -> Session<'c> {
         Session { requests_max: 1, ..Session::new(core) }
     }
@@ -206,14 +195,19 @@ impl<'c> Session<'c> {
         self.output = Vec::new();
     }
 
-    /// The number of the request that has begun and is not complete. It stays the same until it is.
-    pub fn begun(&self) -> Option<u64> {
-        (!self.input.data().is_empty()).then_some(self.requests)
+    /// Whether a request has begun that is not complete.
+    pub fn has_begun(&self) -> bool {
+        !self.input.data().is_empty()
     }
 
     /// How many whole requests have come.
     pub fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// Whether it has had all the requests it will take.
+    pub fn is_spent(&self) -> bool {
+        self.requests == self.requests_max
     }
 
     /// Whether the client may use the table: it has shown the token, or none is set.
@@ -327,6 +321,9 @@ impl<'c> Session<'c> {
                 if let Some(trace) = &self.trace {
                     let name = core.actions.names().find(|name| *name == request.name());
                     trace(name.unwrap_or("?"), request.key(), execution.failed);
+                }
+                if matches!(request, Request::Auth { .. }) {
+                    self.requests_max = self.requests_max.saturating_add(1);
                 }
                 match after {
                     After::Nothing => {}

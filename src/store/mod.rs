@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::json::Text;
-use crate::protocol::Condition;
+use crate::protocol::{Condition, KeyError, check_key};
 use crate::table::Table;
 use watch::Watcher;
 pub use watch::{Change, End, Event, Watch};
@@ -41,11 +41,14 @@ pub enum Rejected {
     NotANumber,
     /// Keys and values would hold more than they may.
     Full,
+    /// This is no key. Requests were checked when they were read; an action's code was not.
+    BadKey(KeyError),
 }
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Rejected::BadKey(error) => return error.fmt(f),
             Rejected::Conflict(_) => "the condition \"if\" does not hold; nothing was changed",
             Rejected::NotANumber => "the value, or the sum, is not an integer of 128 bits",
             Rejected::Full => "keys and values hold as much memory as --max-memory allows; delete some",
@@ -115,6 +118,7 @@ impl Store {
     }
 
     fn set(&self, state: &mut State, key: &str, value: &str) -> Result<(), Rejected> {
+        check_key(key).map_err(Rejected::BadKey)?;
         let table = &mut state.table;
         if let Some(max) = self.memory_max {
             let old = table.get(key).map_or(0, |old| Table::cost(key, old));

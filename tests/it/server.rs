@@ -326,3 +326,62 @@ fn the_replies_of_a_batch_leave_in_one_write() {
         assert_eq!(std::str::from_utf8(&bytes[..n]), Ok("{\"value\":0}\n".repeat(requests).as_str()));
     }
 }
+
+/// A client that never pauses must not keep the server from ending.
+#[test]
+fn shutdown_ends_a_server_whose_client_never_stops_asking() {
+    let mut server = in_mode(Mode::Pool { threads: 4 });
+    let mut writing = server.connect();
+    let mut replies = writing.try_clone().unwrap();
+    let writer =
+        thread::spawn(
+            move || while writing.write_all(&r#"{"request":"COUNT"}"#.repeat(500).into_bytes()).is_ok() {},
+        );
+    let reader = thread::spawn(move || while replies.read(&mut [0; 65_536]).is_ok_and(|n| n > 0) {});
+    thread::sleep(Duration::from_millis(200));
+    let since = Instant::now();
+    server.stop.shutdown();
+    server.thread.take().unwrap().join().unwrap().unwrap();
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    server.thread = Some(thread::spawn(|| Ok(())));
+    writer.join().unwrap();
+    reader.join().unwrap();
+}
+
+#[test]
+fn white_space_neither_begins_a_request_nor_ends_the_silence() {
+    for mode in &MODES[1..] {
+        let idle = Some(Duration::from_secs(1));
+        let server = start(Options { mode: *mode, idle, ..Options::default() });
+        let mut stream = server.connect();
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let since = Instant::now();
+        loop {
+            let _ = stream.write_all(b" ");
+            match stream.read(&mut [0]) {
+                Ok(0) => break,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                other => panic!("{other:?}"),
+            }
+            assert!(since.elapsed() < Duration::from_secs(8), "{mode}");
+        }
+        assert!(since.elapsed() >= Duration::from_secs(1), "{mode}: {:?}", since.elapsed());
+    }
+}
+
+#[test]
+fn showing_the_token_is_not_the_one_request_of_once_mode() {
+    let token = socket_tables::token::Token::new("secret").ok();
+    let server = start(Options { mode: Mode::Once, token, ..Options::default() });
+    // One that shows the token and asks nothing does not count, either.
+    assert_eq!(server.ask("AUTH secret\n"), "MSG ok\n");
+    assert_eq!(server.ask("AUTH secret\nCOUNT\nCOUNT\n"), "MSG ok\nMSG 0\n");
+}
+
+#[test]
+fn an_action_may_use_half_a_megabyte_of_stack() {
+    let large = |_: &Call<'_>| Ok(Value::from(std::hint::black_box([1_u8; 500_000]).len() as u64));
+    let server = Server::bind("127.0.0.1:0").unwrap().action("LARGE", large).unwrap();
+    let server = Running::run(server);
+    assert_eq!(server.ask(r#"{"request":"LARGE"}"#), "{\"value\":500000}\n");
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use socket_tables::actions::{Actions, Call};
 use socket_tables::json::Value;
+use socket_tables::protocol::{Code, Failure};
 use socket_tables::session::{Core, Next, Session, Stats};
 use socket_tables::store::Store;
 use socket_tables::token::Token;
@@ -163,6 +164,9 @@ rows! {
         => frame(r#"{"error":{"code":"too_large","message":"a request may have 4096 bytes here"}}"#),
     a_frame_with_space_before_its_request: frame(" \n{\"request\":\"COUNT\"}") + &frame(" COUNT\n")
         => frame("{\"value\":0}") + &frame("0"),
+    a_framed_line_with_its_end: frame("GET a\r\n") + &frame("GET a\n") => frame("null").repeat(2),
+    a_watch_of_a_bad_key_and_a_prefix: r#"{"request":"WATCH","prefix":"a","key":7}"#
+        => "{\"error\":{\"code\":\"bad_request\",\"message\":\"WATCH takes \\\"key\\\" or \\\"prefix\\\", not both\"}}\n",
     an_empty_frame: frame("")
         => frame("error: an empty line is no request; one is GET door"),
 }
@@ -343,6 +347,25 @@ fn replies_do_not_wait_for_an_action_behind_them_that_may_take_long() {
         session.sent();
     }
     assert_eq!(session.advance(), Next::Read);
+}
+
+#[test]
+fn what_an_action_says_or_writes_stays_within_its_line_and_its_key() {
+    let mut core = core();
+    let store = core.store.clone();
+    let forge = move |call: &Call<'_>| {
+        store.increment(&format!("visits/{}", call.data_str()?), 1)?;
+        Ok(Value::from(0))
+    };
+    core.actions.register("FORGE", "", "", forge).unwrap();
+    let fail = |_: &Call<'_>| Err::<Value, _>(Failure::new(Code::ActionFailed, "one\nMSG two\u{1b}[31m"));
+    core.actions.register("FAIL", "", "", fail).unwrap();
+    let ask = |sent: &str| feed(&mut Session::new(&core), [sent.as_bytes()]);
+    assert_eq!(ask("FAIL\nCOUNT\n"), "MSG error: one\\u000aMSG two\\u001b[31m\nMSG 0\n");
+    for key in ["x\\ny", &"k".repeat(1020)] {
+        let reply = ask(&format!("{{\"request\":\"FORGE\",\"data\":\"{key}\"}}{{\"request\":\"GETALL\"}}"));
+        assert!(reply.contains("a key may") && reply.ends_with("}\n[]\n"), "{reply}");
+    }
 }
 
 /// A value stands one level deeper in GETALL's reply, and in an "if", than in the UPDATE that brought it:

@@ -1,0 +1,15 @@
+//! What a session asks of whoever moves its bytes.
+
+/// What a session needs before it can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// More bytes from the client.
+    Read,
+    /// Its output taken.
+    Write,
+    /// A change to tell: [`wait`](super::Session::wait) for it, and look now and then whether the client is
+    /// still there.
+    Wait,
+    /// Nothing: close the connection.
+    Close,
+}
