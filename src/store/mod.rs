@@ -16,8 +16,7 @@ use crate::table::Table;
 use watch::Watcher;
 pub use watch::{Change, End, Event, Watch};
 
-/// A shared table. It holds whatever keys it is given: what a key may be is checked where requests are
-/// read ([`check_key`](crate::protocol::check_key)).
+/// A shared table. A key that is written must pass [`check_key`], whoever writes it.
 #[derive(Default)]
 pub struct Store {
     state: RwLock<State>,
