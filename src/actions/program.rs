@@ -17,7 +17,7 @@ use std::process::Command;
 use std::{error, fmt, fs, io};
 
 use super::{Action, Call, excerpt};
-use crate::json::Text;
+use crate::json::{Parser, Text};
 use crate::protocol::{Code, Failure};
 
 /// A program that answers requests. It is looked at when made and started anew for each call.
@@ -56,7 +56,10 @@ impl Action for Program {
         let output = String::from_utf8(done.stdout).map_err(|error| {
             fail(format!("wrote bytes that are not UTF-8, at {}", error.utf8_error().valid_up_to()))
         })?;
-        Ok(match Text::parse(&output) {
+        // The reply puts one level around it.
+        let mut parser = Parser::new(&output);
+        let value = parser.compact_with_room(1).and_then(|value| parser.end().map(|()| value));
+        Ok(match value {
             Ok(value) => value.into_owned(),
             Err(_) => Text::string(output.strip_suffix('\n').unwrap_or(&output)),
         })
