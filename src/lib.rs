@@ -65,7 +65,7 @@
 //! serving.join().expect("no panic")?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod actions;
@@ -80,6 +80,7 @@ pub mod serve;
 pub mod server;
 pub mod session;
 pub mod store;
+mod sys;
 pub mod table;
 pub mod token;
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::{ClientError, Reply, ReplyProblem};
 use crate::address::Address;
+use crate::sys;
 
 /// No line of a reply, and no element of a list, may be longer: a hostile server gets no more of our
 /// memory than this.
@@ -56,6 +57,11 @@ impl Connection {
     /// How long to wait for each piece from here on; `None` is for ever.
     pub fn be_patient(&mut self, patience: Option<Duration>) {
         let socket = self.socket.get_mut();
+        if patience.is_none() {
+            // Who waits for ever must not wait for a server that is gone without a word. Where the system
+            // refuses, that server is noticed at the next reboot of one of the two.
+            let _ = sys::keepalive(&socket.stream);
+        }
         (socket.patience, socket.left, socket.moved) = (patience, patience, 0);
     }
 

@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::{error, fmt};
 
+use crate::sys;
+
 /// Why a server has no port.
 #[derive(Debug)]
 pub struct BindError {
@@ -38,7 +40,11 @@ pub(super) fn listen(addresses: impl ToSocketAddrs) -> Result<(TcpListener, Sock
     let mut failed = nowhere(ErrorKind::AddrNotAvailable.into());
     for address in addresses.to_socket_addrs().map_err(nowhere)? {
         match TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener))) {
-            Ok((address, listener)) => return Ok((listener, address)),
+            Ok((address, listener)) => {
+                // Without it only peers that vanish without a word are noticed later.
+                let _ = sys::keepalive(&listener);
+                return Ok((listener, address));
+            }
             Err(source) => failed = BindError { address: Some(address), source },
         }
         if failed.source.kind() != ErrorKind::AddrNotAvailable {
