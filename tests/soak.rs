@@ -172,7 +172,7 @@ fn mixed_faults() {
     let (info, told) = (server.info(), ["accepted", "timed_out", "errors"]);
     told.iter().for_each(|name| println!("  {name}: {}", info.get(name).unwrap()));
     assert!(end <= start + GROWTH_BYTES_MAX, "it grew");
-    assert_eq!(server.told(&["errors", "internal"]), 0);
+    assert_eq!(server.told(&["errors", "unknown"]), 0);
 }
 
 /// Waits until all connections are closed and the workers have retired.

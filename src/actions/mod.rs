@@ -237,7 +237,7 @@ impl Actions {
     fn unknown(&self, name: &str) -> Failure {
         let hint = match nearest(name, self.names()) {
             Some(near) => format!("did you mean {near}?"),
-            None => format!("there are {}", self.names().collect::<Vec<_>>().join(", ")),
+            None => "INFO tells what there is".to_owned(),
         };
         Failure::new(
             Code::UnknownRequest,

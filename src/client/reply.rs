@@ -84,6 +84,6 @@ fn read_failure(parser: &mut Parser<'_>) -> Result<Failure, Error> {
     })?;
     Ok(match Code::from_word(&code) {
         Some(code) => Failure { code, message },
-        None => Failure { code: Code::Internal, message: format!("{code}: {message}") },
+        None => Failure { code: Code::Unknown, message: format!("{code}: {message}") },
     })
 }

@@ -81,9 +81,18 @@ impl<'a> Text<'a> {
         self.0 == "null"
     }
 
-    /// Equality as JSON: numbers by value, objects regardless of the order of their members.
+    /// Equality as JSON: numbers by value, objects regardless of the order of their members. Trees are only
+    /// built of two arrays, two objects and so on.
     pub fn same_value(&self, other: &Text<'_>) -> bool {
-        self.0 == other.0 || self.to_value() == other.to_value()
+        self.0 == other.0 || self.kind() == other.kind() && self.to_value() == other.to_value()
+    }
+
+    /// The byte that begins all values of its kind, `-` for a number.
+    fn kind(&self) -> u8 {
+        match self.0.as_bytes()[0] {
+            b'0'..=b'9' => b'-',
+            first => first,
+        }
     }
 }
 

@@ -43,10 +43,8 @@ codes! {
     Timeout = "timeout",
     /// The action said no, failed, was killed or panicked.
     ActionFailed = "action_failed",
-    /// The server takes no writes.
-    ReadOnly = "read_only",
-    /// A defect of the server itself.
-    Internal = "internal",
+    /// To a client: what a later server may send. The message begins with the word that came.
+    Unknown = "unknown",
 }
 
 impl Code {

@@ -60,7 +60,11 @@ impl Framer {
             Frame::Complete { payload, .. } if payload.len() > request_bytes_max => {
                 too_large(request_bytes_max)
             }
-            Frame::Incomplete if dialect != Dialect::Framed && data.len() > request_bytes_max => {
+            // A carriage return at the end may turn out to belong to the line's end, which is not counted.
+            Frame::Incomplete
+                if dialect != Dialect::Framed
+                    && data.strip_suffix(b"\r").unwrap_or(data).len() > request_bytes_max =>
+            {
                 too_large(request_bytes_max)
             }
             Frame::Incomplete if ended => lost(Code::BadRequest, "the input ends within a request"),
@@ -105,7 +109,8 @@ impl Framer {
         };
         self.no_newline = 0;
         let line = data[..end].strip_suffix(b"\r").unwrap_or(&data[..end]);
-        if !std::mem::replace(&mut self.past_first_line, true) && is_http(line) {
+        let is_first = !std::mem::replace(&mut self.past_first_line, true);
+        if is_host_header(line) || is_first && is_http_request(line) {
             return Frame::Http;
         }
         Frame::Complete { payload: 0..line.len(), next }
@@ -160,14 +165,30 @@ fn header(data: &[u8], request_bytes_max: usize) -> Frame {
     }
 }
 
-/// Whether this is the first line of an HTTP request: it ends in ` HTTP/` and a version.
-fn is_http(line: &[u8]) -> bool {
+/// Whether this is the first line of an HTTP request: it ends in ` HTTP/` and a version. HTTP servers are
+/// lenient about case and about spaces at the end, so we must be as well.
+fn is_http_request(line: &[u8]) -> bool {
+    let line = line.trim_ascii_end();
     let version = line.len() - line.iter().rev().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
-    version < line.len() && line[..version].ends_with(b" HTTP/")
+    version < line.len() && ends_with_ignore_case(&line[..version], b" HTTP/")
+}
+
+/// Whether this is the header that every HTTP request has, on whichever line. No request of ours has a name
+/// with a colon.
+fn is_host_header(line: &[u8]) -> bool {
+    const HOST: &[u8] = b"Host:";
+    line.get(..HOST.len()).is_some_and(|start| start.eq_ignore_ascii_case(HOST))
+}
+
+fn ends_with_ignore_case(line: &[u8], end: &[u8]) -> bool {
+    line.len().checked_sub(end.len()).is_some_and(|from| line[from..].eq_ignore_ascii_case(end))
 }
 
 fn too_large(request_bytes_max: usize) -> Frame {
-    lost(Code::TooLarge, format!("a request may have {request_bytes_max} bytes here"))
+    lost(
+        Code::TooLarge,
+        format!("a request may have {request_bytes_max} bytes here: the server's --max-request"),
+    )
 }
 
 fn lost(code: Code, message: impl Into<String>) -> Frame {

@@ -170,12 +170,15 @@ fn write_escaped(out: &mut Vec<u8>, string: &str) {
 }
 
 /// A text whose control characters are escaped as JSON would, so that it stays on its line.
-fn write_printable(out: &mut Vec<u8>, text: &str) {
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend_from_slice(format!("\\u{:04x}", c as u32).as_bytes());
-        } else {
-            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-        }
+fn write_printable(out: &mut Vec<u8>, mut text: &str) {
+    while let Some(at) = text.find(char::is_control) {
+        let mut rest = text[at..].chars();
+        out.extend_from_slice(&text.as_bytes()[..at]);
+        // C0, DEL and C1: all lie below U+00A0.
+        let code = rest.next().map_or(0, u32::from) as u8;
+        let hex = |half: u8| b"0123456789abcdef"[usize::from(half)];
+        out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(code >> 4), hex(code & 15)]);
+        text = rest.as_str();
     }
+    out.extend_from_slice(text.as_bytes());
 }

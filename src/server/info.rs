@@ -35,6 +35,9 @@ impl Info {
         info.push("uptime_s", self.started.elapsed().as_secs());
         info.push("keys", self.store.count("") as u64);
         info.push("memory_bytes", self.store.bytes() as u64);
+        let (watchers, watch_bytes) = self.store.watchers();
+        info.push("watchers", watchers as u64);
+        info.push("watch_bytes", watch_bytes as u64);
         for (name, value) in self.stats.members() {
             info.push(name, value);
         }

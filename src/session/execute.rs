@@ -39,10 +39,17 @@ impl<'c> Execution<'c, '_> {
         }
         let store = &self.core.store;
         match request {
-            Request::Get { key } => {
-                let (form, out) = (self.form, &mut *self.out);
-                store.get(key, |value| Reply::Entry { key, value }.write_to(form, out));
-            }
+            Request::Get { key } => match self.form {
+                // JSON is copied straight from the table into the output.
+                form @ (Form::Json | Form::FramedJson) => {
+                    store.get(key, |value| Reply::Entry { key, value }.write_to(form, self.out));
+                }
+                // A string is unescaped, and perhaps escaped anew: not while the table is locked.
+                Form::Line | Form::FramedBare => {
+                    let value = store.get(key, |value| value.map(str::to_owned));
+                    self.reply(&Reply::Entry { key, value: value.as_deref() });
+                }
+            },
             Request::Update { key, value, condition } => {
                 let outcome = store.update(key, value, condition.as_ref());
                 self.written(key, outcome.map(|()| Some(value.borrowed())));
@@ -87,8 +94,10 @@ impl<'c> Execution<'c, '_> {
     }
 
     fn call(&mut self, name: &str, data: Option<&Text<'_>>) {
-        // So that INFO tells of the request that asks it, too.
-        self.counts.flush(&self.core.stats);
+        if name == "INFO" {
+            // So that it tells of the request that asks it, too.
+            self.counts.flush(&self.core.stats);
+        }
         self.core.stats.call(name);
         match self.core.actions.call(name, data.map(Text::borrowed)) {
             Ok(value) if name == "HELLO" => {

@@ -119,7 +119,7 @@ impl<'c> Session<'c> {
             if self.output.len() >= OUTPUT_BYTES_HIGH {
                 break Next::Write;
             }
-            if matches!(self.state, State::Watching(_)) && self.request() {
+            if matches!(&self.state, State::Watching(watching) if watching.is_ready()) && self.request() {
                 continue;
             }
             match &mut self.state {
@@ -264,7 +264,8 @@ impl<'c> Session<'c> {
             }
             Frame::Lost(mut failure) => {
                 if !self.known && failure.code == Code::TooLarge {
-                    failure.code = Code::Denied;
+                    let message = format!("before AUTH a client may send {request_bytes_max} bytes");
+                    failure = Failure::new(Code::Denied, message);
                 }
                 self.refuse_and_close(self.framer.form(None), &failure);
             }

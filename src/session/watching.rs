@@ -30,6 +30,11 @@ impl<'c> Watching<'c> {
         Watching { watch, form, ready: false }
     }
 
+    /// Whether the state has been told: what the client has sent behind WATCH is answered after it.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// Appends what there is to tell, up to a bound.
     pub fn write_piece(&mut self, out: &mut Vec<u8>) -> Told {
         let form = self.form;

@@ -7,9 +7,12 @@
 //! no change falls between them.
 //!
 //! A writer only appends to queues. A watcher that does not keep up is given up on, rather than have
-//! the writers wait for it or the queue take all memory.
+//! the writers wait for it or the queue take all memory. There is a bound for each queue, and one for all of
+//! them together: 200 slow watchers of different keys held 2.6 GB when there was only the first.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,8 +26,12 @@ const CHANGES_MAX: usize = 1024;
 const LATE: Duration = Duration::from_secs(1);
 /// What all changes that wait for a watcher may hold.
 const CHANGES_BYTES_MAX: usize = 16 << 20;
+/// What all changes that wait for any watcher may hold.
+const ALL_CHANGES_BYTES_MAX: usize = 64 << 20;
 /// What a waiting change holds beside key and value.
 const CHANGE_OVERHEAD_BYTES: usize = 96;
+/// What a watcher's place in its queue holds: a queue grows by doubling.
+const PLACE_BYTES: usize = 16;
 
 /// What happened to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +80,39 @@ enum Mark {
     End,
 }
 
-pub(super) struct Watcher {
+/// A change that waits, once for all watchers that it waits for. When the last of them has taken it, what
+/// it held is given back.
+#[derive(Debug)]
+pub struct Waiting {
+    change: Change,
+    held: Arc<AtomicUsize>,
+}
+
+impl Deref for Waiting {
+    type Target = Change;
+
+    fn deref(&self) -> &Change {
+        &self.change
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.held.fetch_sub(cost(&self.change), Relaxed);
+    }
+}
+
+/// All watchers of a table.
+#[derive(Default)]
+pub(super) struct Watchers {
+    all: Vec<Arc<Watcher>>,
+    /// Bytes that waiting changes hold, each counted once, and every queue's places.
+    held: Arc<AtomicUsize>,
+}
+
+struct Watcher {
     scope: Scope<'static>,
+    held: Arc<AtomicUsize>,
     queue: Mutex<Queue>,
     /// Told when a change is queued, and at the end.
     changed: Condvar,
@@ -82,7 +120,8 @@ pub(super) struct Watcher {
 
 struct Queue {
     mark: Mark,
-    changes: VecDeque<Arc<Change>>,
+    changes: VecDeque<Arc<Waiting>>,
+    /// What they hold.
     bytes: usize,
     /// Since when there have been more than [`CHANGES_MAX`].
     late: Option<Instant>,
@@ -99,8 +138,11 @@ impl Store {
     /// Begins a watch. With `state`, what is there now will be told by [`Watch::tell_state`];
     /// else only changes.
     pub fn watch(&self, scope: Scope<'_>, state: bool) -> Watch<'_> {
+        let turn = self.turn();
+        let watchers = &mut self.write(&turn).watchers;
         let watcher = Arc::new(Watcher {
             scope: scope.into_owned(),
+            held: watchers.held.clone(),
             queue: Mutex::new(Queue {
                 mark: if state { Mark::Start } else { Mark::End },
                 changes: VecDeque::new(),
@@ -110,7 +152,7 @@ impl Store {
             }),
             changed: Condvar::new(),
         });
-        self.write().watchers.push(watcher.clone());
+        watchers.all.push(watcher.clone());
         Watch { store: self, watcher }
     }
 }
@@ -141,10 +183,11 @@ impl Watch<'_> {
     }
 
     /// The next change, if one waits.
-    pub fn take(&self) -> Result<Option<Arc<Change>>, End> {
+    pub fn take(&self) -> Result<Option<Arc<Waiting>>, End> {
         let mut queue = self.watcher.lock();
         let Some(change) = queue.changes.pop_front() else { return queue.end.map_or(Ok(None), Err) };
         queue.bytes -= cost(&change);
+        self.watcher.held.fetch_sub(PLACE_BYTES, Relaxed);
         if queue.changes.len() <= CHANGES_MAX {
             queue.late = None;
         }
@@ -167,24 +210,49 @@ impl Watch<'_> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        self.store.write().watchers.retain(|watcher| !Arc::ptr_eq(watcher, &self.watcher));
+        let turn = self.store.turn();
+        self.store.write(&turn).watchers.all.retain(|watcher| !Arc::ptr_eq(watcher, &self.watcher));
+        self.watcher.empty(&mut self.watcher.lock());
     }
 }
 
-/// Tells all whom it concerns of a change. The caller holds the table's lock for writing.
-pub(super) fn tell(watchers: &[Arc<Watcher>], event: Event, key: &str, value: &str) {
-    let mut change = None;
-    for watcher in watchers.iter().filter(|watcher| watcher.scope.covers(key)) {
-        let change = change.get_or_insert_with(|| {
-            let value = Text::known(value).into_owned();
-            Arc::new(Change { event, key: key.to_owned(), value })
-        });
-        watcher.offer(change);
+impl Watchers {
+    /// How many there are, and what waits for them, in bytes.
+    pub fn load(&self) -> (usize, usize) {
+        (self.all.len(), self.held.load(Relaxed))
+    }
+
+    /// Tells all whom it concerns of a change.
+    pub fn tell(&self, event: Event, key: &str, value: &str) {
+        let mut waiting = None;
+        for watcher in self.all.iter().filter(|watcher| watcher.scope.covers(key)) {
+            let waiting = waiting.get_or_insert_with(|| {
+                let value = Text::known(value).into_owned();
+                let change = Change { event, key: key.to_owned(), value };
+                self.held.fetch_add(cost(&change), Relaxed);
+                Arc::new(Waiting { change, held: self.held.clone() })
+            });
+            watcher.offer(waiting);
+        }
+        drop(waiting);
+        while self.held.load(Relaxed) > ALL_CHANGES_BYTES_MAX && self.give_up_slowest() {}
+    }
+
+    /// Ends the watcher for which most is waiting; false where nothing waits for any.
+    fn give_up_slowest(&self) -> bool {
+        let slowest = self.all.iter().map(|watcher| (watcher.lock().bytes, watcher));
+        match slowest.max_by_key(|(bytes, _)| *bytes) {
+            None | Some((0, _)) => false,
+            Some((_, watcher)) => {
+                watcher.give_up(&mut watcher.lock());
+                true
+            }
+        }
     }
 }
 
 impl Watcher {
-    fn offer(&self, change: &Arc<Change>) {
+    fn offer(&self, change: &Arc<Waiting>) {
         let mut queue = self.lock();
         let told = match &queue.mark {
             Mark::Start => false,
@@ -196,13 +264,25 @@ impl Watcher {
         }
         queue.bytes += cost(change);
         queue.changes.push_back(change.clone());
+        self.held.fetch_add(PLACE_BYTES, Relaxed);
         let late =
             queue.changes.len() > CHANGES_MAX && queue.late.get_or_insert_with(Instant::now).elapsed() > LATE;
         if late || queue.bytes > CHANGES_BYTES_MAX {
-            queue.changes = VecDeque::new();
-            queue.end = Some(End::TooSlow);
+            self.give_up(&mut queue);
         }
         self.changed.notify_all();
+    }
+
+    /// The watcher was too slow: what waits for it goes, and so will it.
+    fn give_up(&self, queue: &mut Queue) {
+        self.empty(queue);
+        queue.end = Some(End::TooSlow);
+        self.changed.notify_all();
+    }
+
+    fn empty(&self, queue: &mut Queue) {
+        self.held.fetch_sub(queue.changes.len() * PLACE_BYTES, Relaxed);
+        (queue.changes, queue.bytes) = (VecDeque::new(), 0);
     }
 
     // The queue is whole between any two statements here.

@@ -205,10 +205,10 @@ fn an_unknown_name_gets_the_near_one() {
         ("EHCO", "no request is named EHCO: did you mean ECHO?"),
         ("GTE", "did you mean GET?"),
         ("time", "did you mean TIME?"),
-        ("FROBNICATE", "no request is named FROBNICATE: there are GET, UPDATE,"),
-        ("", "there are GET"),
+        ("FROBNICATE", "no request is named FROBNICATE: INFO tells"),
+        ("", "INFO tells what there is"),
         ("A\x1b\n", r"named A\u{1b}:"),
-        (&"X".repeat(1 << 20), "XXX…: there are"),
+        (&"X".repeat(1 << 20), "XXX…: INFO tells"),
     ] {
         expect_failure(call(&actions, typed, "1"), Code::UnknownRequest, words);
     }
@@ -217,7 +217,7 @@ fn an_unknown_name_gets_the_near_one() {
 #[test]
 fn an_error_and_a_panic_reach_the_caller_and_nobody_else() {
     let mut actions = Actions::default();
-    let refusing = |_: &Call<'_>| Err::<Value, _>(Failure::new(Code::ReadOnly, "not today"));
+    let refusing = |_: &Call<'_>| Err::<Value, _>(Failure::new(Code::Full, "not today"));
     actions.register("REFUSE", "", "", refusing).unwrap();
     actions.register("PARSE", "", "", |call: &Call<'_>| Ok(Text::from(Value::from(number(call)?)))).unwrap();
     actions.register("STR", "", "", |_: &Call<'_>| -> Result<Value, Failure> { panic!("plain") }).unwrap();
@@ -232,7 +232,7 @@ fn an_error_and_a_panic_reach_the_caller_and_nobody_else() {
         })
         .unwrap();
 
-    assert_eq!(call(&actions, "REFUSE", "1"), Err(Failure::new(Code::ReadOnly, "not today")));
+    assert_eq!(call(&actions, "REFUSE", "1"), Err(Failure::new(Code::Full, "not today")));
     assert_eq!(call(&actions, "PARSE", r#""42""#).as_deref(), Ok("42"));
     expect_failure(call(&actions, "PARSE", r#""x""#), Code::ActionFailed, "invalid digit");
     expect_failure(call(&actions, "PARSE", "42"), Code::BadRequest, "PARSE needs \"data\": a string");

@@ -17,7 +17,7 @@ fn header(text: &str) -> String {
 #[test]
 fn a_framed_message() {
     let no_header = "a frame's header must be its length in decimal digits, padded with spaces to 64 bytes";
-    let too_large = "a request may have 1024 bytes here";
+    let too_large = "a request may have 1024 bytes here: the server's --max-request";
     let cut = "the input ends within a request";
     let echo = |bytes: usize| format!("{}ECHO {}", header(&bytes.to_string()), "x".repeat(bytes - 5));
     let answer = |bytes: usize| format!("{}{}", header(&(bytes - 5).to_string()), "x".repeat(bytes - 5));
@@ -60,7 +60,7 @@ fn a_framed_message() {
 
 #[test]
 fn a_text_line() {
-    let too_large = "MSG error: a request may have 1024 bytes here\n".to_owned();
+    let too_large = "MSG error: a request may have 1024 bytes here: the server's --max-request\n".to_owned();
     let line = |bytes: usize, end: &str| format!("ECHO {}{end}", "x".repeat(bytes - 5)).into_bytes();
     let answer = |bytes: usize| format!("MSG {}\n", "x".repeat(bytes - 5));
     let not_utf8 = |at: u8| format!("MSG error: the bytes are not UTF-8 from byte {at} of the request on\n");

@@ -211,7 +211,7 @@ fn gate() -> (impl Action, Receiver<()>, Sender<()>) {
     let ((asked, is_asked), (open, opened)) = (channel(), channel());
     let opened = Mutex::new(opened);
     let wait = move |_: &Call<'_>| {
-        asked.send(()).map_err(|_| Failure::new(Code::Internal, "nobody waits"))?;
+        asked.send(()).map_err(|_| Failure::new(Code::ActionFailed, "nobody waits"))?;
         Ok(Value::Bool(opened.lock().unwrap().recv().is_ok()))
     };
     (wait, is_asked, open)

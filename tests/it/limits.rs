@@ -27,7 +27,7 @@ fn requests_hold_to_their_size() {
         [(&["--max-request", "64K"][..], 64 << 10), (&["--max-request", "1000"], 1000), (&[], 1 << 20)]
     {
         let server = Process::start(flags);
-        let limit = format!("a request may have {max} bytes here");
+        let limit = format!("a request may have {max} bytes here: the server's --max-request");
         for bytes in [max - 1, max, max + 1] {
             let (json, line, frame) = match bytes > max {
                 false => {

@@ -31,13 +31,12 @@ pub fn feed<'p>(session: &mut Session<'_>, pieces: impl IntoIterator<Item = &'p 
     loop {
         match session.advance() {
             Next::Close => break,
-            // All that happens here has happened.
-            Next::Wait => session.ended(),
             Next::Write => {
                 replies.extend_from_slice(session.output());
                 session.sent();
             }
-            Next::Read => {
+            // Whoever watches may still be heard.
+            Next::Read | Next::Wait => {
                 while piece.is_empty() {
                     match pieces.next() {
                         Some(next) => piece = next,
@@ -117,6 +116,22 @@ rows! {
         => "{\"key\":\"a\",\"error\":{\"code\":\"conflict\",\"message\":\"the condition \\\"if\\\" does not hold; nothing was changed\"},\"value\":null,\"found\":false}\n",
     if_that_is_none: r#"{"request":"DELETE","key":"a","if":{"absent":false}}"#
         => "{\"key\":\"a\",\"error\":{\"code\":\"bad_request\",\"message\":\"the member \\\"if\\\" must be {\\\"absent\\\":true} or {\\\"equals\\\":VALUE}\"}}\n",
+    watch_then_close: r#"{"request":"UPDATE","key":"a","value":1}{"request":"WATCH","prefix":""}{"request":"CLOSE"}"#
+        => "{\"key\":\"a\",\"value\":1}\n{\"request\":\"UPDATE\",\"key\":\"a\",\"value\":1}\n{\"request\":\"READY\"}\n{\"value\":\"CLOSE CONFIRM\"}\n",
+    watch_then_more: r#"{"request":"UPDATE","key":"a","value":1}{"request":"WATCH","key":"a"}{"request":"GET","key":"a"}{"request":"WATCH"}"#
+        => "{\"key\":\"a\",\"value\":1}\n{\"request\":\"UPDATE\",\"key\":\"a\",\"value\":1}\n{\"request\":\"READY\"}\n{\"error\":{\"code\":\"bad_request\",\"message\":\"this connection watches: ask on another one\"}}\n{\"error\":{\"code\":\"bad_request\",\"message\":\"this request needs the member \\\"key\\\"\"}}\n",
+    watch_then_close_in_text: "UPDATE a x\nWATCH\nCLOSE\n"
+        => "MSG x\nMSG {\"request\":\"UPDATE\",\"key\":\"a\",\"value\":\"x\"}\nMSG {\"request\":\"READY\"}\nCLOSE CONFIRM\n",
+    control_characters_in_text: "ECHO a\u{1}b\u{9}c\u{7f}d\u{9f}e\u{a0}f\n" => "MSG \"a\\u0001b\\tc\\u007fd\\u009fe\u{a0}f\"\n",
+    a_browser_with_spaces_behind: "POST / HTTP/1.1 \r\n\r\nUPDATE k v\nCOUNT\n" => "",
+    a_browser_in_small_letters: "put /x http/1.1\r\n\r\nUPDATE k v\nCOUNT\n" => "",
+    a_browser_known_by_its_host: "POST / HTTPS\r\nUser-Agent: x\r\nhost: x\r\nUPDATE k v\nCOUNT\n"
+        => "MSG error: no request is named POST: INFO tells what there is\nMSG error: no request is named USER-AGENT:: INFO tells what there is\n",
+    a_line_of_just_the_most_bytes: format!("ECHO {}\r\nCOUNT\n", "x".repeat(4091)) => format!("MSG {}\nMSG 0\n", "x".repeat(4091)),
+    a_line_of_one_byte_too_many: format!("ECHO {}\r\nCOUNT\n", "x".repeat(4092))
+        => "MSG error: a request may have 4096 bytes here: the server's --max-request\n",
+    a_line_whose_carriage_return_is_one_too_many: format!("ECHO {}\rx\n", "x".repeat(4091))
+        => "MSG error: a request may have 4096 bytes here: the server's --max-request\n",
     close: r#"{"request":"CLOSE"}{"request":"COUNT"}"# => "{\"value\":\"CLOSE CONFIRM\"}\n",
     echo_is_exact: r#"{"request":"ECHO","data":{"a":[1.0,"\u00e9",1E5]}}"# => "{\"value\":{\"a\":[1.0,\"\\u00e9\",1E5]}}\n",
     java_clients_send_more_than_is_needed: r#"{"request": "GET", "key": "test1", "value": "null"}
@@ -149,7 +164,7 @@ rows! {
     a_last_line_without_newline: "UPDATE k v\nGET k" => "MSG v\nMSG v\n",
     text_with_controls_is_json: "ECHO a\u{1b}[31m\nECHO b\u{85}c\n" => "MSG \"a\\u001b[31m\"\nMSG \"b\\u0085c\"\n",
     line_errors: "GET\nGET a b\nUPDATE k\nINCREMENT n x\nFROB\n"
-        => "MSG error: a key may not be empty\nMSG error: here a key is one word; in JSON it may hold spaces\nMSG error: UPDATE needs a key and a value\nMSG error: what INCREMENT adds must be an integer\nMSG error: no request is named FROB: there are GET, UPDATE, INCREMENT, DELETE, GETALL, KEYS, COUNT, WATCH, AUTH, CLOSE, ECHO, EXEC, HELLO, HISTORY, INFO, TIME\n",
+        => "MSG error: a key may not be empty\nMSG error: here a key is one word; in JSON it may hold spaces\nMSG error: UPDATE needs a key and a value\nMSG error: what INCREMENT adds must be an integer\nMSG error: no request is named FROB: INFO tells what there is\n",
     end_closes: "&END\nCOUNT\n" => "CLOSE CONFIRM\n",
     a_browser: "GET / HTTP/1.1\r\nHost: x\r\n\r\nUPDATE k v\n" => "",
     a_browser_that_posts_json: "POST /{\"request\":\"COUNT\"} HTTP/1.0\r\n\r\n{\"request\":\"COUNT\"}" => "",
@@ -161,7 +176,7 @@ rows! {
     a_header_that_is_no_number: "12x".to_owned() + &" ".repeat(61)
         => frame(r#"{"error":{"code":"bad_request","message":"a frame's header must be its length in decimal digits, padded with spaces to 64 bytes"}}"#),
     a_header_of_64_digits: "9".repeat(64)
-        => frame(r#"{"error":{"code":"too_large","message":"a request may have 4096 bytes here"}}"#),
+        => frame(r#"{"error":{"code":"too_large","message":"a request may have 4096 bytes here: the server's --max-request"}}"#),
     a_frame_with_space_before_its_request: frame(" \n{\"request\":\"COUNT\"}") + &frame(" COUNT\n")
         => frame("{\"value\":0}") + &frame("0"),
     a_framed_line_with_its_end: frame("GET a\r\n") + &frame("GET a\n") => frame("null").repeat(2),
@@ -193,6 +208,7 @@ fn any_request() -> impl Strategy<Value = String> {
         "KEYS",
         "COUNT",
         "ECHO",
+        "CLOSE",
         "get",
         "NOPE",
     ]);
@@ -209,8 +225,13 @@ proptest! {
     #[test]
     fn where_the_stream_is_cut_changes_no_reply(
         requests in prop::collection::vec(any_request(), 1..12),
+        watch in prop::option::of(0..12_usize),
         mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
     ) {
+        let mut requests = requests;
+        if let Some(at) = watch {
+            requests.insert(at.min(requests.len()), r#"{"request":"WATCH","prefix":""}"#.into());
+        }
         let stream = requests.concat();
         let whole = ask(&stream);
         let mut at: Vec<usize> = cuts.drain(..).map(|cut| cut.index(stream.len() + 1)).collect();
@@ -291,8 +312,7 @@ fn padded(bytes: usize) -> String {
 
 #[test]
 fn the_request_limit_holds_to_the_byte() {
-    let too_large =
-        "{\"error\":{\"code\":\"too_large\",\"message\":\"a request may have 4096 bytes here\"}}\n";
+    let too_large = "{\"error\":{\"code\":\"too_large\",\"message\":\"a request may have 4096 bytes here: the server's --max-request\"}}\n";
     for (bytes, reply) in [(4095, "{\"value\":0}\n"), (4096, "{\"value\":0}\n"), (4097, too_large)] {
         let sent = padded(bytes) + &padded(100);
         let next = if bytes > 4096 { "" } else { "{\"value\":0}\n" };
@@ -307,7 +327,7 @@ fn the_request_limit_holds_to_the_byte() {
     assert_eq!(ask(&format!("ECHO {}\n", "x".repeat(4091))), format!("MSG {}\n", "x".repeat(4091)));
     assert_eq!(
         ask(&format!("ECHO {}\n", "x".repeat(4092))),
-        "MSG error: a request may have 4096 bytes here\n"
+        "MSG error: a request may have 4096 bytes here: the server's --max-request\n"
     );
     assert_eq!(ask(&format!("{:<64}{}", 4097, "x")), frame(too_large.trim_end()));
     assert_eq!(ask(&format!("{}{}", "{\"", "x".repeat(100_000))), too_large);

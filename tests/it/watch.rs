@@ -164,6 +164,31 @@ fn one_too_slow_is_given_up_on_and_writers_do_not_wait() {
 }
 
 #[test]
+fn all_watchers_together_hold_no_more_than_their_budget() {
+    let store = Store::new(None);
+    let keys = ["a", "b", "c", "d", "e", "f"];
+    let watches = keys.map(|key| store.watch(Scope::Key(key.into()), false));
+    // Seven more of the first: what waits for many is held once.
+    let more: Vec<_> = (0..7).map(|_| store.watch(Scope::Key("a".into()), false)).collect();
+    let value = Text::string(&"x".repeat(1 << 20));
+    for round in 1..=15 {
+        for key in keys {
+            store.update(key, &value, None).unwrap();
+        }
+        assert!(store.watchers().1 <= 64 << 20, "{round}: {}", store.watchers().1);
+        assert!(round > 10 || store.watchers().1 > (round * 6) << 20, "{round}: {}", store.watchers().1);
+    }
+    let told = watches.iter().map(|watch| std::iter::from_fn(|| watch.take().ok().flatten()).count());
+    let told: Vec<usize> = told.collect();
+    assert!(told.contains(&0) && told.contains(&15), "some are given up on, the others go on: {told:?}");
+    more.iter().for_each(|watch| while let Ok(Some(_)) = watch.take() {});
+    assert_eq!(store.watchers(), (13, 0));
+    store.update("a", &value, None).unwrap();
+    drop((watches, more));
+    assert_eq!(store.watchers(), (0, 0), "what waits for the last goes with it");
+}
+
+#[test]
 fn a_watcher_that_is_gone_frees_its_worker() {
     let server = start(Options { mode: Mode::Pool { threads: 2 }, ..Options::default() });
     let mut first = Watcher::new(&server, r#"{"request":"WATCH","prefix":""}"#);
