@@ -1,9 +1,10 @@
 //! The word somebody probably meant: for misspelt commands, options and requests.
 
-/// The candidate nearest to `word`, if any is near enough to be meant: at most two slips (a letter
-/// wrong, missing, added, or two swapped), and fewer slips than half the word's letters.
+/// The candidate nearest to `word`, if any is near enough to be meant: with one slip (a letter wrong, missing,
+/// added, or two swapped), or two where the word has five letters or more. In a shorter one
+/// two slips make nearly any word of any other: `lock` is not `load`.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = 2.min(word.chars().count().saturating_sub(1) / 2 + 1);
+    let allowed = if word.chars().count() < 5 { 1 } else { 2 };
     candidates
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))
@@ -55,6 +56,7 @@ mod tests {
             ("dleete", Some("delete")),
             ("getal", Some("getall")),
             ("frobnicate", None),
+            ("wtac", None),
             ("x", None),
             ("", None),
         ] {
