@@ -110,7 +110,7 @@ const ROWS: &[Row] = &[
     row("-j|set|a|{\"x\": 1}", "").after(r#"{"a":{"x":1}}"#),
     row("-j|set|a|-5", "").after(r#"{"a":-5}"#),
     row("-j|set|a|1e400", "").after(r#"{"a":1e400}"#),
-    row("-j|set|a|hello", "").fails(2, "st: the value not JSON: byte 0").after("{}"),
+    row("-j|set|a|hello", "").fails(2, "st: the value is not JSON: byte 0").after("{}"),
     row("-j|set|a|{'x':1}", "").fails(2, "JSON strings take double quotes").after("{}"),
     row("-j|set|a|", "").fails(2, "found the end").after("{}"),
     row("set|a|-", "").stdin(b"v\n").after(r#"{"a":"v"}"#),
