@@ -19,7 +19,9 @@ fn main() -> ExitCode {
     let command = match args::parse(&name, words, &|variable| std::env::var_os(variable)) {
         Ok(command) => command,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "{error}");
+            if !error.quiet {
+                let _ = writeln!(io::stderr(), "{error}");
+            }
             return ExitCode::from(2);
         }
     };

@@ -3,16 +3,17 @@
 /// A word of more letters than any name of ours has is near to none.
 const LETTERS_MAX: usize = 32;
 
-/// The candidate nearest to `word`, if any is near enough to be meant: at most two slips (a letter
-/// wrong, missing, added, or two swapped), and fewer slips than half the word's letters.
+/// The candidate nearest to `word`, if any is near enough to be meant: with one slip (a letter wrong, missing,
+/// added, or two swapped), or two where the word has five letters or more. In a shorter one
+/// two slips make nearly any word of any other: `lock` is not `load`.
 ///
-/// A server does this for whoever sends names that it does not know, so it must not cost more than what a
-/// client may ask for anyway: nothing is allocated, and most candidates are out before they are compared.
+/// A server does this for whoever sends names that it does not know, so it must cost little: nothing is
+/// allocated, and most candidates are out before they are compared.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LETTERS_MAX {
         return None;
     }
-    let allowed = 2.min(word.len().saturating_sub(1) / 2 + 1);
+    let allowed = if word.len() < 5 { 1 } else { 2 };
     // A slip changes the length by one at most, and takes one letter away and brings one at most.
     let letters_of_word = letters(word);
     let may_be_near = |candidate: &&str| {
@@ -68,6 +69,7 @@ mod tests {
             ("dleete", Some("delete")),
             ("getal", Some("getall")),
             ("frobnicate", None),
+            ("wtac", None),
             ("x", None),
             ("", None),
         ] {

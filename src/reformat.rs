@@ -1,6 +1,6 @@
-//! `st json`: JSON in, the same JSON out, indented or compact, or only checked.
+//! `st json`: JSON in, one value or a stream of them, the same JSON out, indented or compact, or only checked.
 //!
-//! It builds no tree. The text is checked first, so that nothing comes out of what is not JSON, and then
+//! It builds no tree. All of the text is checked first, so that nothing comes out of what is not JSON, and then
 //! copied from the parser to the writer: numbers and strings stay as they were written, and a file of a
 //! gigabyte takes a gigabyte and a buffer.
 
@@ -36,20 +36,18 @@ const FIRST_BYTES: u64 = 1 << 20;
 /// An error closer to the end of the first bytes than this may only be a word or an escape that is cut.
 const TOKEN_BYTES: usize = 16;
 
-/// Reads one JSON value and writes it in `layout`, with a newline after it.
+/// Reads JSON values, at least one, and writes each in `layout`, with a newline after it.
 pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) -> Result<(), ReformatError> {
     let mut bytes = Vec::new();
     input.by_ref().take(FIRST_BYTES).read_to_end(&mut bytes).map_err(ReformatError::Read)?;
-    if let Err(error) = json::Error::unless_utf8(&bytes).and_then(|first| Parser::new(first).skip())
+    if let Err(error) = json::Error::unless_utf8(&bytes).and_then(check)
         && error.offset() + TOKEN_BYTES < bytes.len()
     {
         return Err(error.into());
     }
     input.read_to_end(&mut bytes).map_err(ReformatError::Read)?;
     let text = json::Error::unless_utf8(&bytes)?;
-    let mut parser = Parser::new(text);
-    parser.skip()?;
-    parser.end()?;
+    check(text)?;
     if layout == Layout::Check {
         return Ok(());
     }
@@ -58,10 +56,27 @@ pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) ->
         out.clear();
         output.write_all(text.as_bytes()).map_err(ReformatError::Write)
     });
-    copy(&mut Parser::new(text), &mut writer)?;
-    writer.raw("\n");
+    let mut parser = Parser::new(text);
+    loop {
+        copy(&mut parser, &mut writer)?;
+        writer.end_line()?;
+        if !parser.another()? {
+            break;
+        }
+    }
     writer.close()?;
     output.flush().map_err(ReformatError::Write)
+}
+
+/// Passes over a stream of values.
+fn check(text: &str) -> Result<(), json::Error> {
+    let mut parser = Parser::new(text);
+    loop {
+        parser.skip()?;
+        if !parser.another()? {
+            return Ok(());
+        }
+    }
 }
 
 /// One value. The parser is pulled rather than given a sink, since a full disk must end it.

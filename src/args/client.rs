@@ -1,8 +1,8 @@
 //! The words of `st client`: `[OPTIONS] COMMAND [OPTIONS] DATA…`. One table holds every command
 //! with its name, operands, help and reader; the dispatch, the help texts and the hints read it.
 //!
-//! Options end where the first word of data begins, so data never needs quoting against us; only a
-//! first word that begins with a dash does, by `--`.
+//! Options end where the first word of data begins. Data needs `--` before it only where its first word
+//! begins with a dash, or where a later one is exactly an option of the command.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -130,7 +130,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         read: |w, _| Ok(C::Delete { key: key(w)? }) },
     Spec { name: "increment", alias: Some("incr"), operands: "KEY [N]",
         about: "add N (1) to a number, and print the sum",
-        more: "A missing KEY counts as 0; N may be negative.", example: "increment visits", no: "",
+        more: "A missing KEY counts as 0, a string such as \"-5\" as that number; N may be negative.", example: "increment visits", no: "",
         read: |w, _| Ok(C::Increment { key: key(w)?, by: integer(w)? }) },
     Spec { name: "exists", alias: None, operands: "KEY",
         about: "tell by the exit code whether KEY has a value", more: "",
@@ -155,7 +155,8 @@ pub(super) const COMMANDS: &[Spec] = &[
                 Some(prefix) => Scope::Prefix(prefix.clone().into()),
                 None => Scope::Key(key(w)?.into()),
             };
-            Ok(C::Watch { scope, program: w.rest() })
+            let program = data(w)?.into_iter().chain(w.rest()).collect();
+            Ok(C::Watch { scope, program })
         } },
     Spec { name: "dump", alias: None, operands: "[PREFIX]",
         about: "write keys and values, as 'load' reads them",
@@ -166,7 +167,8 @@ pub(super) const COMMANDS: &[Spec] = &[
         example: "load < table.json", no: "", read: |_, _| Ok(C::Load) },
     Spec { name: "batch", alias: None, operands: "",
         about: "send requests in the wire's JSON from stdin, print the replies",
-        more: "Replies come a line each, in order; the exit code is the highest of theirs.",
+        more: "Replies come a line each, in order; the exit code is the highest of theirs. A request after\n\
+            CLOSE is not sent, and makes it 2.",
         example: "batch < requests.json", no: "a key is missing, or a condition did not hold",
         read: |_, _| Ok(C::Batch) },
     Spec { name: "call", alias: None, operands: "NAME [DATA|-]",
@@ -205,7 +207,7 @@ pub(super) fn parse(words: &mut Words, mut args: ClientArgs) -> Result<Command, 
         if words.help && ["session", "-h", "--help"].iter().any(|topic| word == *topic) {
             return Err(Problem::Help);
         }
-        let spec = find(&word.to_string_lossy())?;
+        let spec = find(&word.to_string_lossy(), words)?;
         command = spec.name;
         words.topic = Topic::ClientCommand(command);
         words.options(OPTIONS, &mut args)?;
@@ -218,16 +220,57 @@ pub(super) fn parse(words: &mut Words, mut args: ClientArgs) -> Result<Command, 
     Ok(Command::Client(args))
 }
 
-fn find(word: &str) -> Result<&'static Spec, Problem> {
+/// Users of other systems try these words first.
+const SYNONYMS: &[(&str, &str)] =
+    &[("put", "update"), ("rm", "delete"), ("remove", "delete"), ("ls", "keys"), ("ping", "hello")];
+
+fn find(word: &str, words: &mut Words) -> Result<&'static Spec, Problem> {
     if let Some(spec) = COMMANDS.iter().find(|spec| word == spec.name || Some(word) == spec.alias) {
         return Ok(spec);
     }
+    let command = meant(word).or_else(|| near(word)).map(str::to_owned);
+    Err(Problem::UnknownCommand(word.into(), command.or_else(|| as_action(word, words))))
+}
+
+/// The command that a word names in another case, or by another system's word.
+pub(super) fn meant(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase();
+    let synonym = SYNONYMS.iter().find(|(other, _)| *other == word).map(|(_, name)| *name);
+    let spec = COMMANDS.iter().find(|spec| word == spec.name || Some(&*word) == spec.alias);
+    synonym.or(spec.map(|spec| spec.name))
+}
+
+/// The command that a misspelt word is nearest to.
+pub(super) fn near(word: &str) -> Option<&'static str> {
     let names = COMMANDS.iter().flat_map(|spec| [Some(spec.name), spec.alias]).flatten();
-    Err(Problem::UnknownCommand(word.into(), nearest(word, names.chain(["help"]))))
+    nearest(word, names.chain(["help"]))
+}
+
+/// The line that calls an action, where the word looks like the name of one. Words that a shell would want quoted
+/// are left out of it.
+fn as_action(word: &str, words: &mut Words) -> Option<String> {
+    let is_name = word.starts_with(|first: char| first.is_ascii_uppercase())
+        && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '_' | '-'));
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let quoted =
+        |word: &OsString| word.to_str().is_none_or(|word| word.is_empty() || !word.chars().all(plain));
+    let data = words.rest();
+    let data = match data.iter().any(quoted) {
+        true => " …".into(),
+        false => data.iter().map(|word| format!(" {}", word.display())).collect::<String>(),
+    };
+    let client = if words.program.is_empty() { "".into() } else { format!("{} client ", words.program) };
+    is_name.then(|| format!("{client}call {word}{data}"))
+}
+
+/// The next word of data of the command that was named.
+fn data(words: &mut Words) -> Result<Option<OsString>, Problem> {
+    let Topic::ClientCommand(command) = words.topic else { return Ok(words.next()) };
+    words.data(OPTIONS, command)
 }
 
 fn optional(words: &mut Words, what: &'static str) -> Result<Option<String>, Problem> {
-    words.next().map(|word| text(word).map_err(|_| Problem::NotUtf8(what))).transpose()
+    data(words)?.map(|word| text(word).map_err(|_| Problem::NotUtf8(what))).transpose()
 }
 
 fn word(words: &mut Words, operand: &'static str) -> Result<String, Problem> {

@@ -49,8 +49,9 @@ In a session words are quoted as in a shell, # begins a comment line, and 'quit'
 
 Options, before KEY:
 {options}
-After KEY everything is data: '{st} client update temp -5' stores -5.
-A key that begins with a dash comes after '--'. Values are strings, unless -j is given.
+After KEY words are data: '{st} client update temp -5' stores -5. A word that is exactly an option of
+the command is refused there, unless '--' came before. A key that begins with a dash comes after
+'--', too. Values are strings, unless -j is given.
 
 Exit:
 ";
@@ -59,6 +60,9 @@ const JSON: &str = "\
 {st} json [OPTIONS] [FILE]: check or reformat JSON from FILE or stdin
 
   {st} client info | {st} json
+  {st} client dump | {st} json -c
+
+It takes one value or many, one after another. Nothing is written before all have been read.
 
 {options}
 Exit: 0 it is JSON; 1 it is not (stderr tells line and column); 2 usage; 6 input or output failed.

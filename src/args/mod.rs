@@ -60,7 +60,7 @@ pub struct JsonArgs {
 type O = Opt<JsonArgs>;
 
 const JSON_OPTIONS: &[O] = &[
-    O::new("-c, --compact", "one line, no spaces", |args, _| put(&mut args.layout, Ok(Layout::Compact))),
+    O::new("-c, --compact", "a line each, no spaces", |args, _| put(&mut args.layout, Ok(Layout::Compact))),
     O::new("-p, --pretty", "indented (the default)", |args, _| put(&mut args.layout, Ok(Layout::Pretty))),
     O::new("    --check", "write nothing: the exit code tells", |args, _| {
         put(&mut args.layout, Ok(Layout::Check))
@@ -71,11 +71,13 @@ const JSON_OPTIONS: &[O] = &[
 #[derive(Clone, Debug, PartialEq)]
 pub struct UsageError {
     /// The name the program was called by.
-    pub program: String,
+    pub program: Box<str>,
     /// Where it is explained.
     pub topic: Topic,
     /// What is wrong.
     pub problem: Problem,
+    /// The client's `-q` came before the problem: the exit code is all that was asked for.
+    pub quiet: bool,
 }
 
 /// What is wrong with the words. What was typed comes first, then what we can say about it.
@@ -85,8 +87,10 @@ pub enum Problem {
     /// None: help was asked for, which ends the reading of words as an error does.
     Help,
     NoCommand,
-    UnknownCommand(String, Option<&'static str>),
+    UnknownCommand(String, Option<String>),
     UnknownOption(String, Option<&'static str>),
+    /// An option of ours where data stands.
+    LateOption(String),
     /// No option of ours, where data may have been meant.
     DashedData(String),
     MissingValue(String, &'static str),
@@ -117,6 +121,9 @@ impl fmt::Display for Problem {
                 write!(f, "no option {option:?}; did you mean '--{near}'?")
             }
             Problem::UnknownOption(option, None) => write!(f, "no option {option:?}"),
+            Problem::LateOption(option) => {
+                write!(f, "{option:?} is an option: put options before KEY, or '--' before data")
+            }
             Problem::DashedData(option) => {
                 write!(f, "no option {option:?}; before data that begins with a dash put '--'")
             }
@@ -142,7 +149,7 @@ impl fmt::Display for Problem {
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let UsageError { program, topic, problem } = self;
+        let UsageError { program, topic, problem, .. } = self;
         write!(f, "{program}: {problem} (see '{program}")?;
         match topic {
             Topic::Program => {}
@@ -164,23 +171,26 @@ pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Command, UsageError> {
-    let mut words = Words::new(words, env);
+    let mut words = Words::new(program, words, env);
     let parsed = dispatch(&mut words);
-    conclude(program, words.topic, parsed)
+    conclude(&words, parsed)
 }
 
 /// Understands a line of a session, whose own arguments are the defaults.
 pub fn parse_line(words: Vec<String>, args: &ClientArgs) -> Result<Command, UsageError> {
     // The environment had its say when the session began.
-    let mut words = Words::new(words.into_iter().map(OsString::from), &|_| None);
+    let mut words = Words::new("", words.into_iter().map(OsString::from), &|_| None);
     let parsed = client::parse(&mut words, args.clone());
-    conclude("", words.topic, parsed)
+    conclude(&words, parsed)
 }
 
-fn conclude(program: &str, topic: Topic, parsed: Result<Command, Problem>) -> Result<Command, UsageError> {
+fn conclude(words: &Words, parsed: Result<Command, Problem>) -> Result<Command, UsageError> {
+    let (program, topic) = (words.program.into(), words.topic);
+    // The server's -q is about its log.
+    let quiet = matches!(topic, Topic::Client | Topic::ClientCommand(_)) && words.given("quiet");
     match parsed {
         Err(Problem::Help) => Ok(Command::Help(topic)),
-        parsed => parsed.map_err(|problem| UsageError { program: program.into(), topic, problem }),
+        parsed => parsed.map_err(|problem| UsageError { program, topic, problem, quiet }),
     }
 }
 
@@ -198,14 +208,17 @@ fn dispatch(words: &mut Words) -> Result<Command, Problem> {
         }
         "json" => json(words),
         "-h" | "--help" => Err(Problem::Help),
-        "-V" | "--version" => words.end().map(|()| Command::Version),
+        "-V" | "--version" | "version" => words.end().map(|()| Command::Version),
         word if word.starts_with('-') => {
             let near = nearest(word.trim_start_matches('-'), ["help", "version"]);
             Err(Problem::UnknownOption(word.into(), near))
         }
         word => {
-            let near = nearest(word, ["server", "client", "json", "help"]);
-            Err(Problem::UnknownCommand(word.into(), near))
+            let of_the_client = |name| format!("{} client {name}", words.program);
+            let meant = client::meant(word).map(of_the_client);
+            let near = || nearest(word, ["server", "client", "json", "version", "help"]).map(str::to_owned);
+            let far = || client::near(word).map(of_the_client);
+            Err(Problem::UnknownCommand(word.into(), meant.or_else(near).or_else(far)))
         }
     }
 }

@@ -44,6 +44,10 @@ impl<T> Opt<T> {
         self.only.is_empty() || self.only.contains(&command)
     }
 
+    fn letter(&self) -> Option<char> {
+        self.usage.strip_prefix('-')?.chars().next().filter(char::is_ascii_alphabetic)
+    }
+
     /// The name, and what the value is called; nothing for a flag.
     fn name(&self) -> (&'static str, &'static str) {
         let name = self.usage.rsplit("--").next().unwrap_or_default();
@@ -65,6 +69,8 @@ pub(super) struct Words<'e> {
     given: Vec<&'static str>,
     /// Looks up environment variables.
     env: &'e dyn Fn(&str) -> Option<OsString>,
+    /// The name the program was called by, for suggestions; empty in a session.
+    pub program: &'e str,
     /// The word `help` was seen.
     pub help: bool,
     /// How far the words were understood: an error points to the help for that.
@@ -73,16 +79,38 @@ pub(super) struct Words<'e> {
 
 impl<'e> Words<'e> {
     pub fn new(
+        program: &'e str,
         words: impl IntoIterator<Item = OsString>,
         env: &'e dyn Fn(&str) -> Option<OsString>,
     ) -> Words<'e> {
         let words = words.into_iter().collect::<Vec<_>>().into_iter().peekable();
-        Words { words, data_only: false, given: Vec::new(), env, help: false, topic: Topic::Program }
+        Words { words, data_only: false, given: Vec::new(), env, program, help: false, topic: Topic::Program }
     }
 
     /// The next word as data, whatever it looks like.
     pub fn next(&mut self) -> Option<OsString> {
         self.words.next()
+    }
+
+    /// The next word as data of a command. One that would have been an option before is refused unless `--` stands
+    /// before it or before all data: who typed it meant the option, and would never learn that it became data.
+    pub fn data<T>(&mut self, table: &[Opt<T>], command: &str) -> Result<Option<OsString>, Problem> {
+        // As the last word it can only be data.
+        if !self.data_only && self.words.len() > 1 {
+            self.data_only = self.words.next_if(|word| word == "--").is_some();
+        }
+        let word = self.next();
+        match word.as_ref().and_then(|word| word.to_str()) {
+            Some(word) if !self.data_only && is_option(word, table, command) => {
+                Err(Problem::LateOption(word.into()))
+            }
+            _ => Ok(word),
+        }
+    }
+
+    /// Whether the option of this name has been seen.
+    pub fn given(&self, name: &str) -> bool {
+        self.given.contains(&name)
     }
 
     /// Passes over the word `help`, and remembers it.
@@ -148,7 +176,7 @@ impl<'e> Words<'e> {
         let mut letters = group.chars();
         while let Some(letter) = letters.next() {
             let option = format!("-{letter}");
-            match table.iter().find(|opt| opt.usage.starts_with(&format!("{option},"))) {
+            match table.iter().find(|opt| opt.letter() == Some(letter)) {
                 Some(opt) if opt.name().1.is_empty() => self.apply(opt, option, None, into)?,
                 Some(opt) => {
                     let rest = letters.as_str();
@@ -190,7 +218,7 @@ impl<'e> Words<'e> {
     /// said. An empty variable counts as unset.
     pub fn finish<T>(&self, table: &[Opt<T>], command: &str, into: &mut T) -> Result<(), Problem> {
         for opt in table {
-            let given = self.given.contains(&opt.name().0);
+            let given = self.given(opt.name().0);
             if given && !opt.fits(command) {
                 return Err(Problem::Misplaced(opt.name().0, opt.only));
             }
@@ -201,4 +229,26 @@ impl<'e> Words<'e> {
         }
         Ok(())
     }
+}
+
+/// Whether a word is an option of this command: `--name` with or without a value, or letters of flags, of which
+/// the last may have a value. Text after a letter that takes a value is no value here: `-apple` is data,
+/// though it could be read as `-a pple`.
+fn is_option<T>(word: &str, table: &[Opt<T>], command: &str) -> bool {
+    let mut options = table.iter().filter(|opt| opt.fits(command));
+    if let Some(long) = word.strip_prefix("--") {
+        let name = long.split_once('=').map_or(long, |(name, _)| name);
+        return name == "help" || options.any(|opt| opt.name().0 == name);
+    }
+    let Some(group) = word.strip_prefix('-').filter(|group| !group.is_empty()) else { return false };
+    let mut letters = group.chars();
+    while let Some(letter) = letters.next() {
+        match options.clone().find(|opt| opt.letter() == Some(letter)) {
+            Some(opt) if opt.name().1.is_empty() => {}
+            Some(_) => return !letters.as_str().starts_with(char::is_alphabetic),
+            None if letter == 'h' => {}
+            None => return false,
+        }
+    }
+    true
 }

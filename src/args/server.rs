@@ -90,6 +90,7 @@ pub(super) fn parse(words: &mut Words) -> Result<Command, Problem> {
         level: Level::Info,
         threads: 512,
     };
+    words.skip_help();
     if let Some(word) = words.around(OPTIONS, &mut args)? {
         args.address = text(word).map_err(|_| Problem::NotUtf8("ADDR"))?;
     }

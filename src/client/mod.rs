@@ -152,7 +152,7 @@ impl Client {
         Ok(reply.found().map(|value| value.to_value()))
     }
 
-    /// Adds to a number, and gives the sum. A missing key counts as 0.
+    /// Adds to a number, and gives the sum. A missing key counts as 0, a string that is an integer as that.
     pub fn increment(&mut self, key: &str, by: i128) -> Result<i128, ClientError> {
         self.integer(&Request::Increment { key: key.into(), by })
     }

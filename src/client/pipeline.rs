@@ -36,7 +36,7 @@ pub(super) fn load(run: &mut Run<'_>) -> Result<(), Trouble> {
             Err(_) => return Err(at_line(line, r#"expected {"key":KEY,"value":VALUE}"#)),
         }
         first = false;
-        Ok(true)
+        Ok(())
     });
     let Pipeline { done, refused, .. } = pipeline;
     outcome.map_err(|trouble| trouble.at(format_args!("{done} keys loaded, then")))?;
@@ -51,7 +51,12 @@ pub(super) fn load(run: &mut Run<'_>) -> Result<(), Trouble> {
 pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
     let input = Input::new(run.take_stdin()?);
     let mut pipeline = Pipeline::new(run, true);
+    let mut closed = false;
     pipeline.feed(input, |pipeline, line, object| {
+        if closed {
+            let text = "after CLOSE nothing is answered: this and what follows was not sent";
+            return Err(at_line(line, text));
+        }
         let request = Text::parse(object).map_err(|error| not_json(line, &error))?;
         let tree = request.to_value();
         let name = tree.get("request").and_then(Value::as_str);
@@ -60,9 +65,9 @@ pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
         }
         pipeline.requests.extend_from_slice(request.as_str().as_bytes());
         pipeline.requests.push(b'\n');
-        pipeline.added(format!("line {line}"))?;
-        // Nothing after CLOSE would be answered.
-        Ok(name != Some("CLOSE"))
+        // Stdin is read on to its end, or what was piped to us later would be lost without a word.
+        closed = name == Some("CLOSE");
+        pipeline.added(format!("line {line}"))
     })?;
     if pipeline.worst == 0 { Ok(()) } else { Err(Trouble::silent(pipeline.worst)) }
 }
@@ -86,16 +91,16 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         Pipeline { run, print, requests: Vec::new(), places: Vec::new(), done: 0, refused: 0, worst: 0 }
     }
 
-    /// Hands each object to `each`, until that fails or has enough. What came before a failure is sent all
+    /// Hands each object to `each`, until that fails. What came before a failure is sent all
     /// the same: the message then says how far it came.
     fn feed(
         &mut self,
         mut input: Input<'_>,
-        mut each: impl FnMut(&mut Self, usize, &str) -> Result<bool, Trouble>,
+        mut each: impl FnMut(&mut Self, usize, &str) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
         let fed = loop {
             let more = match input.next() {
-                Ok(Some((line, object))) => each(self, line, object),
+                Ok(Some((line, object))) => each(self, line, object).map(|()| true),
                 Ok(None) => self.exchange().and_then(|()| input.read()),
                 Err(trouble) => Err(trouble),
             };

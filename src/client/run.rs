@@ -2,6 +2,7 @@
 //! in an exit code that a script can act on. Everything is read and written through [`Io`], and stdin
 //! only by the commands that say so: inside `while read` loops it belongs to somebody else.
 
+use std::borrow::Cow;
 use std::env::{self, VarError};
 use std::io::{BufWriter, Read, Write};
 
@@ -143,9 +144,13 @@ impl<'a> Run<'a> {
     fn change(&mut self, request: &Request<'_>) -> Result<Reply, Trouble> {
         self.client.ask(request).map_err(|error| match error {
             ClientError::Refused(_, failure, present) if failure.code == Code::Conflict => {
+                let wanted = match request {
+                    Request::Update { condition: Some(Condition::Equals(wanted)), .. }
+                    | Request::Delete { condition: Some(Condition::Equals(wanted)), .. } => Some(wanted),
+                    _ => None,
+                };
                 let key = request.key().unwrap_or_default();
-                let is = present.as_ref().map_or("missing", Text::as_str);
-                self.no(&format!("conflict: {key:?} is {is:.256}"))
+                self.no(&format!("conflict: {key:?} is {}", difference(present.as_ref(), wanted)))
             }
             error => error.into(),
         })
@@ -240,6 +245,29 @@ pub(super) fn plain(args: &ClientArgs, value: &Text<'_>) -> String {
         Some(string) if !args.json => string.into_owned(),
         _ => value.as_str().to_owned(),
     }
+}
+
+/// What the value is and what `--if` wanted, with their kinds: the number 1 and the string "1" print alike.
+fn difference(present: Option<&Text<'_>>, wanted: Option<&Text<'_>>) -> String {
+    let Some(present) = present else { return "missing".into() };
+    let is = described(present);
+    let Some(wanted) = wanted else { return is };
+    let means = |word: Cow<str>| Text::parse(&word).is_ok_and(|value| value.same_value(present));
+    let hint = if wanted.as_string().is_some_and(means) { ": use -j" } else { "" };
+    format!("{is}, not {}{hint}", described(wanted))
+}
+
+/// The beginning of a value, and its kind where that is not plain from it.
+fn described(value: &Text<'_>) -> String {
+    let value = value.as_str();
+    let kind = match value.as_bytes().first() {
+        Some(b'"') => "the string ",
+        Some(b'[') => "the array ",
+        Some(b'{') => "the object ",
+        Some(b'-' | b'0'..=b'9') => "the number ",
+        _ => "",
+    };
+    format!("{kind}{value:.256}")
 }
 
 fn condition(args: &ClientArgs) -> Result<Option<Condition<'_>>, Trouble> {

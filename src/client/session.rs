@@ -66,7 +66,8 @@ fn command(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<bool, Tr
         Ok(Command::Help(topic)) => run.write(args::help(run.stderr.program, topic).as_bytes())?,
         Ok(_) => {}
         Err(UsageError { problem: Problem::UnknownCommand(word, None), .. }) => {
-            let problem = Problem::UnknownCommand(word.clone(), nearest(&word, ["quit", "exit"]));
+            let problem =
+                Problem::UnknownCommand(word.clone(), nearest(&word, ["quit", "exit"]).map(str::to_owned));
             return Err(Trouble::input(format!("{problem} (see 'help')")));
         }
         Err(UsageError { topic: Topic::ClientCommand(name), problem, .. }) => {

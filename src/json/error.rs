@@ -26,6 +26,7 @@ kinds! {
     CommaOrBrace: "',' or '}'",
     CommaOrBracket: "',' or ']'",
     End: "the end",
+    Gap: "white space between values",
     Digit: "a digit",
     Quote: "'\"' to end the string",
     Control: "no control character inside a string",

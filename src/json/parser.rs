@@ -146,6 +146,17 @@ impl<'t> Parser<'t> {
         if self.at == self.text.len() { Ok(()) } else { Err(self.error(Kind::End, self.at)) }
     }
 
+    /// Whether another value follows in a stream of them. White space must part the two, or a bracket or quote
+    /// on either side: nobody can say what `01` and `nullnull` mean.
+    pub fn another(&mut self) -> Result<bool, Error> {
+        let (end, next) = (self.at, self.peek());
+        let closed = matches!(self.byte(end.saturating_sub(1)), b']' | b'}' | b'"');
+        if self.at == self.text.len() || closed || self.at > end || matches!(next, b'[' | b'{' | b'"') {
+            return Ok(self.at < self.text.len());
+        }
+        Err(self.error(Kind::Gap, self.at))
+    }
+
     /// Past an opening bracket; whether anything stands before the closing one.
     fn begin(&mut self, open: u8, close: u8, otherwise: Kind) -> Result<bool, Error> {
         if self.peek() != open {

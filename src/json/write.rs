@@ -157,6 +157,12 @@ impl<E, F: FnMut(&mut Vec<u8>, &str) -> Result<(), E>> Writer<F> {
         Ok(())
     }
 
+    /// The end of a line, for what holds a text a line.
+    pub(crate) fn end_line(&mut self) -> Result<(), E> {
+        self.out.push(b'\n');
+        if self.out.len() < BUFFER_BYTES { Ok(()) } else { (self.full)(&mut self.out, "") }
+    }
+
     /// The end of the text: what is left in the buffer goes out.
     pub(crate) fn close(mut self) -> Result<Vec<u8>, E> {
         (self.full)(&mut self.out, "")?;

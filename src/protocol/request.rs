@@ -19,7 +19,7 @@ pub enum Request<'a> {
     Get { key: Cow<'a, str> },
     /// Set a key, if the condition holds.
     Update { key: Cow<'a, str>, value: Text<'a>, condition: Option<Condition<'a>> },
-    /// Add to an integer; a missing key counts as 0.
+    /// Add to an integer, or a string that is one; a missing key counts as 0.
     Increment { key: Cow<'a, str>, by: i128 },
     /// Remove a key, if the condition holds.
     Delete { key: Cow<'a, str>, condition: Option<Condition<'a>> },

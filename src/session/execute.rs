@@ -119,7 +119,7 @@ impl<'c> Execution<'c, '_> {
         };
         let (code, present) = match &rejected {
             Rejected::Conflict(present) => (Code::Conflict, Some(present.as_ref().map(Text::as_str))),
-            Rejected::NotANumber => (Code::NotANumber, None),
+            Rejected::NotANumber(_) => (Code::NotANumber, None),
             Rejected::BadKey(_) => (Code::BadRequest, None),
             Rejected::Full => (Code::Full, None),
         };

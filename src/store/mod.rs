@@ -22,6 +22,9 @@ use crate::table::Table;
 use watch::Watchers;
 pub use watch::{Change, End, Event, Waiting, Watch};
 
+/// A message shows no more of a value.
+const SHOWN_CHARS_MAX: usize = 64;
+
 /// A shared table. A key that is written must pass [`check_key`], whoever writes it.
 #[derive(Default)]
 pub struct Store {
@@ -47,8 +50,8 @@ type Turn<'s> = MutexGuard<'s, ()>;
 pub enum Rejected {
     /// The condition did not hold; the present value, if there is one.
     Conflict(Option<Text<'static>>),
-    /// The present value is no integer, or the sum has no place in 128 bits.
-    NotANumber,
+    /// The present value, of which this is the beginning, is no integer, or the sum has no place in 128 bits.
+    NotANumber(String),
     /// Keys and values would hold more than they may.
     Full,
     /// This is no key. Requests were checked when they were read; an action's code was not.
@@ -60,7 +63,9 @@ impl fmt::Display for Rejected {
         f.write_str(match self {
             Rejected::BadKey(error) => return error.fmt(f),
             Rejected::Conflict(_) => "the condition \"if\" does not hold; nothing was changed",
-            Rejected::NotANumber => "the value, or the sum, is not an integer of 128 bits",
+            Rejected::NotANumber(value) => {
+                return write!(f, "the value {value}, or the sum, is not an integer of 128 bits");
+            }
             Rejected::Full => "keys and values hold as much memory as --max-memory allows; delete some",
         })
     }
@@ -86,11 +91,15 @@ impl Store {
         self.set(&turn, key, value.as_str())
     }
 
-    /// Adds to an integer, and tells the sum. A missing key counts as 0.
+    /// Adds to an integer, and tells the sum. A missing key counts as 0, and a string that is an integer as that:
+    /// `st client update n 0` stores a string.
     pub fn increment(&self, key: &str, by: i128) -> Result<i128, Rejected> {
         let turn = self.turn();
-        let present = self.get(key, |value| value.map_or(Some(0), |value| Text::known(value).as_i128()));
-        let sum = present.and_then(|n| n.checked_add(by)).ok_or(Rejected::NotANumber)?;
+        let sum = self.get(key, |present| {
+            let present = present.unwrap_or("0");
+            let sum = integer(present).and_then(|n| n.checked_add(by));
+            sum.ok_or_else(|| Rejected::NotANumber(shown(present)))
+        })?;
         self.set(&turn, key, &sum.to_string())?;
         Ok(sum)
     }
@@ -177,4 +186,23 @@ impl Store {
     fn turn(&self) -> Turn<'_> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The integer that a value is, or that a string holds. A string must hold it as INCREMENT itself would write it:
+/// `"007"`, `"5.0"` and `" 5"` are somebody's texts, not numbers.
+fn integer(value: &str) -> Option<i128> {
+    let value = Text::known(value);
+    match value.as_string() {
+        None => value.as_i128(),
+        Some(string) => string.parse().ok().filter(|integer: &i128| integer.to_string() == string),
+    }
+}
+
+/// The beginning of a value for a message of one line.
+fn shown(value: &str) -> String {
+    let mut shown = String::new();
+    for c in value.chars().take(SHOWN_CHARS_MAX) {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    if value.chars().nth(SHOWN_CHARS_MAX).is_some() { shown + "…" } else { shown }
 }

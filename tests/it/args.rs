@@ -66,7 +66,8 @@ enum Judged {
     Command { name: &'static str, data: Vec<String>, json: bool, timeout: u64, prefix: Option<String> },
 }
 
-/// The rules: options up to the command, options up to its data, data.
+/// The rules: options up to the command, options up to its data, data. Where that begins with a KEY, no word
+/// after it may be an option, unless `--` stands before; the words after a PROGRAM are the program's.
 fn judge(words: &[&str]) -> Judged {
     let mut left = words.iter().copied();
     let (mut json, mut timeout, mut prefix, mut condition, mut data_only) = (false, 5, None, false, false);
@@ -74,6 +75,25 @@ fn judge(words: &[&str]) -> Judged {
     let mut data: Vec<String> = Vec::new();
     while let Some(word) = left.next() {
         let is_option = word.len() > 1 && word.starts_with('-') && !data_only && data.is_empty();
+        let own = match name {
+            Some("exec") => 1,
+            Some("watch") if prefix.is_some() => 1,
+            Some("watch") => 2,
+            _ => usize::MAX,
+        };
+        if !data_only && (1..own).contains(&data.len()) {
+            match word {
+                "--" if left.len() > 0 => {
+                    data_only = true;
+                    continue;
+                }
+                "-j" | "-jn" | "--json" | "--json=1" | "-h" | "--help" => return Judged::Error,
+                "-T" | "-T5" | "-T=5" | "-T0" | "--timeout=5" => return Judged::Error,
+                "--if=x" if name == Some("set") => return Judged::Error,
+                "--prefix" if name == Some("watch") => return Judged::Error,
+                _ => {}
+            }
+        }
         match word {
             _ if !is_option => match name {
                 None if word == "help" => {
@@ -252,7 +272,13 @@ fn after_key_everything_is_data() {
         other => panic!("{other:?}"),
     };
     assert_eq!(stored(&["update", "temp", "-5"]), ("temp".into(), "-5".into()));
-    assert_eq!(stored(&["update", "temp", "--help"]), ("temp".into(), "--help".into()));
+    assert_eq!(stored(&["update", "temp", "-"]), ("temp".into(), "-".into()));
+    assert_eq!(stored(&["update", "temp", "--", "--help"]), ("temp".into(), "--help".into()));
+    assert_eq!(stored(&["update", "--", "temp", "--help"]), ("temp".into(), "--help".into()));
+    // These look like options and are none of this command's.
+    for data in ["-x", "-apple", "--prefix", "--count=1", "-w", "-c1", "-éj", "--é", "---", "-j-", "-5j"] {
+        assert_eq!(stored(&["update", "temp", data]), ("temp".into(), data.into()));
+    }
     assert_eq!(stored(&["update", "temp", "--"]), ("temp".into(), "--".into()));
     assert_eq!(stored(&["update", "--", "-k", "-"]), ("-k".into(), "-".into()));
     assert_eq!(stored(&["--", "update", "-k", "-j"]), ("-k".into(), "-j".into()));
@@ -268,6 +294,53 @@ fn after_key_everything_is_data() {
 }
 
 #[test]
+fn an_option_after_key_is_refused_and_the_way_out_named() {
+    for (words, option) in [
+        (&["get", "k", "-j"][..], "-j"),
+        (&["get", "k", "-w5"], "-w5"),
+        (&["get", "k", "--wait"], "--wait"),
+        (&["get", "k", "--wait=5"], "--wait=5"),
+        (&["get", "k", "--help"], "--help"),
+        (&["update", "k", "-jn"], "-jn"),
+        (&["update", "k", "--if"], "--if"),
+        (&["update", "k", "--if=-5"], "--if=-5"),
+        (&["call", "NAME", "-j"], "-j"),
+        (&["watch", "k", "-c1", "sh"], "-c1"),
+    ] {
+        assert_eq!(problem(words), Problem::LateOption(option.into()), "{words:?}");
+        let line = client(words).unwrap_err().to_string();
+        let shown = format!("st: {option:?} is an option: put options before KEY, or '--' before data (see ");
+        assert!(line.starts_with(&shown), "{line}");
+        // Either place of `--` makes it data.
+        let mut before = words.to_vec();
+        before.insert(2, "--");
+        let (late, mut early) = (args(&before).command, words.to_vec());
+        early.insert(1, "--");
+        assert_eq!(late, args(&early).command, "{words:?}");
+    }
+    assert_eq!(problem(&["incr", "k", "-n"]), Problem::LateOption("-n".into()));
+    // A program's words are its own.
+    for words in [&["exec", "echo", "-n", "-j"][..], &["watch", "k", "grep", "-j", "--", "-c"]] {
+        args(words);
+    }
+}
+
+#[test]
+fn a_quiet_client_s_usage_errors_are_marked_so() {
+    for (typed, quiet) in [
+        (&["client", "-q", "get"][..], true),
+        (&["client", "get", "-jq"], true),
+        (&["client", "-q", "frob"], true),
+        (&["client", "-q", "get", "k", "-j"], true),
+        (&["client", "get", "k", "-q"], false),
+        (&["client", "get"], false),
+        (&["server", "-q", "--frob"], false),
+    ] {
+        assert_eq!(words(typed).unwrap_err().quiet, quiet, "{typed:?}");
+    }
+}
+
+#[test]
 fn misspelt_words_get_the_near_one_named() {
     for (typed, shown) in [
         (&["client", "udpate", "k", "v"][..], "did you mean 'update'? (see 'st client --help')"),
@@ -279,10 +352,47 @@ fn misspelt_words_get_the_near_one_named() {
         (&["json", "--prety"], "did you mean '--pretty'? (see 'st json --help')"),
         (&["help", "jsn"], "did you mean 'json'?"),
         (&["--hepl"], "did you mean '--help'?"),
+        // Other systems' words, and other cases.
+        (&["client", "put", "k", "v"], "did you mean 'update'?"),
+        (&["client", "SET", "k", "v"], "did you mean 'update'?"),
+        (&["client", "rm", "k"], "did you mean 'delete'?"),
+        (&["client", "remove", "k"], "did you mean 'delete'?"),
+        (&["client", "ls"], "did you mean 'keys'?"),
+        (&["client", "ping"], "did you mean 'hello'?"),
+        (&["client", "PING"], "did you mean 'hello'?"),
+        // An action's name.
+        (&["client", "WORDS"], "did you mean 'st client call WORDS'?"),
+        (&["client", "WORDS", "x", "-5"], "did you mean 'st client call WORDS x -5'?"),
+        (&["client", "WORDS", "to be", "x"], "did you mean 'st client call WORDS …'?"),
+        (&["client", "WORDS", "x\n"], "did you mean 'st client call WORDS …'?"),
+        (&["client", "LIFE_GEN", ""], "did you mean 'st client call LIFE_GEN …'?"),
+        // The client's commands without `client`.
+        (&["get", "door"], "did you mean 'st client get'? (see 'st --help')"),
+        (&["put", "door", "open"], "did you mean 'st client update'?"),
+        (&["hello"], "did you mean 'st client hello'?"),
+        (&["udpate", "door"], "did you mean 'st client update'?"),
+        (&["vesrion"], "did you mean 'version'?"),
     ] {
         let error = words(typed).unwrap_err().to_string();
         assert!(error.contains(shown), "{typed:?}: {error}");
     }
+    // What nothing here offers is not likened to what does something else.
+    for typed in
+        [&["client", "ttl", "k"][..], &["client", "lock", "k"], &["client", "x"], &["lock"], &["ttl"]]
+    {
+        let error = words(typed).unwrap_err().to_string();
+        assert!(!error.contains("did you mean"), "{typed:?}: {error}");
+    }
+}
+
+#[test]
+fn version_and_help_are_words_too() {
+    assert_eq!(words(&["version"]), Ok(Command::Version));
+    assert_eq!(words(&["version", "x"]).unwrap_err().problem, Problem::Unexpected("x".into()));
+    assert_eq!(words(&["help", "version"]), Ok(Command::Help(Topic::Program)));
+    assert_eq!(words(&["server", "help"]), Ok(Command::Help(Topic::Server)));
+    assert_eq!(words(&["help", "server"]), Ok(Command::Help(Topic::Server)));
+    assert!(matches!(words(&["server", "--", "help"]), Ok(Command::Server(_))), "a service of that name");
 }
 
 #[test]

@@ -54,7 +54,12 @@ const ROWS: &[Row] = &[
     row("get|a|", "\n"),
     row("get|a|-5", "-5\n"),
     row("get|a|-", "-\n"),
-    row("get|a|-j", "-j\n"),
+    row("get|a|-j", "").fails(2, "st: \"-j\" is an option: put options before KEY, or '--' before data (see 'st client get --help')\n"),
+    row("get|a|--|-j", "-j\n"),
+    row("get|--|a|-j", "-j\n"),
+    row("-q|get", "").fails(2, ""),
+    row("get|-q|a|b|c", "").fails(2, ""),
+    row("-q|gett|a", "").fails(2, ""),
     row("-j|get|a", "\"x\"\n").state(AB),
     row("get|-j|a", "\"x\"\n").state(AB),
     row("-j|get|a|[1, 2]", "[1,2]\n"),
@@ -94,7 +99,10 @@ const ROWS: &[Row] = &[
     row("set|a|x", "").after(r#"{"a":"x"}"#),
     row("set|a|y", "").state(AB).after(r#"{"a":"y","b":2}"#),
     row("set|a|-5", "").after(r#"{"a":"-5"}"#),
-    row("set|a|--help", "").after(r#"{"a":"--help"}"#),
+    row("set|a|--help", "").fails(2, "st: \"--help\" is an option: put options before KEY").after("{}"),
+    row("set|a|--if=x", "").fails(2, "st: \"--if=x\" is an option").after("{}"),
+    row("set|a|--|--help", "").after(r#"{"a":"--help"}"#),
+    row("set|a|--frob", "").after(r#"{"a":"--frob"}"#),
     row("set|a|007", "").after(r#"{"a":"007"}"#),
     row("set|a|true", "").after(r#"{"a":"true"}"#),
     row("set|a|", "").after(r#"{"a":""}"#),
@@ -122,16 +130,23 @@ const ROWS: &[Row] = &[
     row("--foo", "").fails(2, "st: no option \"--foo\" (see 'st client --help')\n"),
     row("--if|x|set|a|y", "").state(AB).after(r#"{"a":"y","b":2}"#),
     row("set|--if=x|a|y", "").state(AB).after(r#"{"a":"y","b":2}"#),
-    row("--if|z|set|a|y", "").state(AB).fails(1, "st: A: conflict: \"a\" is \"x\"\n").after(AB),
+    row("--if|z|set|a|y", "").state(AB).fails(1, "st: A: conflict: \"a\" is the string \"x\", not the string \"z\"\n").after(AB),
     row("--if|x|set|a|y", "").fails(1, "st: A: conflict: \"a\" is missing\n").after("{}"),
-    row("--if|2|set|b|y", "").state(AB).fails(1, "st: A: conflict: \"b\" is 2\n").after(AB),
+    row("--if|2|set|b|y", "").state(AB).fails(1, "st: A: conflict: \"b\" is the number 2, not the string \"2\": use -j\n").after(AB),
+    row("--if|2.0|del|b", "").state(AB).fails(1, "\"b\" is the number 2, not the string \"2.0\": use -j\n").after(AB),
+    row("--if|3|set|b|y", "").state(AB).fails(1, "\"b\" is the number 2, not the string \"3\"\n").after(AB),
+    row("-j|--if|\"x\"|set|b|1", "").state(AB).fails(1, "\"b\" is the number 2, not the string \"x\"\n").after(AB),
+    row("-j|--if|[1]|set|a|1", "").state(AB).fails(1, "\"a\" is the string \"x\", not the array [1]\n").after(AB),
+    row("--if|null|del|a", "").state(r#"{"a":null}"#).fails(1, "\"a\" is null, not the string \"null\": use -j\n"),
+    row("--if|true|del|a", "").state(r#"{"a":{}}"#).fails(1, "\"a\" is the object {}, not the string \"true\"\n"),
+    row("", "").state(AB).stdin(b"--if 2 del b\n").fails(1, "is the number 2, not the string \"2\": use -j\n").after(AB),
     row("-j|--if|2.0|set|b|3", "").state(AB).after(r#"{"a":"x","b":3}"#),
     row("-j|--if|x|set|b|3", "").state(AB).fails(2, "st: the value of --if is not JSON").after(AB),
     row("-q|--if|z|set|a|y", "").state(AB).fails(1, ""),
     // add
     row("add|a|x", "").after(r#"{"a":"x"}"#),
     row("add|a|-5", "").after(r#"{"a":"-5"}"#),
-    row("add|a|y", "").state(AB).fails(1, "st: A: conflict: \"a\" is \"x\"\n").after(AB),
+    row("add|a|y", "").state(AB).fails(1, "st: A: conflict: \"a\" is the string \"x\"\n").after(AB),
     row("add|a|-", "").stdin(b"v\n").after(r#"{"a":"v"}"#),
     row("-j|add|a|null", "").after(r#"{"a":null}"#),
     row("-j|add|a|1", "").state(r#"{"a":null}"#).fails(1, "st: A: conflict: \"a\" is null\n"),
@@ -142,7 +157,7 @@ const ROWS: &[Row] = &[
     row("del|a", "").state(AB).after(r#"{"b":2}"#),
     row("delete|a", "").fails(1, NO_A),
     row("delete|--if|x|a", "").state(AB).after(r#"{"b":2}"#),
-    row("delete|--if|y|a", "").state(AB).fails(1, "st: A: conflict: \"a\" is \"x\"\n").after(AB),
+    row("delete|--if|y|a", "").state(AB).fails(1, "st: A: conflict: \"a\" is the string \"x\", not the string \"y\"\n").after(AB),
     row("-j|delete|--if|2|b", "").state(AB).after(r#"{"a":"x"}"#),
     row("delete|a|b", "").state(AB).fails(2, "a word too many: \"b\"").after(AB),
     row("delete", "").fails(2, "KEY is missing (see 'st client delete --help')"),
@@ -155,7 +170,14 @@ const ROWS: &[Row] = &[
     row("-j|incr|n", "6\n").state(r#"{"n":5}"#),
     row("-n|incr|n", "6").state(r#"{"n":5}"#),
     row("incr|n", "18446744073709551616\n").state(r#"{"n":18446744073709551615}"#),
-    row("incr|a", "").state(AB).fails(5, "st: A: not_a_number: ").after(AB),
+    row("incr|n", "1\n").state(r#"{"n":"0"}"#).after(r#"{"n":1}"#),
+    row("incr|n|-5", "-10\n").state(r#"{"n":"-5"}"#).after(r#"{"n":-10}"#),
+    row("incr|n", "6\n").state(r#"{"n":"\u0035"}"#).after(r#"{"n":6}"#),
+    row("", "1\n").stdin(b"update n 0\nincrement n\n").after(r#"{"n":1}"#),
+    row("incr|a", "").state(AB).fails(5, "st: A: not_a_number: the value \"x\", or the sum, is not an integer of 128 bits\n").after(AB),
+    row("incr|a", "").state(r#"{"a":null}"#).fails(5, "not_a_number: the value null, or "),
+    row("incr|n", "").state(r#"{"n":1.5}"#).fails(5, "not_a_number: the value 1.5, or ").after(r#"{"n":1.5}"#),
+    row("incr|n", "").state(r#"{"n":170141183460469231731687303715884105727}"#).fails(5, "not_a_number: the value 170141183460469231731687303715884105727, or "),
     row("incr|n|1.5", "").fails(2, "st: N wants a whole number of 128 bits, not \"1.5\" (see 'st client increment --help')\n"),
     row("incr|n|x", "").fails(2, "N wants a whole number"),
     row("incr|n|170141183460469231731687303715884105728", "").fails(2, "N wants a whole number"),
@@ -232,8 +254,11 @@ const ROWS: &[Row] = &[
     row("batch", "{\"key\":\"a\",\"value\":\"x\"}\n{\"value\":2}\n").state(AB).stdin(br#"{"request":"GET","key":"a"} {"request":"COUNT"}"#),
     row("batch", "").stdin(b""),
     row("batch", "{\"key\":\"a\",\"value\":null,\"found\":false}\n").stdin(b"{\"request\":\"GET\",\n\"key\":\"a\"}").fails(1, ""),
-    row("batch", "{\"key\":\"a\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value, or the sum, is not an integer of 128 bits\"}}\n{\"key\":\"c\",\"value\":null,\"found\":false}\n").state(AB).stdin(b"{\"request\":\"INCREMENT\",\"key\":\"a\"}{\"request\":\"GET\",\"key\":\"c\"}").fails(5, ""),
-    row("batch", "{\"value\":\"CLOSE CONFIRM\"}\n").stdin(br#"{"request":"CLOSE"}{"request":"COUNT"}"#),
+    row("batch", "{\"key\":\"a\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value \\\"x\\\", or the sum, is not an integer of 128 bits\"}}\n{\"key\":\"c\",\"value\":null,\"found\":false}\n").state(AB).stdin(b"{\"request\":\"INCREMENT\",\"key\":\"a\"}{\"request\":\"GET\",\"key\":\"c\"}").fails(5, ""),
+    row("batch", "{\"value\":\"CLOSE CONFIRM\"}\n").stdin(b"{\"request\":\"CLOSE\"}\n \n"),
+    row("batch", "{\"value\":\"CLOSE CONFIRM\"}\n").stdin(b"{\"request\":\"CLOSE\"}\n{\"request\":\"COUNT\"}").fails(2, "st: line 2: after CLOSE nothing is answered: this and what follows was not sent\n"),
+    row("batch", "{\"value\":0}\n{\"value\":\"CLOSE CONFIRM\"}\n").stdin(b"{\"request\":\"COUNT\"}{\"request\":\"CLOSE\"}{\"request\":\"UPDATE\",\"key\":\"a\",\"value\":1}\n\n{\"x\":1}").fails(2, "st: line 1: after CLOSE ").after("{}"),
+    row("batch", "{\"value\":\"CLOSE CONFIRM\"}\n").stdin(b"{\"request\":\"CLOSE\"}\nx").fails(2, "line 2: expected a JSON object"),
     row("batch", "[{\"key\":\"a\",\"value\":\"x\"},{\"key\":\"b\",\"value\":2}]\n{\"value\":2}\n").state(AB).stdin(br#"{"request":"GETALL"}{"request":"COUNT"}"#),
     row("batch", "{\"value\":0}\n").stdin(b"{\"request\":\"COUNT\"}\n{\"request\":\"WATCH\"}").fails(2, "st: line 2: a batch cannot WATCH; 'watch' can\n"),
     row("batch", "{\"value\":0}\n").stdin(b"{\"request\":\"COUNT\"}\n{'request'}").fails(2, "st: line 2: column 2: expected a name in double quotes"),
@@ -260,6 +285,8 @@ const ROWS: &[Row] = &[
     row("", "x\n").state(AB).stdin(b"get a\nget missing\nget a\n").fails(1, "st: line 2: A: no key \"missing\"\n"),
     row("", "").stdin(b"\ngte a\n").fails(2, "st: line 2: no command \"gte\"; did you mean 'get'? (see 'help')\n"),
     row("", "").stdin(b"quitt\n").fails(2, "st: line 1: no command \"quitt\"; did you mean 'quit'? (see 'help')\n"),
+    row("", "").stdin(b"WORDS x\n").fails(2, "st: line 1: no command \"WORDS\"; did you mean 'call WORDS x'? (see 'help')\n"),
+    row("", "").stdin(b"get a -j\n").fails(2, "st: line 1: \"-j\" is an option: put options before KEY, or '--' before data (see 'help get')\n"),
     row("", "").stdin(b"frobnicate\n").fails(2, "st: line 1: no command \"frobnicate\" (see 'help')\n"),
     row("", "").stdin(b"get\n").fails(2, "st: line 1: KEY is missing (see 'help get')\n"),
     row("", "").stdin(b"get 'a\n").fails(2, "st: line 1: the quote ' is not closed\n"),
@@ -593,9 +620,61 @@ fn a_conflict_shows_the_beginning_of_what_is_there_escaped() {
         [(&exact, format!("{exact}\"")), (&longer, format!("\\u{{9b}}é{}", "x".repeat(253)))]
     {
         assert_eq!(client(&server, &["set", "a", value], b"").0, 0);
-        let told = format!("st: {}: conflict: \"a\" is \"{shown}\n", server.addr);
+        let told = format!("st: {}: conflict: \"a\" is the string \"{shown}\n", server.addr);
         assert_eq!(client(&server, &["add", "a", "y"], b""), (1, String::new(), told));
     }
+}
+
+#[test]
+fn what_is_no_number_is_shown_cut_and_printable() {
+    let server = Server::start(&[]);
+    for (value, shown) in [
+        ("x".repeat(2_000), format!("\"{}…", "x".repeat(63))),
+        ("é\u{9b}\u{7f}\t".into(), r#""é\u{9b}\u{7f}\t""#.into()),
+        ("007".into(), "\"007\"".into()),
+        ("+5".into(), "\"+5\"".into()),
+        ("-0".into(), "\"-0\"".into()),
+        ("5.0".into(), "\"5.0\"".into()),
+        (" 5".into(), "\" 5\"".into()),
+        ("".into(), "\"\"".into()),
+    ] {
+        assert_eq!(client(&server, &["set", "--", "a", &value], b"").0, 0);
+        let (exit, out, err) = client(&server, &["incr", "a"], b"");
+        assert_eq!((exit, &*out), (5, ""), "{value}");
+        assert!(err.contains(&format!("not_a_number: the value {shown}, or the sum, is")), "{err}");
+        let raw = client(&server, &["batch"], br#"{"request":"INCREMENT","key":"a"}"#).1;
+        assert!(raw.trim_end().chars().all(|c| !c.is_control()) && raw.len() < 400, "{raw}");
+    }
+}
+
+#[test]
+fn a_batch_answers_close_before_it_reads_on() {
+    use std::io::{BufRead, BufReader, Write};
+    let server = Server::start(&[]);
+    let mut command = st(&["client", "-a", &server.addr, "batch"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (mut to, mut from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    to.write_all(br#"{"request":"CLOSE"}"#).unwrap();
+    let mut reply = String::new();
+    from.read_line(&mut reply).unwrap();
+    assert_eq!(reply, "{\"value\":\"CLOSE CONFIRM\"}\n");
+    // In a piece of its own, it is not lost either.
+    to.write_all(br#"{"request":"COUNT"}"#).unwrap();
+    drop(to);
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(told.starts_with("st: line 1: after CLOSE "), "{told}");
+}
+
+#[test]
+fn a_dump_can_be_laid_out_as_json() {
+    let server = Server::start(&[]);
+    client(&server, &["load"], AB.as_bytes());
+    let dump = client(&server, &["dump"], b"").1;
+    let laid = run(&mut st(&["json", "-c"]), dump.as_bytes());
+    assert_eq!((String::from_utf8(laid.stdout).unwrap(), laid.status.code()), (dump, Some(0)));
 }
 
 #[cfg(unix)]

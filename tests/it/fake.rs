@@ -325,7 +325,11 @@ fn an_error_reply_is_exit_5_with_its_message_in_one_line() {
     let fake = Fake::saying("{\"error\":{\"code\":\"full\",\"message\":\"a\\nb\\u001b[31m\\u0000\"}}\n");
     fake.expect(&["get", "a"], 5, "full: a\\nb\\u{1b}[31m\\u{0}\n");
     let fake = Fake::saying("{\"error\":{\"code\":\"conflict\",\"message\":\"x\"},\"value\":1}\n");
-    fake.expect(&["--if", "x", "set", "a", "b"], 1, "conflict: \"a\" is 1\n");
+    fake.expect(
+        &["--if", "x", "set", "a", "b"],
+        1,
+        "conflict: \"a\" is the number 1, not the string \"x\"\n",
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! README's first screen, typed as it stands there.
+//! README's first screen, its action, and what it says of the Makefile. The recipes have a file of their own.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -7,12 +7,11 @@ use std::process::Command;
 
 use crate::support::{Server, run};
 
+/// Types the first screen as it stands there, and compares what comes out with what it shows.
 #[cfg(unix)]
-#[test]
-fn the_first_screen_is_what_a_new_user_sees() {
+pub fn type_first_screen(shell: &str, server: &Server) {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let screen = text.split("```console\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let server = Server::start(&[]);
     let bin = Path::new(env!("CARGO_BIN_EXE_st")).parent().unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     let mut typed = 0;
@@ -35,7 +34,7 @@ fn the_first_screen_is_what_a_new_user_sees() {
                 reply
             }
             None => {
-                let mut shell = Command::new("sh");
+                let mut shell = Command::new(shell);
                 shell
                     .args(["-c", &format!("({command}) 2>&1")])
                     .env("PATH", &path)
@@ -49,6 +48,17 @@ fn the_first_screen_is_what_a_new_user_sees() {
         typed += 1;
     }
     assert!(typed >= 5, "{typed}");
+}
+
+/// Everybody who says how long the soak takes says the same.
+#[test]
+fn the_soak_takes_as_long_as_every_file_says() {
+    for file in ["README.md", "Makefile", "Cargo.toml"] {
+        let text = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let told: Vec<_> = text.lines().filter(|line| line.to_lowercase().contains(" minute")).collect();
+        assert_eq!(told.len(), 1, "{file}: {told:?}");
+        assert!(told[0].to_lowercase().contains("two minutes of hostile"), "{file}: {told:?}");
+    }
 }
 
 /// The blocks of a language, in the section of this title.

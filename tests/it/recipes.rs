@@ -1,4 +1,5 @@
-//! The README's recipes, run as they are written there, in every shell there is.
+//! The README from its first screen to its last recipe, typed as it stands there: on one server, in every
+//! shell there is.
 
 use std::path::Path;
 use std::process::Command;
@@ -41,7 +42,7 @@ fn recipes() -> Vec<Recipe> {
 
 #[cfg(unix)]
 #[test]
-fn every_recipe_does_what_readme_says() {
+fn readme_s_lines_run_top_to_bottom_on_one_server_give_what_it_shows() {
     let recipes = recipes();
     assert!(recipes.len() >= 8, "{}", recipes.len());
     let bin = Path::new(env!("CARGO_BIN_EXE_st")).parent().unwrap();
@@ -51,19 +52,20 @@ fn every_recipe_does_what_readme_says() {
     let shells: Vec<&str> = ["sh", "bash", "dash", "zsh"].into_iter().filter(there).collect();
     assert!(!shells.is_empty());
     for shell in shells {
+        let (server, other) = (Server::start(&[]), Server::start(&[]));
+        let dir = std::env::temp_dir().join(format!("st-recipe-{}-{shell}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        crate::readme::type_first_screen(shell, &server);
         for Recipe { title, script, output } in &recipes {
-            let (server, other) = (Server::start(&[]), Server::start(&[]));
-            let dir = std::env::temp_dir().join(format!("st-recipe-{}-{shell}", std::process::id()));
-            std::fs::create_dir_all(&dir).unwrap();
             let mut command = Command::new(shell);
             command.arg("-c").arg(script).current_dir(&dir).env("PATH", &path);
             command.env("ST_ADDR", &server.addr).env("OTHER", &other.addr);
             let ran = run(&mut command, b"");
-            std::fs::remove_dir_all(&dir).unwrap();
             let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
             assert_eq!((&*out, &*err), (&**output, ""), "{title}, in {shell}");
             assert!(ran.status.success(), "{title}, in {shell}: {}", ran.status);
         }
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }
 

@@ -38,6 +38,61 @@ fn layouts_and_exit_codes() {
 }
 
 #[test]
+fn a_stream_of_values_comes_out_a_line_each() {
+    for (input, compact, pretty) in [
+        ("{\"a\": 1}\n{\"a\": 2}\n", "{\"a\":1}\n{\"a\":2}\n", "{\n  \"a\": 1\n}\n{\n  \"a\": 2\n}\n"),
+        ("[1][ ]{}\"a\"\"b\"1\"c\"true[null]", "[1]\n[]\n{}\n\"a\"\n\"b\"\n1\n\"c\"\ntrue\n[null]\n", ""),
+        ("1 -2\r\n\t3.5e1 null true", "1\n-2\n3.5e1\nnull\ntrue\n", "1\n-2\n3.5e1\nnull\ntrue\n"),
+        ("  7  ", "7\n", "7\n"),
+    ] {
+        assert_eq!(json(&["-c"], input.as_bytes()), (compact.into(), String::new(), Some(0)), "{input}");
+        if !pretty.is_empty() {
+            assert_eq!(json(&[], input.as_bytes()), (pretty.into(), String::new(), Some(0)), "{input}");
+        }
+        assert_eq!(json(&["--check"], input.as_bytes()), (String::new(), String::new(), Some(0)), "{input}");
+    }
+}
+
+#[test]
+fn an_error_in_a_stream_is_placed_in_the_whole_input() {
+    for (input, place) in [
+        ("", "byte 0 (line 1, column 1): expected a value, found the end"),
+        (" \n", "byte 2 (line 2, column 1): expected a value, found the end"),
+        ("[1]\n{\"a\":1}\n  [1,x]\n", "byte 17 (line 3, column 6): expected a value, found 'x'"),
+        ("[1]\n{\"a\":1", "byte 10 (line 2, column 7): expected ',' or '}', found the end"),
+        ("[1]]", "byte 3 (line 1, column 4): expected a value, found ']'"),
+        ("{} ,{}", "byte 3 (line 1, column 4): expected a value, found ','"),
+        ("{}\0", "byte 2 (line 1, column 3): "),
+        // Without white space nobody can say where the one ends and the other begins.
+        (
+            "01",
+            "byte 1 (line 1, column 2): expected white space between values, found '1': a number takes no leading",
+        ),
+        ("1 1-2", "byte 3 (line 1, column 4): expected white space between values, found '-'"),
+        ("true\nnullnull", "byte 9 (line 2, column 5): expected white space between values, found 'n'"),
+        ("12abc", "byte 2 (line 1, column 3): expected white space between values, found 'a'"),
+    ] {
+        for args in [&[][..], &["-c"], &["--check"]] {
+            let (out, err, code) = json(args, input.as_bytes());
+            assert_eq!((&*out, code), ("", Some(1)), "{input:?} {args:?}");
+            assert!(err.contains(place) && err.lines().count() == 1, "{input:?}: {err}");
+        }
+    }
+    let (_, err, code) = json(&[], b"[1]\n[\xff]");
+    assert!(code == Some(1) && err.contains("byte 5 (line 2, column 2): expected UTF-8"), "{err}");
+}
+
+/// Larger than what is judged first, and cut there within a name, a character, a word, a number and between lines.
+#[test]
+fn a_long_stream_is_the_same_in_and_out() {
+    let line = "{\"key\":\"é\",\"value\":[true,-1.5e10]}\n";
+    for shift in (0..line.len()).step_by(5) {
+        let text = format!("\"{}\"\n{}", "x".repeat(shift), line.repeat((1 << 20) / line.len() + 2));
+        assert!(json(&["-c"], text.as_bytes()) == (text, String::new(), Some(0)), "{shift}");
+    }
+}
+
+#[test]
 fn a_file_is_read_like_stdin() {
     let file = std::env::temp_dir().join(format!("st-json-{}", std::process::id()));
     std::fs::write(&file, "[1, 2]").unwrap();

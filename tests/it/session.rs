@@ -95,9 +95,11 @@ rows! {
     increments_beyond_64_bits: r#"{"request":"UPDATE","key":"n","value":18446744073709551615}{"request":"INCREMENT","key":"n"}"#
         => "{\"key\":\"n\",\"value\":18446744073709551615}\n{\"key\":\"n\",\"value\":18446744073709551616}\n",
     increment_of_a_string: r#"{"request":"UPDATE","key":"n","value":"5"}{"request":"INCREMENT","key":"n"}{"request":"GET","key":"n"}"#
-        => "{\"key\":\"n\",\"value\":\"5\"}\n{\"key\":\"n\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value, or the sum, is not an integer of 128 bits\"}}\n{\"key\":\"n\",\"value\":\"5\"}\n",
+        => "{\"key\":\"n\",\"value\":\"5\"}\n{\"key\":\"n\",\"value\":6}\n{\"key\":\"n\",\"value\":6}\n",
+    increment_of_a_string_that_is_none: r#"{"request":"UPDATE","key":"n","value":"05"}{"request":"INCREMENT","key":"n"}{"request":"GET","key":"n"}"#
+        => "{\"key\":\"n\",\"value\":\"05\"}\n{\"key\":\"n\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value \\\"05\\\", or the sum, is not an integer of 128 bits\"}}\n{\"key\":\"n\",\"value\":\"05\"}\n",
     increment_past_the_end: r#"{"request":"UPDATE","key":"n","value":170141183460469231731687303715884105727}{"request":"INCREMENT","key":"n","by":0}{"request":"INCREMENT","key":"n"}"#
-        => "{\"key\":\"n\",\"value\":170141183460469231731687303715884105727}\n{\"key\":\"n\",\"value\":170141183460469231731687303715884105727}\n{\"key\":\"n\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value, or the sum, is not an integer of 128 bits\"}}\n",
+        => "{\"key\":\"n\",\"value\":170141183460469231731687303715884105727}\n{\"key\":\"n\",\"value\":170141183460469231731687303715884105727}\n{\"key\":\"n\",\"error\":{\"code\":\"not_a_number\",\"message\":\"the value 170141183460469231731687303715884105727, or the sum, is not an integer of 128 bits\"}}\n",
     increment_by_a_fraction: r#"{"request":"INCREMENT","key":"n","by":1.5}"#
         => "{\"key\":\"n\",\"error\":{\"code\":\"bad_request\",\"message\":\"the member \\\"by\\\" must be an integer of 128 bits\"}}\n",
     delete_tells_the_old_value: r#"{"request":"UPDATE","key":"a","value":1}{"request":"DELETE","key":"a"}{"request":"DELETE","key":"a"}"#

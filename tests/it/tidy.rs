@@ -101,6 +101,14 @@ fn there_are_no_dependencies_but_proptest_for_tests() {
 }
 
 #[test]
+fn git_ignores_what_tests_leave() {
+    let ignored = fs::read_to_string(root().join(".gitignore")).unwrap();
+    for left in ["/target", "/tests/proptest-regressions"] {
+        assert!(ignored.lines().any(|line| line == left), "{left}");
+    }
+}
+
+#[test]
 fn the_top_level_holds_what_it_should_and_nothing_else() {
     let known = ["Cargo.toml", "Cargo.lock", "src", "tests", "README.md", "Makefile", "target"];
     for entry in fs::read_dir(root()).unwrap() {
