@@ -25,6 +25,7 @@
 //! - [`server`]: listening, three modes, a pool, deadlines, shutting down, the log.
 //! - [`client`]: a connection with timeouts and retries; the commands of `st client`.
 //! - [`args`], [`address`], [`token`], [`serve`], [`reformat`]: the words of the command line, and what they start.
+//! - `sys`: the system calls that std does not offer, and all the unsafe code there is.
 //!
 //! # What always holds
 //!
@@ -65,7 +66,7 @@
 //! serving.join().expect("no panic")?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod actions;
@@ -80,6 +81,7 @@ pub mod serve;
 pub mod server;
 pub mod session;
 pub mod store;
+mod sys;
 pub mod table;
 pub mod token;
 

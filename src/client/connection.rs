@@ -8,10 +8,13 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{ClientError, Reply, ReplyProblem};
-use crate::address::Address;
+use crate::address::{Address, AddressError};
+use crate::protocol::{Scope, check_key};
 
 /// No line of a reply, and no element of a list, may be longer: a hostile server gets no more of our
 /// memory than this.
@@ -27,10 +30,13 @@ pub(super) struct Connection {
     socket: BufReader<Socket>,
 }
 
-/// Takes each address of the name in turn, all together within `timeout`.
+/// Takes each address of the name in turn, the lookup and all of them together within `timeout`.
 pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Connection, ClientError> {
     let started = Instant::now();
-    let all = address.resolve().map_err(ClientError::Address)?;
+    let all = match address.known() {
+        Some(known) => known,
+        None => within(timeout, address, Address::resolve).map_err(ClientError::Address)?,
+    };
     let mut failed = io::Error::from(ErrorKind::TimedOut);
     for (at, one) in all.iter().enumerate() {
         // An address that swallows packets must leave time for those after it.
@@ -42,7 +48,7 @@ pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Connection
             Ok(stream) => {
                 // Without it only speed is lost: a second small write would wait for the first's echo.
                 let _ = stream.set_nodelay(true);
-                let socket = Socket { stream, patience: None, left: None, moved: 0 };
+                let socket = Socket { stream, patience: timeout, left: timeout, moved: 0 };
                 let socket = BufReader::with_capacity(READ_BYTES, socket);
                 return Ok(Connection { address: address.to_string(), socket });
             }
@@ -52,9 +58,28 @@ pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Connection
     Err(ClientError::Connect(address.to_string(), failed))
 }
 
+/// Looks an address up by a thread of its own, since the system's lookup has no timeout. Where it takes too
+/// long the thread is left behind, and ends when the system gives up.
+fn within<T: Send + 'static>(
+    timeout: Duration,
+    address: &Address,
+    look_up: impl FnOnce(&Address) -> Result<T, AddressError> + Send + 'static,
+) -> Result<T, AddressError> {
+    let (tell, told) = mpsc::channel();
+    let name = address.clone();
+    thread::Builder::new()
+        .name("lookup".into())
+        .spawn(move || drop(tell.send(look_up(&name))))
+        .map_err(|error| address.unknown(error))?;
+    told.recv_timeout(timeout).unwrap_or_else(|_| {
+        let late = io::Error::new(ErrorKind::TimedOut, "looking up the name took too long");
+        Err(address.unknown(late))
+    })
+}
+
 impl Connection {
-    /// How long to wait for each piece from here on; `None` is for ever.
-    pub fn be_patient(&mut self, patience: Option<Duration>) {
+    /// How long to wait for each piece from here on.
+    pub fn be_patient(&mut self, patience: Duration) {
         let socket = self.socket.get_mut();
         (socket.patience, socket.left, socket.moved) = (patience, patience, 0);
     }
@@ -62,6 +87,24 @@ impl Connection {
     /// Sends all of it.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         self.socket.get_mut().write_all(bytes).map_err(|error| self.failed(error))
+    }
+
+    /// Waits until something comes, or the connection ends, and tells whether it did within `time`; `None` is
+    /// for ever. What has begun then has the whole patience to come to its end.
+    pub fn begins(&mut self, time: Option<Duration>) -> Result<bool, ClientError> {
+        if self.socket.buffer().is_empty() {
+            let stream = &self.socket.get_ref().stream;
+            match stream.set_read_timeout(time).and_then(|()| stream.peek(&mut [0])) {
+                Ok(_) => {}
+                // That is how Unix calls a timeout. `TimedOut` means that the system gave the peer up.
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        self.be_patient(self.socket.get_ref().patience);
+        Ok(true)
     }
 
     /// The next reply; a refusal is an error.
@@ -139,6 +182,13 @@ impl Connection {
         !quiet || stream.set_nonblocking(false).is_err()
     }
 
+    /// Refuses a key that no server of ours has, or that was not asked for: it would be printed, and somebody
+    /// acts on what is printed.
+    pub fn check_key(&self, key: &str, scope: &Scope<'_>) -> Result<(), ClientError> {
+        check_key(key).map_err(|error| self.bad(ReplyProblem::BadKey(error)))?;
+        if scope.covers(key) { Ok(()) } else { Err(self.bad(ReplyProblem::Unrelated)) }
+    }
+
     /// The reply makes no sense.
     pub fn bad(&self, problem: ReplyProblem) -> ClientError {
         ClientError::BadReply(self.address.clone(), problem)
@@ -147,7 +197,8 @@ impl Connection {
     fn failed(&self, source: io::Error) -> ClientError {
         let address = self.address.clone();
         match source.kind() {
-            ErrorKind::TimedOut => ClientError::Timeout(address),
+            // Our own patience has no number. The system's ETIMEDOUT has: the peer is gone without a word.
+            ErrorKind::TimedOut if source.raw_os_error().is_none() => ClientError::Timeout(address),
             _ => ClientError::Lost(address, source),
         }
     }
@@ -157,9 +208,9 @@ impl Connection {
 #[derive(Debug)]
 struct Socket {
     stream: TcpStream,
-    patience: Option<Duration>,
+    patience: Duration,
     /// What is left of it for the present piece.
-    left: Option<Duration>,
+    left: Duration,
     /// Bytes of the present piece.
     moved: usize,
 }
@@ -171,13 +222,13 @@ impl Socket {
         set_timeout: fn(&TcpStream, Option<Duration>) -> io::Result<()>,
         act: impl FnOnce(&TcpStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        if self.left.is_some_and(|left| left.is_zero()) {
+        if self.left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        set_timeout(&self.stream, self.left)?;
+        set_timeout(&self.stream, Some(self.left))?;
         let began = Instant::now();
         let moved = act(&self.stream);
-        self.left = self.left.map(|left| left.saturating_sub(began.elapsed()));
+        self.left = self.left.saturating_sub(began.elapsed());
         let moved = moved.map_err(|error| match error.kind() {
             // So does Unix call a timeout.
             ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
