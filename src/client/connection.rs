@@ -257,3 +257,32 @@ impl Write for Socket {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lookup_that_takes_too_long_is_left_behind() {
+        let address = Address::parse("box:1").unwrap();
+        // It would last until this is dropped.
+        let (_kept, never) = mpsc::channel::<()>();
+        let stuck = move |_: &Address| Ok(drop(never.recv()));
+        let error = within(Duration::from_millis(50), &address, stuck).unwrap_err();
+        assert_eq!(error.to_string(), "box: looking up the name took too long");
+        assert_eq!(within(Duration::from_secs(60), &address, |_| Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_peer_that_the_system_gave_up_is_lost_and_no_timeout_of_ours() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+        let mut connection = connect(&address, Duration::from_millis(50)).unwrap();
+        assert!(matches!(connection.reply(), Err(ClientError::Timeout(_))));
+        assert!(!connection.begins(Some(Duration::from_millis(1))).unwrap());
+        const ETIMEDOUT: i32 = if cfg!(target_os = "linux") { 110 } else { 60 };
+        let given_up = io::Error::from_raw_os_error(ETIMEDOUT);
+        assert_eq!(given_up.kind(), ErrorKind::TimedOut);
+        assert!(matches!(connection.failed(given_up), ClientError::Lost(..)));
+    }
+}
