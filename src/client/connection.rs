@@ -267,7 +267,10 @@ mod tests {
         let address = Address::parse("box:1").unwrap();
         // It would last until this is dropped.
         let (_kept, never) = mpsc::channel::<()>();
-        let stuck = move |_: &Address| Ok(drop(never.recv()));
+        let stuck = move |address: &Address| match never.recv() {
+            Ok(()) => Ok(()),
+            Err(_) => Err(address.unknown(ErrorKind::NotFound.into())),
+        };
         let error = within(Duration::from_millis(50), &address, stuck).unwrap_err();
         assert_eq!(error.to_string(), "box: looking up the name took too long");
         assert_eq!(within(Duration::from_secs(60), &address, |_| Ok(7)).unwrap(), 7);
