@@ -109,14 +109,11 @@ impl Address {
         Ok(Address { host: host.into(), port })
     }
 
-    /// Every address the host's name stands for, in the order in which to try them; at least one.
+    /// Every address the host's name stands for, in the order in which to try them; at least one. Where the
+    /// system must be asked it takes its time: seconds, if a name server is out of reach.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, AddressError> {
-        if let Ok(ip) = self.host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(ip, self.port)]);
-        }
-        if self.host.eq_ignore_ascii_case("localhost") {
-            let both: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-            return Ok(both.map(|ip| SocketAddr::new(ip, self.port)).to_vec());
+        if let Some(known) = self.known() {
+            return Ok(known);
         }
         // A scoped IPv6 address is understood by the system alone: `(host, port)` takes it.
         let found = (&*self.host, self.port).to_socket_addrs().map(Vec::from_iter);
@@ -125,7 +122,22 @@ impl Address {
                 true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
                 false => Ok(all),
             })
-            .map_err(|error| AddressError::UnknownHost(self.host.clone(), error))
+            .map_err(|error| self.unknown(error))
+    }
+
+    /// The addresses of a host that is a number or `localhost`: they are known without asking the system.
+    pub fn known(&self) -> Option<Vec<SocketAddr>> {
+        if let Ok(ip) = self.host.parse::<IpAddr>() {
+            return Some(vec![SocketAddr::new(ip, self.port)]);
+        }
+        let both: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let localhost = self.host.eq_ignore_ascii_case("localhost");
+        localhost.then(|| both.map(|ip| SocketAddr::new(ip, self.port)).to_vec())
+    }
+
+    /// The error that says why the host's name led nowhere.
+    pub fn unknown(&self, error: io::Error) -> AddressError {
+        AddressError::UnknownHost(self.host.clone(), error)
     }
 }
 

@@ -25,6 +25,7 @@
 //! - [`server`]: listening, three modes, a pool, deadlines, shutting down, the log.
 //! - [`client`]: a connection with timeouts and retries; the commands of `st client`.
 //! - [`args`], [`address`], [`token`], [`serve`], [`reformat`]: the words of the command line, and what they start.
+//! - `sys`: the system calls that std does not offer, and all the unsafe code there is.
 //!
 //! # What always holds
 //!

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -30,7 +31,9 @@ fn main() -> ExitCode {
         Command::Version => print(concat!("st ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Client(args) => {
             let (mut stdin, mut stdout, mut stderr) = (io::stdin(), io::stdout(), io::stderr());
-            let io = Io { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
+            let out = io::stdout();
+            let stdout_fd = Some(out.as_fd());
+            let io = Io { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr, stdout_fd };
             ExitCode::from(client::run(&name, &args, io))
         }
         Command::Json(args) => json(&name, &args),

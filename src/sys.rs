@@ -10,14 +10,33 @@
 
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 unsafe extern "C" {
+    fn poll(fds: *mut PollFd, count: Count, timeout_ms: c_int) -> c_int;
     fn setsockopt(socket: c_int, level: c_int, name: c_int, value: *const c_void, length: u32) -> c_int;
 }
 
-/// A peer is probed after this silence, and again at this interval; the third silence is its end.
-const KEEPALIVE_IDLE_S: c_int = 30;
+const POLLERR: i16 = 0x8;
+const POLLHUP: i16 = 0x10;
+
+/// poll(2)'s `struct pollfd`.
+#[repr(C)]
+struct PollFd {
+    fd: i32,
+    events: i16,
+    revents: i16,
+}
+
+/// poll(2)'s `nfds_t`.
+#[cfg(target_os = "linux")]
+type Count = std::ffi::c_ulong;
+#[cfg(not(target_os = "linux"))]
+type Count = std::ffi::c_uint;
+
+/// A peer is probed after this silence, and again at this interval; the third silence is its end. Together with
+/// the second that a watcher's thread takes to look at its socket, that is less than a minute.
+const KEEPALIVE_IDLE_S: c_int = 25;
 const KEEPALIVE_INTERVAL_S: c_int = 10;
 const KEEPALIVE_PROBES: c_int = 3;
 
@@ -28,7 +47,7 @@ const KEEPALIVE: &[(c_int, c_int, c_int)] = &[
     (6, 4, KEEPALIVE_IDLE_S),     // IPPROTO_TCP, TCP_KEEPIDLE
     (6, 5, KEEPALIVE_INTERVAL_S), // IPPROTO_TCP, TCP_KEEPINTVL
     (6, 6, KEEPALIVE_PROBES),     // IPPROTO_TCP, TCP_KEEPCNT
-    (6, 18, 60_000),              // IPPROTO_TCP, TCP_USER_TIMEOUT, milliseconds
+    (6, 18, 55_000),              // IPPROTO_TCP, TCP_USER_TIMEOUT, milliseconds
 ];
 #[cfg(target_vendor = "apple")]
 const KEEPALIVE: &[(c_int, c_int, c_int)] = &[
@@ -40,7 +59,7 @@ const KEEPALIVE: &[(c_int, c_int, c_int)] = &[
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 const KEEPALIVE: &[(c_int, c_int, c_int)] = &[];
 
-/// Has the kernel end a connection, with `ETIMEDOUT`, whose peer has been gone without a word for 60
+/// Has the kernel end a connection, with `ETIMEDOUT`, whose peer has been gone without a word for 55
 /// seconds: by probes while nothing is sent, and by the age of what was sent and not acknowledged.
 /// Connections that a listener accepts inherit all of it.
 pub fn keepalive(socket: impl AsFd) -> io::Result<()> {
@@ -54,4 +73,13 @@ pub fn keepalive(socket: impl AsFd) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether nobody is left at the other end of a pipe, a socket or a terminal. Never so for a file.
+pub fn hung_up(fd: BorrowedFd<'_>) -> bool {
+    // These two are reported unasked.
+    let mut fd = PollFd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: `fd` is one pollfd, as the count says, and outlives the call, which does not keep it.
+    let found = unsafe { poll(&mut fd, 1, 0) };
+    found > 0 && fd.revents & (POLLERR | POLLHUP) != 0
 }

@@ -87,7 +87,7 @@ type O = Opt<ClientArgs>;
 pub(super) const OPTIONS: &[O] = &[
     O::new("-a, --addr ADDR", "the server: PORT, HOST:PORT, [IPV6]:PORT, or a service's\nname (127.0.0.1:7777)",
         |args, word| put(&mut args.address, text(word))).env("ST_ADDR"),
-    O::new("-T, --timeout SECS", "for connecting, and then for each request (5)",
+    O::new("-T, --timeout SECS", "for connecting, name lookup included, and then for each\nrequest (5)",
         |args, word| put(&mut args.timeout, seconds(word, MILLISECOND))).env("ST_TIMEOUT"),
     O::new("-r, --retry N", "how often connecting is tried again, within its time (3)",
         |args, word| put(&mut args.retry, whole(word, 0..=1_000_000))).env("ST_RETRY"),
@@ -114,7 +114,8 @@ use ClientCommand as C;
 #[rustfmt::skip]
 pub(super) const COMMANDS: &[Spec] = &[
     Spec { name: "get", alias: None, operands: "KEY [DEFAULT]", about: "print a value",
-        more: "DEFAULT is printed only when the server says that KEY is missing, never on a failure.",
+        more: "DEFAULT is printed only when the server says that KEY is missing, never on a failure. With\n\
+            --wait a lost server is looked for until the time is over, unless --retry is 0.",
         example: "get colour red", no: "KEY is missing and there is no DEFAULT",
         read: |w, _| Ok(C::Get { key: key(w)?, default: optional(w, "DEFAULT")? }) },
     Spec { name: "update", alias: Some("set"), operands: "KEY VALUE|-", about: "set a value",
@@ -147,9 +148,12 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec { name: "watch", alias: None, operands: "KEY|--prefix P [PROGRAM …]",
         about: "follow changes, the present state first",
         more: "A line each: UPDATE or DELETE, the key and the value as JSON, tabs between. With -j, as on\n\
-            the wire. Or PROGRAM is run for each, with ST_EVENT, ST_KEY and ST_VALUE; the last is left\n\
-            out where it holds a NUL or is larger than the system takes. After a lost connection it\n\
-            connects again, for --retry tries, and the present state comes again.",
+            the wire, with READY when the present state has been told (--count does not count it).\n\
+            Or PROGRAM is run for each, with ST_EVENT, ST_KEY and ST_VALUE, and the value on stdin too;\n\
+            ST_VALUE is left out where it holds a NUL or is larger than the system takes. That PROGRAM\n\
+            failed is told on stderr, with the last line that it wrote there, and ends nothing.\n\
+            After a lost connection it connects again, for --retry tries. The present state comes\n\
+            again, then a DELETE for each key that is gone meanwhile, with the last value told.",
         example: "watch config/port ./reload.sh", no: "", read: |w, a| {
             let scope = match &a.prefix {
                 Some(prefix) => Scope::Prefix(prefix.clone().into()),

@@ -79,6 +79,16 @@ const EXITS: [(char, &str); 7] = [
     ('6', "local input or output failed"),
 ];
 
+/// The same for `watch`, which ends only when it has had enough or can go on no more.
+const WATCH_EXITS: [(char, &str); 6] = [
+    ('0', "--count changes were told, or nobody reads stdout any more"),
+    EXITS[2],
+    ('3', "cannot connect, or not again within --retry tries"),
+    ('4', "timeout, or the watch was lost and --retry is 0"),
+    EXITS[5],
+    ('6', "PROGRAM cannot be run, or stdout cannot be written to"),
+];
+
 /// The text for a topic; `program` is the name the program was called by.
 pub fn text(program: &str, topic: Topic) -> String {
     let text = match topic {
@@ -106,7 +116,7 @@ fn client() -> String {
         format!("  {:<34} {}{alias}\n", format!("{} {}", spec.name, spec.operands), spec.about)
     });
     let text = CLIENT.replace("{commands}", &commands.collect::<String>());
-    text.replace("{options}", &options(CLIENT_OPTIONS, None)) + &exits(EXITS[1].1)
+    text.replace("{options}", &options(CLIENT_OPTIONS, None)) + &exits(&EXITS, EXITS[1].1)
 }
 
 fn command(name: &str) -> String {
@@ -118,7 +128,7 @@ fn command(name: &str) -> String {
     let options = options(CLIENT_OPTIONS, Some(name));
     let (usage, about, example) = (usage.trim_end(), spec.about, spec.example);
     format!("{usage}: {about}\n\n{alias}{more}{gap}  {{st}} client {example}\n\n{options}\nExit:\n")
-        + &exits(spec.no)
+        + &exits(if name == "watch" { &WATCH_EXITS } else { &EXITS }, spec.no)
 }
 
 /// A line an option: `-a, --addr ADDR   what it does [ST_ADDR]`.
@@ -133,7 +143,7 @@ fn options<T>(table: &[Opt<T>], command: Option<&str>) -> String {
     lines.chain([format!("  {:<28} this text\n", "-h, --help")]).collect()
 }
 
-fn exits(no: &str) -> String {
-    let lines = EXITS.iter().filter(|(code, _)| *code != '1' || !no.is_empty());
+fn exits(codes: &[(char, &str)], no: &str) -> String {
+    let lines = codes.iter().filter(|(code, _)| *code != '1' || !no.is_empty());
     lines.map(|(code, text)| format!("  {code}  {}\n", if *code == '1' { no } else { text })).collect()
 }

@@ -8,10 +8,13 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{ClientError, Reply, ReplyProblem};
-use crate::address::Address;
+use crate::address::{Address, AddressError};
+use crate::protocol::{Scope, check_key};
 use crate::sys;
 
 /// No line of a reply, and no element of a list, may be longer: a hostile server gets no more of our
@@ -28,10 +31,13 @@ pub(super) struct Connection {
     socket: BufReader<Socket>,
 }
 
-/// Takes each address of the name in turn, all together within `timeout`.
+/// Takes each address of the name in turn, the lookup and all of them together within `timeout`.
 pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Connection, ClientError> {
     let started = Instant::now();
-    let all = address.resolve().map_err(ClientError::Address)?;
+    let all = match address.known() {
+        Some(known) => known,
+        None => within(timeout, address, Address::resolve).map_err(ClientError::Address)?,
+    };
     let mut failed = io::Error::from(ErrorKind::TimedOut);
     for (at, one) in all.iter().enumerate() {
         // An address that swallows packets must leave time for those after it.
@@ -43,7 +49,7 @@ pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Connection
             Ok(stream) => {
                 // Without it only speed is lost: a second small write would wait for the first's echo.
                 let _ = stream.set_nodelay(true);
-                let socket = Socket { stream, patience: None, left: None, moved: 0 };
+                let socket = Socket { stream, patience: timeout, left: timeout, moved: 0 };
                 let socket = BufReader::with_capacity(READ_BYTES, socket);
                 return Ok(Connection { address: address.to_string(), socket });
             }
@@ -53,21 +59,59 @@ pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Connection
     Err(ClientError::Connect(address.to_string(), failed))
 }
 
+/// Looks an address up by a thread of its own, since the system's lookup has no timeout. Where it takes too
+/// long the thread is left behind, and ends when the system gives up.
+fn within<T: Send + 'static>(
+    timeout: Duration,
+    address: &Address,
+    look_up: impl FnOnce(&Address) -> Result<T, AddressError> + Send + 'static,
+) -> Result<T, AddressError> {
+    let (tell, told) = mpsc::channel();
+    let name = address.clone();
+    thread::Builder::new()
+        .name("lookup".into())
+        .spawn(move || drop(tell.send(look_up(&name))))
+        .map_err(|error| address.unknown(error))?;
+    told.recv_timeout(timeout).unwrap_or_else(|_| {
+        let late = io::Error::new(ErrorKind::TimedOut, "looking up the name took too long");
+        Err(address.unknown(late))
+    })
+}
+
 impl Connection {
-    /// How long to wait for each piece from here on; `None` is for ever.
-    pub fn be_patient(&mut self, patience: Option<Duration>) {
+    /// Has the system notice within a minute that the server is gone without a word. Only who waits for ever
+    /// needs it; where the system refuses, such a server is noticed when it is next written to.
+    pub fn keep_alive(&self) {
+        let _ = sys::keepalive(&self.socket.get_ref().stream);
+    }
+
+    /// How long to wait for each piece from here on.
+    pub fn be_patient(&mut self, patience: Duration) {
         let socket = self.socket.get_mut();
-        if patience.is_none() {
-            // Who waits for ever must not wait for a server that is gone without a word. Where the system
-            // refuses, that server is noticed at the next reboot of one of the two.
-            let _ = sys::keepalive(&socket.stream);
-        }
         (socket.patience, socket.left, socket.moved) = (patience, patience, 0);
     }
 
     /// Sends all of it.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         self.socket.get_mut().write_all(bytes).map_err(|error| self.failed(error))
+    }
+
+    /// Waits until something comes, or the connection ends, and tells whether it did within `time`; `None` is
+    /// for ever. What has begun then has the whole patience to come to its end.
+    pub fn begins(&mut self, time: Option<Duration>) -> Result<bool, ClientError> {
+        if self.socket.buffer().is_empty() {
+            let stream = &self.socket.get_ref().stream;
+            match stream.set_read_timeout(time).and_then(|()| stream.peek(&mut [0])) {
+                Ok(_) => {}
+                // That is how Unix calls a timeout. `TimedOut` means that the system gave the peer up.
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        self.be_patient(self.socket.get_ref().patience);
+        Ok(true)
     }
 
     /// The next reply; a refusal is an error.
@@ -145,6 +189,13 @@ impl Connection {
         !quiet || stream.set_nonblocking(false).is_err()
     }
 
+    /// Refuses a key that no server of ours has, or that was not asked for: it would be printed, and somebody
+    /// acts on what is printed.
+    pub fn check_key(&self, key: &str, scope: &Scope<'_>) -> Result<(), ClientError> {
+        check_key(key).map_err(|error| self.bad(ReplyProblem::BadKey(error)))?;
+        if scope.covers(key) { Ok(()) } else { Err(self.bad(ReplyProblem::Unrelated)) }
+    }
+
     /// The reply makes no sense.
     pub fn bad(&self, problem: ReplyProblem) -> ClientError {
         ClientError::BadReply(self.address.clone(), problem)
@@ -153,7 +204,8 @@ impl Connection {
     fn failed(&self, source: io::Error) -> ClientError {
         let address = self.address.clone();
         match source.kind() {
-            ErrorKind::TimedOut => ClientError::Timeout(address),
+            // Our own patience has no number. The system's ETIMEDOUT has: the peer is gone without a word.
+            ErrorKind::TimedOut if source.raw_os_error().is_none() => ClientError::Timeout(address),
             _ => ClientError::Lost(address, source),
         }
     }
@@ -163,9 +215,9 @@ impl Connection {
 #[derive(Debug)]
 struct Socket {
     stream: TcpStream,
-    patience: Option<Duration>,
+    patience: Duration,
     /// What is left of it for the present piece.
-    left: Option<Duration>,
+    left: Duration,
     /// Bytes of the present piece.
     moved: usize,
 }
@@ -177,13 +229,13 @@ impl Socket {
         set_timeout: fn(&TcpStream, Option<Duration>) -> io::Result<()>,
         act: impl FnOnce(&TcpStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        if self.left.is_some_and(|left| left.is_zero()) {
+        if self.left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        set_timeout(&self.stream, self.left)?;
+        set_timeout(&self.stream, Some(self.left))?;
         let began = Instant::now();
         let moved = act(&self.stream);
-        self.left = self.left.map(|left| left.saturating_sub(began.elapsed()));
+        self.left = self.left.saturating_sub(began.elapsed());
         let moved = moved.map_err(|error| match error.kind() {
             // So does Unix call a timeout.
             ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
@@ -210,5 +262,37 @@ impl Write for Socket {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lookup_that_takes_too_long_is_left_behind() {
+        let address = Address::parse("box:1").unwrap();
+        // It would last until this is dropped.
+        let (_kept, never) = mpsc::channel::<()>();
+        let stuck = move |address: &Address| match never.recv() {
+            Ok(()) => Ok(()),
+            Err(_) => Err(address.unknown(ErrorKind::NotFound.into())),
+        };
+        let error = within(Duration::from_millis(50), &address, stuck).unwrap_err();
+        assert_eq!(error.to_string(), "box: looking up the name took too long");
+        assert_eq!(within(Duration::from_secs(60), &address, |_| Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_peer_that_the_system_gave_up_is_lost_and_no_timeout_of_ours() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+        let mut connection = connect(&address, Duration::from_millis(50)).unwrap();
+        assert!(matches!(connection.reply(), Err(ClientError::Timeout(_))));
+        assert!(!connection.begins(Some(Duration::from_millis(1))).unwrap());
+        const ETIMEDOUT: i32 = if cfg!(target_os = "linux") { 110 } else { 60 };
+        let given_up = io::Error::from_raw_os_error(ETIMEDOUT);
+        assert_eq!(given_up.kind(), ErrorKind::TimedOut);
+        assert!(matches!(connection.failed(given_up), ClientError::Lost(..)));
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 
 use crate::address::AddressError;
 use crate::json::{self, Text};
-use crate::protocol::{Code, Failure};
+use crate::protocol::{Code, Failure, KeyError};
 
 /// What kept a client from its answer. The text of each but the first begins with the server's address.
 #[derive(Debug)]
@@ -19,6 +19,9 @@ pub enum ClientError {
     /// The connection ended before the reply did: the request may have been carried out. Where the
     /// server just closed, the system's error is `UnexpectedEof`.
     Lost(String, io::Error),
+    /// A watch that had told the present state was lost; what changes from now on is not told. Where the
+    /// server just closed, the system's error is `UnexpectedEof`.
+    WatchLost(String, io::Error),
     /// What came is no reply of ours: is this an `st` server at all?
     BadReply(String, ReplyProblem),
     /// The server's error reply, as it was; after `conflict`, the present value, if there is one.
@@ -34,6 +37,7 @@ pub enum ReplyProblem {
     TooLong(usize),
     Lacks(&'static str),
     Unrelated,
+    BadKey(KeyError),
 }
 
 impl From<json::Error> for ReplyProblem {
@@ -50,6 +54,7 @@ impl fmt::Display for ReplyProblem {
             ReplyProblem::TooLong(limit) => write!(f, "longer than {limit} bytes"),
             ReplyProblem::Lacks(what) => write!(f, "it lacks {what}"),
             ReplyProblem::Unrelated => write!(f, "it answers something else"),
+            ReplyProblem::BadKey(error) => write!(f, "{error}"),
         }
     }
 }
@@ -66,6 +71,10 @@ impl fmt::Display for ClientError {
             ClientError::Lost(address, error) => {
                 write!(f, "{address}: connection lost: {error}")
             }
+            ClientError::WatchLost(address, error) if error.kind() == ErrorKind::UnexpectedEof => {
+                write!(f, "{address}: the watch was lost: the server closed the connection")
+            }
+            ClientError::WatchLost(address, error) => write!(f, "{address}: the watch was lost: {error}"),
             ClientError::BadReply(address, problem) => {
                 write!(f, "{address}: not the reply of an st server: {problem}")
             }
@@ -78,8 +87,11 @@ impl std::error::Error for ClientError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ClientError::Address(error) => Some(error),
-            ClientError::Connect(_, error) | ClientError::Lost(_, error) => Some(error),
+            ClientError::Connect(_, error)
+            | ClientError::Lost(_, error)
+            | ClientError::WatchLost(_, error) => Some(error),
             ClientError::BadReply(_, ReplyProblem::NotJson(error)) => Some(error),
+            ClientError::BadReply(_, ReplyProblem::BadKey(error)) => Some(error),
             _ => None,
         }
     }

@@ -4,11 +4,14 @@
 use super::connection::Connection;
 use super::{ClientError, ReplyProblem};
 use crate::json::{Error, Parser, Text};
+use crate::protocol::Scope;
 
 /// A reply that is a list, as it arrives: keys, and their values, or null where only keys were asked for.
 /// It has its connection: what is left of a list that is not read to its end must not pass for another reply.
 pub(super) struct List {
     pub connection: Connection,
+    /// What was asked for.
+    pub scope: Scope<'static>,
     pub keys_only: bool,
     /// Its closing bracket has been met.
     pub closed: bool,
@@ -35,6 +38,7 @@ impl List {
         }
         let read = if self.keys_only { key(&element) } else { entry(&element) };
         let (key, value) = read.map_err(|problem| self.connection.bad(problem))?;
+        self.connection.check_key(&key.as_string().unwrap_or_default(), &self.scope)?;
         Ok(Some((key.into_owned(), value.into_owned())))
     }
 }

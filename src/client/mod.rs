@@ -5,14 +5,16 @@
 //! have been carried out, so it is never sent again behind the caller's back. Only connecting is tried
 //! again, and what the server answered with `busy`, which says that it did nothing.
 //!
-//! Deliberately absent: threads, a pool of connections, and caching.
+//! Deliberately absent: threads (but for one that looks up a name, so that it can be left behind), a pool of connections, and caching.
 
 mod connection;
 mod error;
+mod follow;
 mod input;
 mod list;
 mod listing;
 mod pipeline;
+mod program;
 mod reply;
 mod run;
 mod session;
@@ -218,18 +220,22 @@ impl Client {
     }
 
     fn follow(&mut self, scope: Scope<'_>) -> Result<Watch, ClientError> {
-        let (connection, first) = self.begin(&bytes(&Request::Watch { scope }), Event::read)?;
-        Ok(Watch { connection: Some(connection), first: Some(first) })
+        let scope = scope.into_owned();
+        let request = bytes(&Request::Watch { scope: scope.clone() });
+        let (connection, first) = self.begin(&request, |connection| Event::read(connection, &scope))?;
+        connection.keep_alive();
+        Ok(Watch { connection: Some(connection), scope, first: Some(first), ready: false })
     }
 
     fn list(&mut self, prefix: &str, keys_only: bool) -> Result<List, ClientError> {
+        let scope = Scope::Prefix(prefix.to_owned().into());
         let prefix = prefix.into();
         let (request, before) = match keys_only {
             true => (Request::Keys { prefix }, "{\"value\":["),
             false => (Request::GetAll { prefix }, "["),
         };
         let (connection, ()) = self.begin(&bytes(&request), |connection| connection.expect(before))?;
-        Ok(List { connection, keys_only, closed: false })
+        Ok(List { connection, scope, keys_only, closed: false })
     }
 
     fn collect<T>(
@@ -279,7 +285,7 @@ impl Client {
             Some(connection) => (connection, None),
             None => (connect(&self.address, connecting)?, self.options.token.as_ref()),
         };
-        connection.be_patient(Some(self.options.timeout));
+        connection.be_patient(self.options.timeout);
         let auth = token.map(|token| bytes(&Request::Auth { token: token.as_str().into() }));
         // Together, so that it costs neither a second write nor a wait.
         let sent = connection.send(&[auth.as_deref().unwrap_or_default(), requests].concat());

@@ -140,7 +140,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         }
         // The server may have closed while stdin brought nothing.
         self.run.client.drop_stale();
-        let timeout = Some(self.run.client.options.timeout);
+        let timeout = self.run.client.options.timeout;
         let (mut connection, first) = self.run.client.begin(&requests, reply)?;
         let mut first = Some(Ok(first));
         for place in places {

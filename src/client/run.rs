@@ -5,14 +5,16 @@
 use std::borrow::Cow;
 use std::env::{self, VarError};
 use std::io::{BufWriter, Read, Write};
+use std::os::fd::BorrowedFd;
 
 use super::listing::{Style, list};
 use super::trouble::{Messages, Trouble};
-use super::{Client, ClientError, ClientOptions, Reply, pipeline, session, watch};
+use super::{Client, ClientError, ClientOptions, Reply, follow, pipeline, session};
 use crate::address::Address;
 use crate::args::{ClientArgs, ClientCommand};
 use crate::json::{Text, Value};
 use crate::protocol::{Code, Condition, Request};
+use crate::sys;
 use crate::token::Token;
 
 /// No value from stdin may be longer; the server's own limit is far lower unless it was raised.
@@ -26,6 +28,8 @@ pub struct Io<'a> {
     pub stdin: &'a mut dyn Read,
     pub stdout: &'a mut dyn Write,
     pub stderr: &'a mut dyn Write,
+    /// Stdout once more, where it is a file of the system's: a watch looks whether its reader is gone.
+    pub stdout_fd: Option<BorrowedFd<'a>>,
 }
 
 /// Does what `args` say, and gives the exit code. `program` is the name to use in messages.
@@ -36,7 +40,7 @@ pub fn run<'a>(program: &'a str, args: &ClientArgs, io: Io<'a>) -> u8 {
         Err(trouble) => return stderr.report(&trouble),
     };
     let stdout = BufWriter::with_capacity(OUTPUT_BYTES, io.stdout);
-    let mut run = Run { client, stdin: Some(io.stdin), stdout, stderr };
+    let mut run = Run { client, stdin: Some(io.stdin), stdout, stdout_fd: io.stdout_fd, stderr };
     let done = match args.command {
         None => session::run(&mut run, args),
         Some(_) => run.command(args),
@@ -63,6 +67,7 @@ pub(super) struct Run<'a> {
     /// `None` in a session: there the commands come from stdin, and none of them may read it.
     pub stdin: Option<&'a mut dyn Read>,
     pub stdout: BufWriter<&'a mut dyn Write>,
+    pub stdout_fd: Option<BorrowedFd<'a>>,
     pub stderr: Messages<'a>,
 }
 
@@ -100,7 +105,7 @@ impl<'a> Run<'a> {
             C::GetAll { prefix } => list(self, prefix, if args.json { Style::Object } else { Style::Tabs }),
             C::Keys { prefix } => list(self, prefix, if args.json { Style::Array } else { Style::Keys }),
             C::Count { prefix } => self.show(args, &Request::Count { prefix: prefix.into() }),
-            C::Watch { scope, program } => watch::follow(self, args, scope, program),
+            C::Watch { scope, program } => follow::follow(self, args, scope, program),
             C::Dump { prefix } => list(self, prefix, Style::Dump),
             C::Load => pipeline::load(self),
             C::Batch => pipeline::batch(self),
@@ -117,7 +122,7 @@ impl<'a> Run<'a> {
         let mut found = self.client.ask(&Request::Get { key: key.into() })?.found();
         // Only now: a server that is not in pool mode has no WATCH.
         if let (None, Some(time)) = (&found, args.wait) {
-            found = watch::wait(self, key, time)?;
+            found = follow::wait(self, args, key, time)?;
         }
         let value = found.or(default).ok_or_else(|| self.no_key(key))?;
         self.print(args, &value)
@@ -186,6 +191,11 @@ impl<'a> Run<'a> {
     /// Writes data, to the last byte.
     pub fn write(&mut self, data: &[u8]) -> Result<(), Trouble> {
         self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::output)
+    }
+
+    /// Whether what we write has no reader any more, as a write would find out.
+    pub fn reader_is_gone(&self) -> bool {
+        self.stdout_fd.is_some_and(sys::hung_up)
     }
 
     /// A word as JSON, or where it is a dash, stdin.

@@ -65,7 +65,10 @@ impl From<ClientError> for Trouble {
             ClientError::Address(_) => 2,
             ClientError::Refused(_, failure, _) if failure.code == Code::Conflict => 1,
             ClientError::Refused(..) => 5,
-            ClientError::Timeout(_) | ClientError::Lost(..) | ClientError::BadReply(..) => 4,
+            ClientError::Timeout(_)
+            | ClientError::Lost(..)
+            | ClientError::WatchLost(..)
+            | ClientError::BadReply(..) => 4,
         };
         Trouble { code, text: error.to_string() }
     }

@@ -270,10 +270,18 @@ const ROWS: &[Row] = &[
     row("watch|-c|2|--prefix|", "UPDATE\ta\t\"x\"\nUPDATE\tb\t2\n").state(AB),
     row("watch|-c2|--prefix=|sh|-c|echo $ST_EVENT $ST_KEY=$ST_VALUE", "UPDATE a=x\nUPDATE b=2\n").state(AB),
     row("-j|watch|-c1|a|sh|-c|echo $ST_VALUE", "\"x\"\n").state(AB),
-    row("watch|-c1|a|cat", "").state(AB).stdin(b"stdin is not the program's"),
+    row("watch|-c1|a|cat", "x\n").state(AB).stdin(b"stdin is not the program's"),
+    row("-n|watch|-c2|--prefix=|cat", "x2").state(AB),
+    row("-j|watch|-c1|a|cat", "\"x\"\n").state(AB),
+    row("watch|-c2|--prefix=|true", "").state(AB),
     row("watch|-c2|--prefix=|sh|-c|exit 3", "").state(AB).fails(0, "st: sh: exit status: 3\nst: sh: exit status: 3\n"),
-    row("watch|-c2|--prefix=|sh|-c|echo $ST_KEY=${ST_VALUE-none}", "a=none\nb=2\n").state(r#"{"a":"x\u0000y","b":2}"#).fails(0, "st: \"a\": the value does not fit into ST_VALUE, which is left out\n"),
-    row("watch|-c1|a|/nonexistent/program", "").state(AB).fails(6, "st: cannot run /nonexistent/program: "),
+    row("watch|-c2|--prefix=|sh|-c|echo $ST_KEY=${ST_VALUE-none}", "a=none\nb=2\n").state(r#"{"a":"x\u0000y","b":2}"#).fails(0, "st: \"a\": the value does not fit into ST_VALUE; it is on stdin alone\n"),
+    // No key `missing` would ever come: the program is looked for at once.
+    row("watch|missing|/nonexistent/program", "").fails(6, "st: cannot run /nonexistent/program: "),
+    row("watch|missing|no-such-program", "").fails(6, "st: cannot run no-such-program: there is no such program in PATH\n"),
+    row("watch|missing|/dev/null", "").fails(6, "st: cannot run /dev/null: it is not a file\n"),
+    row("watch|missing|/etc/passwd", "").fails(6, "st: cannot run /etc/passwd: it is not executable\n"),
+    row("-a|127.0.0.1:1|watch|a|no-such-program", "").fails(6, "st: cannot run no-such-program: "),
     row("watch", "").fails(2, "KEY is missing"),
     row("watch|-c0|a", "").fails(2, "-c wants a whole number from 1"),
     // sessions
@@ -580,7 +588,9 @@ fn a_watch_survives_a_restart_that_takes_longer_than_the_timeout() {
     let server = start();
     assert_eq!(client(&server, &["set", "a", "2"], b"").0, 0);
     out.read_line(&mut told).unwrap();
-    let lost = format!("st: 127.0.0.1:{port}: the server closed before it had replied; connecting again\n");
+    let lost = format!(
+        "st: 127.0.0.1:{port}: the watch was lost: the server closed the connection; connecting again\n"
+    );
     assert_eq!(told, format!("UPDATE\ta\t\"1\"\n{lost}UPDATE\ta\t\"2\"\n"));
     assert_eq!(watch.wait().unwrap().code(), Some(0));
 }
@@ -682,9 +692,9 @@ fn a_dump_can_be_laid_out_as_json() {
 fn a_value_too_large_for_the_environment_does_not_end_a_watch() {
     let server = Server::start(&["--max-request", "16M"]);
     assert_eq!(client(&server, &["set", "a", "-"], "x".repeat(12 << 20).as_bytes()).0, 0);
-    let words = ["watch", "-c1", "a", "sh", "-c", "echo $ST_KEY=${ST_VALUE-none}"];
+    let words = ["watch", "-c1", "a", "sh", "-c", "echo $ST_KEY=${ST_VALUE-none} $(wc -c)"];
     let (exit, out, err) = client(&server, &words, b"");
-    assert_eq!((exit, &*out, err.lines().count()), (0, "a=none\n", 1), "{err}");
+    assert_eq!((exit, &*out, err.lines().count()), (0, "a=none 12582913\n", 1), "{err}");
 }
 
 #[test]

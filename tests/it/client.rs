@@ -86,7 +86,7 @@ fn a_watch_tells_the_state_then_every_change() {
     assert_eq!(one.next().unwrap().unwrap(), Event::Ready);
     // The server's end ends it, with the reason.
     drop(server);
-    assert!(matches!(one.next(), Some(Err(ClientError::Lost(..)))) && one.next().is_none());
+    assert!(matches!(one.next(), Some(Err(ClientError::WatchLost(..)))) && one.next().is_none());
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::support::{run, st};
 
 /// A listener whose connections, one after another, get what a function does to them.
-struct Fake {
-    addr: String,
+pub struct Fake {
+    pub addr: String,
     connections: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
@@ -21,7 +21,7 @@ struct Fake {
 
 impl Fake {
     /// `act` is told the connection's number, from 1. It may fail: the client may be gone.
-    fn start(act: impl Fn(TcpStream, usize) -> std::io::Result<()> + Send + 'static) -> Fake {
+    pub fn start(act: impl Fn(TcpStream, usize) -> std::io::Result<()> + Send + 'static) -> Fake {
         Fake::on(TcpListener::bind("127.0.0.1:0").unwrap(), act)
     }
 
@@ -44,7 +44,7 @@ impl Fake {
     }
 
     /// Says `reply` to each request line, and waits for the next.
-    fn saying(reply: &'static str) -> Fake {
+    pub fn saying(reply: &'static str) -> Fake {
         Fake::start(move |stream, _| {
             let mut requests = BufReader::new(stream.try_clone()?);
             while requests.read_line(&mut String::new())? > 0 {
@@ -54,7 +54,7 @@ impl Fake {
         })
     }
 
-    fn client(&self, words: &[&str], stdin: &str) -> (i32, String, String) {
+    pub fn client(&self, words: &[&str], stdin: &str) -> (i32, String, String) {
         let output = run(st(&["client", "-a", &self.addr]).args(words), stdin.as_bytes());
         let (exit, out, err) = told(output);
         assert!(err.lines().all(|line| line.starts_with("st: ")), "{words:?}: {err}");
@@ -63,7 +63,7 @@ impl Fake {
 
     /// One call, which ends with this exit code and says this in one line that names the address.
     #[track_caller]
-    fn expect(&self, words: &[&str], exit: i32, said: &str) {
+    pub fn expect(&self, words: &[&str], exit: i32, said: &str) {
         let (code, out, err) = self.client(words, "");
         assert_eq!((code, &*out), (exit, ""), "{words:?}: {err}");
         assert!(
@@ -72,7 +72,7 @@ impl Fake {
         );
     }
 
-    fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
@@ -86,13 +86,13 @@ impl Drop for Fake {
     }
 }
 
-fn told(output: Output) -> (i32, String, String) {
+pub fn told(output: Output) -> (i32, String, String) {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 /// Reads one request line, and gives it.
-fn request(stream: &TcpStream) -> std::io::Result<String> {
+pub fn request(stream: &TcpStream) -> std::io::Result<String> {
     let mut line = String::new();
     // A byte at a time: what follows the line is for the next to read.
     let mut stream = stream;
@@ -104,7 +104,7 @@ fn request(stream: &TcpStream) -> std::io::Result<String> {
 }
 
 /// Until the client has closed.
-fn drain(mut stream: &TcpStream) -> std::io::Result<()> {
+pub fn drain(mut stream: &TcpStream) -> std::io::Result<()> {
     while stream.read(&mut [0; 4096])? > 0 {}
     Ok(())
 }
@@ -472,7 +472,7 @@ fn a_watch_without_retry_or_before_it_is_ready_ends_with_the_connection() {
         request(&stream)?;
         stream.write_all(b"{\"request\":\"READY\"}\n")
     });
-    fake.expect(&["-r0", "watch", "a"], 4, "the server closed before it had replied\n");
+    fake.expect(&["-r0", "watch", "a"], 4, "the watch was lost: the server closed the connection\n");
     let fake = Fake::start(|mut stream, _| {
         request(&stream)?;
         stream.write_all(b"{\"request\":\"UPDATE\",\"key\":\"a\",\"value\":1}\n")
@@ -637,6 +637,6 @@ fn the_library_tells_these_apart_too() {
     let update = Event::Update("a".into(), Value::from(1));
     assert_eq!(watch.next().unwrap().unwrap(), update);
     assert_eq!(watch.next().unwrap().unwrap(), Event::Ready);
-    assert!(matches!(watch.next(), Some(Err(ClientError::Lost(..)))));
+    assert!(matches!(watch.next(), Some(Err(ClientError::WatchLost(..)))));
     assert!(watch.next().is_none());
 }

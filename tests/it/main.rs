@@ -8,6 +8,7 @@ mod client;
 mod client_server_python;
 mod dialects;
 mod fake;
+mod follow;
 mod isocket;
 mod json;
 mod json_random;

@@ -17,13 +17,13 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("protocol", &["json"],                                                            &[]),
     ("table",    &[],                                                                  &[]),
     ("store",    &["json", "protocol", "table"],                                       &["sync", "time"]),
-    ("actions",  &["json", "near", "protocol", "sys"],                                        &["fs", "process", "time", "thread", "sync", "env", "unix_stream"]),
+    ("actions",  &["json", "near", "protocol", "sys"],                                 &["fs", "process", "time", "thread", "sync", "env", "unix_stream"]),
     ("session",  &["actions", "json", "protocol", "store", "token"],                   &["sync"]),
-    ("server",   &["actions", "json", "protocol", "session", "store", "token", "sys"],        &["net", "thread", "time", "sync"]),
-    ("client",   &["address", "args", "json", "near", "protocol", "token", "sys"],            &["net", "time", "env", "fs", "process", "thread"]),
+    ("server",   &["actions", "json", "protocol", "session", "store", "sys", "token"], &["net", "thread", "time", "sync"]),
+    ("client",   &["address", "args", "json", "near", "protocol", "sys", "token"],     &["net", "time", "env", "fs", "process", "thread", "sync"]),
     ("reformat", &["json"],                                                            &[]),
     ("args",     &["actions", "address", "near", "protocol", "reformat", "server"],    &["env", "time"]),
-    ("serve",    &["actions", "address", "args", "server", "store", "sys", "token"],          &["net", "sync"]),
+    ("serve",    &["actions", "address", "args", "server", "store", "sys", "token"],   &["net", "sync"]),
     ("main",     &["args", "client", "json", "reformat", "serve"],                     &["env", "process", "fs"]),
 ];
 
