@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("server",   &["actions", "json", "protocol", "session", "store", "token", "sys"],        &["net", "thread", "time", "sync"]),
     ("client",   &["address", "args", "json", "near", "protocol", "token", "sys"],            &["net", "time", "env", "fs", "process", "thread"]),
     ("reformat", &["json"],                                                            &[]),
-    ("args",     &["actions", "address", "near", "protocol", "reformat", "server"],    &["env", "time"]),
+    ("args",     &["actions", "address", "near", "protocol", "reformat", "server", "token"], &["env", "time"]),
     ("serve",    &["actions", "address", "args", "server", "store", "sys", "token"],          &["net", "sync"]),
     ("main",     &["args", "client", "json", "reformat", "serve"],                     &["env", "process", "fs"]),
 ];
