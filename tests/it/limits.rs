@@ -224,11 +224,11 @@ fn a_watcher_may_be_silent_for_ever_and_yet_must_end_what_it_begins() {
 #[test]
 fn a_watcher_is_heard_though_changes_never_pause() {
     let server = Process::start(&["--deadline", "1"]);
-    let done = AtomicBool::new(false);
+    let (since, done) = (Instant::now(), AtomicBool::new(false));
     let write = || {
         let (mut stream, mut replies) = (server.connect(), vec![0; 1 << 20]);
         let updates = r#"{"request":"INCREMENT","key":"k"}"#.repeat(500);
-        while !done.load(Ordering::SeqCst) {
+        while !done.load(Ordering::SeqCst) && since.elapsed() < PATIENCE {
             stream.write_all(updates.as_bytes()).unwrap();
             assert!(stream.read(&mut replies).unwrap() > 0);
         }
@@ -239,6 +239,7 @@ fn a_watcher_is_heard_though_changes_never_pause() {
         stream.write_all(sent.as_bytes()).unwrap();
         let told = rest(&mut stream);
         assert_eq!(told.lines().filter(|line| line.contains(end)).count(), 1, "{sent}");
+        assert!(since.elapsed() < PATIENCE, "only when the changes had paused");
     };
     std::thread::scope(|scope| {
         let writers = [scope.spawn(write), scope.spawn(write)];
