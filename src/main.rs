@@ -2,6 +2,7 @@
 //! environment, stdin, stdout and stderr.
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -13,11 +14,11 @@ use socket_tables::client::{self, Io};
 use socket_tables::serve::{self, ServeError};
 
 fn main() -> ExitCode {
-    let mut words = std::env::args_os();
+    let mut words = env::args_os();
     let name = words.next().unwrap_or_default();
     // The name the program was called by, without its path: messages and help should show what can be typed.
     let name = Path::new(&name).file_name().map_or("st".into(), |name| name.to_string_lossy().into_owned());
-    let command = match args::parse(&name, words, &|variable| std::env::var_os(variable)) {
+    let command = match args::parse(&name, words, &|variable| env::var_os(variable)) {
         Ok(command) => command,
         Err(error) => {
             if !error.quiet {
@@ -72,7 +73,8 @@ fn json(name: &str, args: &args::JsonArgs) -> ExitCode {
 }
 
 fn serve(name: &str, args: &args::ServerArgs) -> ExitCode {
-    let Err(error) = serve::run(args, &mut io::stdout(), io::stderr()) else { return ExitCode::SUCCESS };
+    let served = serve::run(args, &|variable| env::var_os(variable), &mut io::stdout(), io::stderr());
+    let Err(error) = served else { return ExitCode::SUCCESS };
     let help = match error {
         ServeError::Address(_) | ServeError::Program(_) | ServeError::Action(_) => {
             format!(" (see '{name} server --help')")

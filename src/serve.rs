@@ -1,5 +1,6 @@
 //! `st server`: from options to a running server, and from its end to an exit code.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use crate::address::{Address, AddressError};
 use crate::args::ServerArgs;
 use crate::server::{BindError, Level, Log, Options, Server};
 use crate::store::Store;
-use crate::token::{Token, TokenError};
+use crate::token::{TOKEN_VARIABLE, Token, TokenError};
 
 /// Why the server did not start, or ended.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl fmt::Display for ServeError {
             ServeError::Unprotected(address) => write!(
                 f,
                 "{address} can be reached from other machines, and whoever reaches it can write: \
-                 set a token with --token-file FILE, or say --insecure"
+                 set a token with --token-file FILE or ST_TOKEN, or say --insecure"
             ),
             ServeError::Token(error) => error.fmt(f),
             ServeError::Program(error) => error.fmt(f),
@@ -78,14 +79,15 @@ impl std::error::Error for ServeError {
     }
 }
 
-/// Serves until killed, or in mode `once` until a request is answered. The address goes to `out`, in
-/// one line, as soon as clients can connect; events go to `events`.
+/// Serves until killed, or in mode `once` until a request is answered. `env` looks up environment variables.
+/// The address goes to `out`, in one line, as soon as clients can connect; events go to `events`.
 pub fn run(
     args: &ServerArgs,
+    env: &dyn Fn(&str) -> Option<OsString>,
     out: &mut dyn Write,
     events: impl Write + Send + 'static,
 ) -> Result<(), ServeError> {
-    let token = args.token_file.as_deref().map(Token::read).transpose().map_err(ServeError::Token)?;
+    let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE)).map_err(ServeError::Token)?;
     let mut server = bind(args, token.is_some())?;
     register(args, &mut server)?;
     let log = Log::new(args.level, events).map_err(ServeError::Run)?;

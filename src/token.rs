@@ -1,19 +1,34 @@
-//! The token: a secret that a server and its clients share, kept in a file that only its owner may
-//! read. It is no command-line argument, since every user of a machine can list those, and it is
-//! in no log.
+//! The token: a secret that a server and its clients share. It comes from a file that only its owner may
+//! read, or from the environment, which is its owner's alone as well. It is no command-line argument, since
+//! every user of a machine can list those, and it is in no log.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::hint::black_box;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// The most bytes a token may have: AUTH must fit into what a client may send before it is known.
+/// The environment variable that holds the token where no file is named.
+pub const TOKEN_VARIABLE: &str = "ST_TOKEN";
+/// The most bytes a token may have as the most cautious writer of JSON writes it, everything beyond ASCII
+/// as `\uXXXX`: AUTH must fit into the 4 KiB that a client may send before it is authenticated.
 pub const TOKEN_BYTES_MAX: usize = 2048;
 
-/// A secret of 1 to [`TOKEN_BYTES_MAX`] bytes.
+/// A secret that every client can show, in every dialect.
 #[derive(Clone)]
 pub struct Token(String);
+
+/// Why a text is no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadToken {
+    /// It has no bytes, or more than [`TOKEN_BYTES_MAX`].
+    Length,
+    /// It holds a control character, which no line can hold.
+    Control,
+    /// It begins or ends with a space, which a line would lose.
+    OuterSpace,
+}
 
 /// Why there is no token.
 #[derive(Debug)]
@@ -30,16 +45,46 @@ pub enum TokenError {
         /// The file.
         path: PathBuf,
     },
-    /// It has no bytes, or more than [`TOKEN_BYTES_MAX`].
-    Length,
+    /// What the environment holds is no text.
+    NotUtf8,
+    /// What is there is no token.
+    Bad {
+        /// The file, or [`TOKEN_VARIABLE`].
+        place: PathBuf,
+        /// What is wrong with it.
+        problem: BadToken,
+    },
 }
 
 impl Token {
     /// The token of this text.
-    pub fn new(text: &str) -> Result<Token, TokenError> {
-        match text.len() {
-            1..=TOKEN_BYTES_MAX => Ok(Token(text.to_owned())),
-            _ => Err(TokenError::Length),
+    pub fn new(text: &str) -> Result<Token, BadToken> {
+        let written = text.chars().map(|c| match c {
+            '"' | '\\' => 2,
+            _ if c.is_ascii() => 1,
+            _ => "\\u0000".len() * c.len_utf16(),
+        });
+        if text.is_empty() || written.sum::<usize>() > TOKEN_BYTES_MAX {
+            Err(BadToken::Length)
+        } else if text.chars().any(char::is_control) {
+            Err(BadToken::Control)
+        } else if text.trim() != text {
+            Err(BadToken::OuterSpace)
+        } else {
+            Ok(Token(text.to_owned()))
+        }
+    }
+
+    /// The token in the file, if one is named, or else the one that the environment holds. A variable that
+    /// is empty counts as unset.
+    pub fn find(file: Option<&Path>, variable: Option<OsString>) -> Result<Option<Token>, TokenError> {
+        match (file, variable) {
+            (Some(file), _) => Token::read(file).map(Some),
+            (None, Some(text)) if !text.is_empty() => {
+                let text = text.into_string().map_err(|_| TokenError::NotUtf8)?;
+                Token::new(&text).map(Some).map_err(|problem| bad(Path::new(TOKEN_VARIABLE), problem))
+            }
+            _ => Ok(None),
         }
     }
 
@@ -51,8 +96,9 @@ impl Token {
             return Err(TokenError::NotPrivate { path: path.to_owned() });
         }
         let mut text = String::new();
-        file.take(TOKEN_BYTES_MAX as u64 + 2).read_to_string(&mut text).map_err(unreadable)?;
-        Token::new(text.lines().next().unwrap_or_default())
+        let start = file.take(TOKEN_BYTES_MAX as u64 + 2);
+        BufReader::new(start).read_line(&mut text).map_err(unreadable)?;
+        Token::new(text.lines().next().unwrap_or_default()).map_err(|problem| bad(path, problem))
     }
 
     /// The secret itself.
@@ -89,18 +135,38 @@ impl fmt::Display for TokenError {
                 let path = path.display();
                 write!(f, "others may use the token file {path}: make it private with chmod 600 {path}")
             }
-            TokenError::Length => write!(f, "a token must have 1 to {TOKEN_BYTES_MAX} bytes"),
+            TokenError::NotUtf8 => write!(f, "{TOKEN_VARIABLE} is not UTF-8 text"),
+            TokenError::Bad { place, problem } => write!(f, "{}: {problem}", place.display()),
         }
     }
 }
+
+impl fmt::Display for BadToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BadToken::Length => {
+                write!(f, "a token must have 1 to {TOKEN_BYTES_MAX} bytes, escaped as in JSON")
+            }
+            BadToken::Control => f.write_str("a token must not hold control characters"),
+            BadToken::OuterSpace => f.write_str("a token must not begin or end with a space"),
+        }
+    }
+}
+
+impl std::error::Error for BadToken {}
 
 impl std::error::Error for TokenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             TokenError::Unreadable { source, .. } => Some(source),
-            TokenError::NotPrivate { .. } | TokenError::Length => None,
+            TokenError::Bad { problem, .. } => Some(problem),
+            TokenError::NotPrivate { .. } | TokenError::NotUtf8 => None,
         }
     }
+}
+
+fn bad(place: &Path, problem: BadToken) -> TokenError {
+    TokenError::Bad { place: place.to_owned(), problem }
 }
 
 #[cfg(unix)]

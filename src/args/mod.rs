@@ -142,7 +142,7 @@ impl fmt::Display for Problem {
             Problem::NotUtf8(what) => {
                 write!(f, "{what} is not UTF-8 text; other bytes can be stored as base64")
             }
-            Problem::Needs(option, other) => write!(f, "--{option} needs --{other}"),
+            Problem::Needs(option, other) => write!(f, "--{option} needs {other}"),
         }
     }
 }

@@ -214,16 +214,19 @@ impl<'e> Words<'e> {
         opt.apply(option, value, into)
     }
 
-    /// Refuses options that are not for this command, and fills from the environment what no option
-    /// said. An empty variable counts as unset.
+    /// An environment variable; an empty one counts as unset.
+    pub fn variable(&self, name: &str) -> Option<OsString> {
+        (self.env)(name).filter(|value| !value.is_empty())
+    }
+
+    /// Refuses options that are not for this command, and fills from the environment what no option said.
     pub fn finish<T>(&self, table: &[Opt<T>], command: &str, into: &mut T) -> Result<(), Problem> {
         for opt in table {
             let given = self.given(opt.name().0);
             if given && !opt.fits(command) {
                 return Err(Problem::Misplaced(opt.name().0, opt.only));
             }
-            let value = (self.env)(opt.env).filter(|value| !value.is_empty() && !given);
-            if let Some(value) = value {
+            if let Some(value) = self.variable(opt.env).filter(|_| !given) {
                 opt.apply(opt.env.into(), value, into)?;
             }
         }

@@ -10,6 +10,7 @@ use super::values::{Expected, MILLISECOND, put, seconds, size, text, whole};
 use super::{Command, Problem, Topic};
 use crate::address::DEFAULT;
 use crate::server::{Level, Mode};
+use crate::token::TOKEN_VARIABLE;
 
 /// What `st server` was told.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +64,7 @@ pub(super) const OPTIONS: &[O] = &[
         |args, word| put(&mut args.action_jobs, whole(word, 1..=JOBS_MAX))),
     O::new("    --allow-exec", "offer EXEC: who knows the token may run any program",
         |args, _| put(&mut args.allow_exec, Ok(true))),
-    O::new("    --token-file FILE", "clients must show the token, FILE's first line",
+    O::new("    --token-file FILE", "clients must show the token, FILE's first line;\nST_TOKEN can hold it too",
         |args, word| put(&mut args.token_file, Ok(Some(word.into())))),
     O::new("    --insecure", "listen beyond this machine without a token",
         |args, _| put(&mut args.insecure, Ok(true))),
@@ -97,8 +98,8 @@ pub(super) fn parse(words: &mut Words) -> Result<Command, Problem> {
     if let Mode::Pool { threads } = &mut args.mode {
         *threads = args.threads;
     }
-    if args.allow_exec && args.token_file.is_none() {
-        return Err(Problem::Needs("allow-exec", "token-file"));
+    if args.allow_exec && args.token_file.is_none() && words.variable(TOKEN_VARIABLE).is_none() {
+        return Err(Problem::Needs("allow-exec", "--token-file or ST_TOKEN"));
     }
     Ok(Command::Server(args))
 }

@@ -3,7 +3,7 @@
 //! only by the commands that say so: inside `while read` loops it belongs to somebody else.
 
 use std::borrow::Cow;
-use std::env::{self, VarError};
+use std::env;
 use std::io::{BufWriter, Read, Write};
 use std::os::fd::BorrowedFd;
 
@@ -15,7 +15,7 @@ use crate::args::{ClientArgs, ClientCommand};
 use crate::json::{Text, Value};
 use crate::protocol::{Code, Condition, Request};
 use crate::sys;
-use crate::token::Token;
+use crate::token::{TOKEN_VARIABLE, Token};
 
 /// No value from stdin may be longer; the server's own limit is far lower unless it was raised.
 pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
@@ -51,12 +51,7 @@ pub fn run<'a>(program: &'a str, args: &ClientArgs, io: Io<'a>) -> u8 {
 fn client(program: &str, args: &ClientArgs) -> Result<Client, Trouble> {
     let address = Address::parse(&args.address)
         .map_err(|error| Trouble::input(format!("{error} (see '{program} client --help')")))?;
-    let token = match (&args.token_file, env::var("ST_TOKEN")) {
-        (Some(file), _) => Some(Token::read(file)?),
-        (None, Ok(token)) if !token.is_empty() => Some(Token::new(&token)?),
-        (None, Err(VarError::NotUnicode(_))) => return Err(Trouble::input("ST_TOKEN is not UTF-8 text")),
-        _ => None,
-    };
+    let token = Token::find(args.token_file.as_deref(), env::var_os(TOKEN_VARIABLE))?;
     let options = ClientOptions { timeout: args.timeout, retry: args.retry, token };
     Ok(Client { address, options, connection: None })
 }

@@ -18,8 +18,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long a client may take to show the token, where one is set.
 const UNKNOWN_TIME: Duration = Duration::from_secs(5);
 
-/// How often a connection that waits for changes is looked at for what its client says: a thread that
-/// waits for a change does not wait for the socket.
+/// How often a watcher's connection is looked at for what its client says, and for whether the client is
+/// still there: a thread that waits for a change does not wait for the socket.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The time a client is given.
@@ -60,7 +60,9 @@ pub fn serve(
             }
             end
         }
-        Err(error) if is_timeout(&error) => End::Deadline,
+        // So the system calls the end of a timeout that we set. `TimedOut` is something else: keepalive
+        // has found that the client is gone.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => End::Deadline,
         Err(error) => End::Broken(error),
     }
 }
@@ -74,6 +76,7 @@ fn exchange(
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(deadlines.request))?;
     let mut clock = Clock::new(deadlines);
+    let look_every = LOOK_EVERY.min(deadlines.idle).min(deadlines.request);
     let mut looked = Instant::now();
     let mut end = End::Closed;
     loop {
@@ -84,11 +87,8 @@ fn exchange(
             }
             Next::Close => return Ok(end),
             Next::Wait => {
-                session.wait(LOOK_EVERY.min(deadlines.idle));
-                if looked.elapsed() >= LOOK_EVERY.min(deadlines.idle) {
-                    look(stream, session)?;
-                    looked = Instant::now();
-                }
+                let soon = look_every.saturating_sub(looked.elapsed());
+                session.wait(if session.has_begun() { soon.min(clock.left(session)) } else { soon });
             }
             // A client that sends without pause would keep the server from ending.
             Next::Read if stop.is_stopping() => {
@@ -108,6 +108,16 @@ fn exchange(
                 end = End::Deadline;
             }
         }
+        // A watcher may be silent for ever, but what it begins to say must end in time; and it is looked
+        // at also while changes come so fast that there is never a wait for one.
+        if session.is_watching() {
+            if session.has_begun() && clock.left(session).is_zero() {
+                session.timed_out();
+                end = End::Deadline;
+            } else if looked.elapsed() >= look_every && !look(stream, session)? {
+                looked = Instant::now();
+            }
+        }
     }
 }
 
@@ -117,7 +127,7 @@ fn hear(mut stream: &TcpStream, session: &mut Session<'_>) -> io::Result<bool> {
         Ok(0) => session.ended(),
         Ok(n) => session.received(n),
         Err(error) if error.kind() == ErrorKind::Interrupted => {}
-        Err(error) if is_timeout(&error) => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
         Err(error) => return Err(error),
     }
     Ok(true)
@@ -153,8 +163,8 @@ impl Clock {
         !self.awaited.1
     }
 
-    /// Sets the socket's read timeout; false where no time is left.
-    fn set_timeout(&mut self, stream: &TcpStream, session: &Session<'_>) -> io::Result<bool> {
+    /// What is left of the time for what is waited for.
+    fn left(&mut self, session: &Session<'_>) -> Duration {
         let awaited = (session.requests(), session.has_begun());
         let allowed = if awaited.1 { self.deadlines.request } else { self.deadlines.idle };
         // White space is no request: it does not begin the wait anew.
@@ -165,6 +175,12 @@ impl Clock {
         if !session.is_known() {
             left = left.min(UNKNOWN_TIME.saturating_sub(self.opened.elapsed()));
         }
+        left
+    }
+
+    /// Sets the socket's read timeout; false where no time is left.
+    fn set_timeout(&mut self, stream: &TcpStream, session: &Session<'_>) -> io::Result<bool> {
+        let left = self.left(session);
         if self.set != Some(left) && !left.is_zero() {
             stream.set_read_timeout(Some(left))?;
             self.set = Some(left);
@@ -189,7 +205,7 @@ fn write_all(mut stream: &TcpStream, mut bytes: &[u8], deadline: Duration) -> io
         }
         let left = deadline.saturating_sub(begun.elapsed());
         if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
+            return Err(ErrorKind::WouldBlock.into());
         }
         stream.set_write_timeout(Some(left))?;
         shortened = true;
@@ -213,8 +229,4 @@ fn linger(mut stream: &TcpStream) {
             Ok(_) => {}
         }
     }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }

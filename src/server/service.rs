@@ -14,7 +14,7 @@ use super::log::{Level, Log};
 use super::pool::Pool;
 use super::stop::ShutdownHandle;
 use crate::protocol::Code;
-use crate::session::{Core, Session};
+use crate::session::{Core, Session, TurnedAway};
 
 /// After a failure to accept: how long to wait before the next try, at first and at most.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -124,11 +124,15 @@ impl Service {
         // A panic is a defect, but of one connection: its thread, and so the pool's size, survive it. What
         // it leaves half done is the session's own, and that goes with the connection.
         let serve = AssertUnwindSafe(|| connection::serve(&stream, &mut session, self.deadlines, &self.stop));
-        match catch_unwind(serve).unwrap_or(End::Panic) {
+        let end = catch_unwind(serve).unwrap_or(End::Panic);
+        // However the connection ended then: who guesses tokens need not wait for the reply.
+        match session.turned_away() {
+            Some(TurnedAway::Http) => self.log.event(Level::Info, "http_refused", &[("peer", &peer)]),
+            Some(TurnedAway::Auth) => self.log.event(Level::Info, "auth_refused", &[("peer", &peer)]),
+            None => {}
+        }
+        match end {
             End::Panic => self.log.event(Level::Error, "connection_panic", &[("peer", &peer)]),
-            End::Closed if session.spoke_http() => {
-                self.log.event(Level::Info, "http_refused", &[("peer", &peer)]);
-            }
             End::Closed | End::Idle => {}
             End::Deadline => {
                 self.core.stats.timed_out.fetch_add(1, Relaxed);

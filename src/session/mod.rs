@@ -30,7 +30,7 @@ mod watching;
 use std::time::Duration;
 
 pub use self::core::Core;
-pub use next::Next;
+pub use next::{Next, TurnedAway};
 pub use stats::Stats;
 
 use crate::protocol::{Code, Failure, Form, Frame, Framer, Refused, Reply, Request, not_utf8};
@@ -74,8 +74,7 @@ pub struct Session<'c> {
     /// Requests cut from the input so far, and how many will be.
     requests: u64,
     requests_max: u64,
-    /// The first line was that of an HTTP request.
-    http: bool,
+    turned_away: Option<TurnedAway>,
     trace: Option<Trace<'c>>,
 }
 
@@ -98,7 +97,7 @@ impl<'c> Session<'c> {
             counts: Counts::default(),
             requests: 0,
             requests_max: u64::MAX,
-            http: false,
+            turned_away: None,
             trace: None,
         }
     }
@@ -119,7 +118,7 @@ impl<'c> Session<'c> {
             if self.output.len() >= OUTPUT_BYTES_HIGH {
                 break Next::Write;
             }
-            if matches!(&self.state, State::Watching(watching) if watching.is_ready()) && self.request() {
+            if self.is_watching() && self.request() {
                 continue;
             }
             match &mut self.state {
@@ -215,14 +214,20 @@ impl<'c> Session<'c> {
         self.known
     }
 
-    /// Whether the client was turned away because it spoke HTTP.
-    pub fn spoke_http(&self) -> bool {
-        self.http
+    /// Why the client was turned away, if it was.
+    pub fn turned_away(&self) -> Option<TurnedAway> {
+        self.turned_away
     }
 
     /// Answer nothing that comes after what has come so far.
     pub fn close(&mut self) {
         self.state = State::Closing;
+    }
+
+    /// Whether the client is told changes, and is read from only when somebody looks. It is not read from
+    /// before it has been told the state: what it has sent behind WATCH is answered after that.
+    pub fn is_watching(&self) -> bool {
+        matches!(&self.state, State::Watching(watching) if watching.is_ready())
     }
 
     /// After [`Next::Wait`]: waits until there is a change to tell, or this long.
@@ -251,7 +256,8 @@ impl<'c> Session<'c> {
         }
         let request_bytes_max = match self.known {
             true => self.core.request_bytes_max,
-            false => self.core.request_bytes_max.min(UNKNOWN_REQUEST_BYTES_MAX),
+            // Whatever requests may have here: any token that the server takes can be shown.
+            false => UNKNOWN_REQUEST_BYTES_MAX,
         };
         match self.framer.next(data, self.ended, request_bytes_max) {
             Frame::Incomplete => return false,
@@ -270,7 +276,7 @@ impl<'c> Session<'c> {
                 self.refuse_and_close(self.framer.form(None), &failure);
             }
             Frame::Http => {
-                self.http = true;
+                self.turned_away = Some(TurnedAway::Http);
                 self.state = State::Closing;
             }
         }
@@ -325,6 +331,7 @@ impl<'c> Session<'c> {
                 }
                 if matches!(request, Request::Auth { .. }) {
                     self.requests_max = self.requests_max.saturating_add(1);
+                    self.turned_away = execution.failed.map(|_| TurnedAway::Auth);
                 }
                 match after {
                     After::Nothing => {}

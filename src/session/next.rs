@@ -13,3 +13,12 @@ pub enum Next {
     /// Nothing: close the connection.
     Close,
 }
+
+/// Why a client was turned away, where an operator wants to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// It spoke HTTP.
+    Http,
+    /// It showed a token, and not the right one.
+    Auth,
+}

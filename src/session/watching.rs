@@ -30,7 +30,7 @@ impl<'c> Watching<'c> {
         Watching { watch, form, ready: false }
     }
 
-    /// Whether the state has been told: what the client has sent behind WATCH is answered after it.
+    /// Whether the state has been told.
     pub fn is_ready(&self) -> bool {
         self.ready
     }

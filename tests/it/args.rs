@@ -538,7 +538,7 @@ fn the_server_s_words() {
         (&["-m", "fork"], "pool, iterative or once"),
         (&["--action=A=b"], "NAME=/PATH"),
         (&["--action=A"], "NAME=/PATH"),
-        (&["--allow-exec"], "--allow-exec needs --token-file"),
+        (&["--allow-exec"], "--allow-exec needs --token-file or ST_TOKEN"),
         (&["1", "2"], "a word too many: \"2\""),
         (&["--insecure=1"], "--insecure takes no value"),
         (&["--token-file"], "--token-file needs a value, FILE"),
@@ -548,6 +548,13 @@ fn the_server_s_words() {
     }
     assert!(read(&["--foo"]).unwrap_err().starts_with("st: no option \"--foo\" (see"));
     assert!(read(&["--allow-exec", "--token-file=t"]).unwrap().allow_exec);
+    let variable = |text: &'static str| {
+        let env = move |name: &str| (name == "ST_TOKEN").then(|| OsString::from(text));
+        parse("st", ["server", "--allow-exec"].map(OsString::from), &env)
+    };
+    assert!(variable("").is_err());
+    let Ok(Command::Server(args)) = variable("hush") else { panic!("a token is there") };
+    assert!(args.allow_exec && !format!("{args:?}").contains("hush"), "it is not kept here");
 }
 
 fn server(words: &[&str]) -> Option<ServerArgs> {

@@ -2,13 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::faults::{garbage, p99, reset};
 use crate::process::{
-    COUNT, COUNTED, PATIENCE, Process, Temporary, by_shell, eventually, exchange, ms, rest, side_by_side,
+    COUNT, COUNTED, PATIENCE, Process, Temporary, by_shell, eventually, exchange, keepalive_armed, ms, rest,
+    side_by_side,
 };
+use crate::support::st;
 
 const UPDATE: &str = r#"{"request":"UPDATE","key":"k","value":"v"}"#;
 const UPDATED: &str = "{\"key\":\"k\",\"value\":\"v\"}\n";
@@ -189,6 +192,22 @@ fn resets_half_closes_garbage_and_vanished_peers_leak_nothing() {
     eventually("threads retire", || server.threads() <= usual.0);
     assert_eq!(server.told(&["connections"]), 1);
     assert_eq!(server.told(&["errors", "unknown"]), 0);
+}
+
+#[test]
+fn both_sides_of_a_watch_probe_a_peer_that_is_silent() {
+    // That a peer without an answer is given up on takes a minute, and is the kernel's work; ours is to ask for it.
+    let server = Process::start(&[]);
+    let mut stream = server.connect();
+    assert_eq!(exchange(&mut stream, r#"{"request":"WATCH","key":"k"}"#), "{\"request\":\"READY\"}\n");
+    let (serving, port) = (server.addr.port(), stream.local_addr().unwrap().port());
+    eventually("the server probes", || keepalive_armed(serving, port));
+    assert!(!keepalive_armed(port, serving), "this end has not asked for it");
+    let mut command = st(&["client", "-a", &server.addr.to_string(), "watch", "k"]);
+    let mut client = command.stdout(Stdio::piped()).spawn().unwrap();
+    eventually("the client probes", || keepalive_armed(0, serving));
+    client.kill().unwrap();
+    client.wait().unwrap();
 }
 
 /// What browsers send for a page, in every way a page can ask for, with a body that would be a request.

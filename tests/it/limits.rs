@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::process::{
@@ -184,6 +185,73 @@ fn requests_once_begun_end_at_the_deadline_however_slowly_they_come() {
     ]);
     eventually("timeouts are told", || server.told(&["timed_out"]) == 3);
     assert_eq!(server.told(&["errors", "timeout"]), 3);
+}
+
+#[test]
+fn a_watcher_may_be_silent_for_ever_and_yet_must_end_what_it_begins() {
+    let server = Process::start(&["--deadline", "1", "--idle", "0.5"]);
+    const WATCH: &str = r#"{"request":"WATCH","key":"k"}"#;
+    let watching = || {
+        let mut stream = server.connect();
+        assert_eq!(exchange(&mut stream, WATCH), "{\"request\":\"READY\"}\n");
+        stream
+    };
+    let half = format!("{{\"request\":\"ECHO\",\"data\":\"{}", "x".repeat(900_000));
+    let mut silent = watching();
+    let since = Instant::now();
+    let mut begun: Vec<TcpStream> = (0..30)
+        .map(|_| {
+            let mut stream = watching();
+            stream.write_all(half.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // A byte now and then does not stretch the time.
+    assert!(drip(&mut watching()).contains("\"timeout\""));
+    for stream in &mut begun {
+        assert!(rest(stream).contains("\"timeout\""));
+    }
+    let took = since.elapsed();
+    assert!(took >= ms(980) && took < PATIENCE, "{took:?}");
+    eventually("all are told", || server.told(&["timed_out"]) == 31);
+    eventually("no worker is held", || server.told(&["connections"]) == 2);
+    // Whoever has begun nothing is still told of changes.
+    server.ask(r#"{"request":"UPDATE","key":"k","value":1}"#);
+    assert_eq!(exchange(&mut silent, ""), "{\"request\":\"UPDATE\",\"key\":\"k\",\"value\":1}\n");
+    assert!(exchange(&mut silent, COUNT).contains("this connection watches"));
+}
+
+#[test]
+fn a_watcher_is_heard_though_changes_never_pause() {
+    let server = Process::start(&["--deadline", "1"]);
+    let (since, done) = (Instant::now(), AtomicBool::new(false));
+    let write = || {
+        let (mut stream, mut replies) = (server.connect(), vec![0; 1 << 20]);
+        let updates = r#"{"request":"INCREMENT","key":"k"}"#.repeat(500);
+        while !done.load(Ordering::SeqCst) && since.elapsed() < PATIENCE {
+            stream.write_all(updates.as_bytes()).unwrap();
+            assert!(stream.read(&mut replies).unwrap() > 0);
+        }
+    };
+    let watch = |sent: &str, end: &str| {
+        let mut stream = server.connect();
+        assert!(exchange(&mut stream, r#"{"request":"WATCH","key":"k"}"#).starts_with("{\"request\":"));
+        stream.write_all(sent.as_bytes()).unwrap();
+        let told = rest(&mut stream);
+        assert_eq!(told.lines().filter(|line| line.contains(end)).count(), 1, "{sent}");
+        assert!(since.elapsed() < PATIENCE, "only when the changes had paused");
+    };
+    std::thread::scope(|scope| {
+        let writers = [scope.spawn(write), scope.spawn(write)];
+        let watchers = [
+            scope.spawn(|| watch("{", "not finished in time")),
+            scope.spawn(|| watch(r#"{"request":"CLOSE"}"#, "CLOSE CONFIRM")),
+        ];
+        let watched = watchers.map(|watcher| watcher.join());
+        done.store(true, Ordering::SeqCst);
+        assert!(watched.iter().all(|watched| watched.is_ok()));
+        assert!(writers.into_iter().all(|writer| writer.join().is_ok()));
+    });
 }
 
 #[test]

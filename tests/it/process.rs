@@ -61,7 +61,7 @@ impl Drop for Temporary {
 /// `st server` with these flags, on a free port.
 pub fn server(flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_st"));
-    command.arg("server").args(flags).arg("0").stderr(Stdio::null());
+    command.env_remove("ST_TOKEN").arg("server").args(flags).arg("0").stderr(Stdio::null());
     command
 }
 
@@ -204,6 +204,22 @@ pub fn side_by_side(tests: &[&(dyn Fn() + Sync)]) {
             scope.spawn(test);
         }
     });
+}
+
+/// Whether the kernel probes, after a silence, the peer of an established connection of this network from
+/// `local` to `remote` (where these are 0, any port).
+pub fn keepalive_armed(local: u16, remote: u16) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().skip(1).any(|line| {
+        // Its number, the local and the remote address, the state, the queues, the timer and when it is due.
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is = |address: &str, port: u16| {
+            let found = u16::from_str_radix(address.rsplit_once(':').unwrap().1, 16).unwrap();
+            port == 0 || found == port
+        };
+        let (established, timer) = (fields[3] == "01", fields[5]);
+        is(fields[1], local) && is(fields[2], remote) && established && timer.starts_with("02:")
+    })
 }
 
 /// Milliseconds.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The most lines of a source file, its unit tests included.
-const FILE_LINES_MAX: usize = 350;
+const FILE_LINES_MAX: usize = 400;
 
 /// Each room, the rooms it may use, and the parts of `std` that are kept for few.
 #[rustfmt::skip]
@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("server",   &["actions", "json", "protocol", "session", "store", "sys", "token"], &["net", "thread", "time", "sync"]),
     ("client",   &["address", "args", "json", "near", "protocol", "sys", "token"],     &["net", "time", "env", "fs", "process", "thread", "sync"]),
     ("reformat", &["json"],                                                            &[]),
-    ("args",     &["actions", "address", "near", "protocol", "reformat", "server"],    &["env", "time"]),
+    ("args",     &["actions", "address", "near", "protocol", "reformat", "server", "token"], &["env", "time"]),
     ("serve",    &["actions", "address", "args", "server", "store", "sys", "token"],   &["net", "sync"]),
     ("main",     &["args", "client", "json", "reformat", "serve"],                     &["env", "process", "fs"]),
 ];

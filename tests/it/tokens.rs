@@ -1,12 +1,15 @@
 //! The token: who shows it is let in, who does not is not, and nobody else can read it.
 
 use std::io::Write;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use socket_tables::token::{TOKEN_BYTES_MAX, Token};
+use socket_tables::token::{BadToken, TOKEN_BYTES_MAX, Token};
 
-use crate::process::{COUNT, COUNTED, Process, Temporary, exchange, ms, rest, server, side_by_side};
+use crate::process::{
+    COUNT, COUNTED, Process, Temporary, eventually, exchange, ms, rest, server, side_by_side,
+};
+use crate::support::{run, st};
 
 const AUTH: &str = r#"{"request":"AUTH","token":"open sesame"}"#;
 const OK: &str = "{\"value\":\"ok\"}\n";
@@ -113,7 +116,8 @@ fn before_auth_size_and_time_are_short() {
 /// What becomes of a server that should not start.
 fn refused(address: &str, flags: &[&str]) -> (Option<i32>, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_st"));
-    let Output { status, stdout, stderr } = command.arg("server").args(flags).arg(address).output().unwrap();
+    command.env_remove("ST_TOKEN").arg("server").args(flags).arg(address);
+    let Output { status, stdout, stderr } = command.output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
     assert_eq!((stdout.len(), stderr.lines().count()), (0, 1), "one line, on stderr: {stderr}");
     (status.code(), stderr)
@@ -147,6 +151,7 @@ fn a_token_file_is_private_and_holds_a_token() {
                 false => {
                     let (status, told) = refused("0", &["--token-file", file.as_str()]);
                     assert!(status == Some(2) && told.contains("1 to 2048 bytes"), "{bytes} {end:?}: {told}");
+                    assert!(told.contains(file.as_str()), "{told}");
                 }
             }
         }
@@ -155,6 +160,130 @@ fn a_token_file_is_private_and_holds_a_token() {
     assert!(status == Some(6) && told.contains("/no/such/file"), "{told}");
     let (status, told) = refused("0", &["--token-file", Temporary::private(b"\xff\xff").as_str()]);
     assert!(status == Some(6) && told.contains("UTF-8"), "{told}");
+}
+
+/// What the most cautious writers of JSON make of a string: everything beyond ASCII by its UTF-16 numbers.
+fn cautious(text: &str) -> String {
+    let units = |c: char| c.encode_utf16(&mut [0; 2]).iter().map(|u| format!("\\u{u:04x}")).collect();
+    let escape = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        _ if c.is_ascii() => c.to_string(),
+        _ => units(c),
+    };
+    text.chars().map(escape).collect()
+}
+
+#[test]
+fn every_token_that_a_server_takes_can_be_shown_in_every_dialect() {
+    for (longest, last) in [
+        ("t".repeat(2048), "t"),
+        ("\"".repeat(1024), "\""),
+        ("\\".repeat(1024), "\\"),
+        ("é".repeat(341), "é"),
+        ("日".repeat(341), "日"),
+        ("🔑".repeat(170), "🔑"),
+        ("a  b".repeat(512), " c"),
+    ] {
+        assert_eq!(Token::new(&(longest.clone() + last)).unwrap_err(), BadToken::Length, "{longest}");
+        let file = Temporary::private(longest.as_bytes());
+        // The limit of requests is not that of AUTH.
+        let server = Process::start(&["--token-file", file.as_str(), "--max-request", "100"]);
+        let json = format!("{{\"request\":\"AUTH\",\"token\":\"{}\"}}", cautious(&longest));
+        assert_eq!(server.ask(json.clone() + COUNT), [OK, COUNTED].concat(), "{longest}");
+        assert_eq!(server.ask(format!("AUTH {longest}\r\nCOUNT\n")), "MSG ok\nMSG 0\n", "{longest}");
+        let frame = |payload: &str| format!("{:<64}{payload}", payload.len());
+        assert_eq!(server.ask(frame(&format!("AUTH {longest}\n"))), frame("ok"), "{longest}");
+        assert_eq!(server.ask(frame(&json)), frame(OK.trim_end()), "{longest}");
+        let client =
+            run(st(&["client", "-a", &server.addr.to_string(), "count"]).env("ST_TOKEN", &longest), b"");
+        assert_eq!(String::from_utf8_lossy(&client.stdout), "0\n", "{longest}");
+    }
+    for (text, problem) in [
+        ("", BadToken::Length),
+        (" t", BadToken::OuterSpace),
+        ("t ", BadToken::OuterSpace),
+        (" ", BadToken::OuterSpace),
+        ("\u{a0}t", BadToken::OuterSpace),
+        ("t\tt", BadToken::Control),
+        ("\rt", BadToken::Control),
+        ("t\nt", BadToken::Control),
+        ("t\0", BadToken::Control),
+        ("t\u{7f}", BadToken::Control),
+        ("t\u{9b}", BadToken::Control),
+    ] {
+        assert_eq!(Token::new(text).unwrap_err(), problem, "{text:?}");
+        // Whoever names the token is told where it is, and never what it is.
+        let file = Temporary::private(text.replace('\n', "\r").as_bytes());
+        let (status, told) = refused("0", &["--token-file", file.as_str()]);
+        assert!(status == Some(2) && told.contains(file.as_str()), "{text:?}: {told}");
+    }
+}
+
+#[test]
+fn the_server_takes_the_token_from_its_environment_too() {
+    let with = |token: &str, flags: &[&str]| {
+        let mut command = server(flags);
+        command.env("ST_TOKEN", token);
+        command
+    };
+    let exec = r#"{"request":"EXEC","data":["env"]}"#;
+    let server = Process::spawn(with("open sesame", &["--allow-exec"]));
+    assert!(code(&server.ask(COUNT), "denied"));
+    let replies = server.ask([AUTH, COUNT, exec].concat());
+    assert!(replies.starts_with(&[OK, COUNTED].concat()) && replies.contains("ST_ACTION"), "{replies}");
+    assert!(!replies.contains("sesame"), "a program does not inherit it: {replies}");
+    // A flag wins, also over a variable that holds no token; and an empty one is none.
+    let file = Temporary::private(b"open sesame");
+    for token in ["other", " other"] {
+        let server = Process::spawn(with(token, &["--token-file", file.as_str()]));
+        assert_eq!(server.ask(AUTH), OK);
+        assert!(code(&server.ask(AUTH.replace("open sesame", token)), "denied"));
+    }
+    assert_eq!(Process::spawn(with("", &[])).ask(COUNT), COUNTED);
+    for (token, flags, said) in [
+        (" t", &[][..], "st: ST_TOKEN: a token must not begin or end with a space\n"),
+        ("", &["--allow-exec"], "st: --allow-exec needs --token-file or ST_TOKEN (see 'st server --help')\n"),
+    ] {
+        let output = with(token, flags).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(
+            (output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()),
+            (Some(2), said)
+        );
+    }
+    // Beyond this machine it is as good as a file.
+    let mut command = st(&["server", "0.0.0.0:0"]);
+    command.env("ST_TOKEN", "open sesame").stderr(Stdio::null());
+    assert_eq!(Process::spawn(command).ask([AUTH, COUNT].concat()), [OK, COUNTED].concat());
+}
+
+#[test]
+fn a_refused_auth_is_logged_with_its_peer_a_few_times_a_second_and_without_the_token() {
+    let file = Temporary::private(b"open sesame");
+    let server = Process::logging(&["--token-file", file.as_str()]);
+    assert_eq!(server.ask(AUTH), OK);
+    assert!(code(&server.ask(COUNT), "denied"), "this is no guess");
+    let guess = AUTH.replace("open", "hush");
+    let mut stream = server.connect();
+    assert!(code(&exchange(&mut stream, &guess), "denied"));
+    let peer = stream.local_addr().unwrap();
+    drop(stream);
+    let told = |log: &str| log.lines().filter(|line| line.contains("event=auth_refused")).count();
+    eventually("it is told", || told(&server.log()) == 1);
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("auth_refused")).unwrap();
+    assert!(line.contains("level=info") && line.ends_with(&format!("peer={peer}")), "{line}");
+    // Many are told a few times a second, and counted, as what repeats is.
+    let sum = |log: &str| -> usize {
+        let refused = log.lines().filter(|line| line.contains("event=auth_refused"));
+        let count = |line: &str| line.split_once("suppressed=").map_or(1, |(_, n)| n.parse().unwrap());
+        refused.map(count).sum()
+    };
+    for line in std::iter::repeat_n(["AUTH hush\n", &guess], 100).flatten() {
+        assert!(server.ask(line).contains("not the token"));
+    }
+    eventually("every one is told or counted", || sum(&server.log()) == 201);
+    let log = server.log();
+    assert!(!log.contains("hush") && !log.contains("sesame") && told(&log) < 201, "{log}");
 }
 
 #[test]
