@@ -12,6 +12,7 @@
 //! the server runs); a time limit for actions written in Rust (a thread cannot be killed; a program can).
 
 mod builtin;
+mod job;
 mod program;
 mod run;
 
@@ -23,6 +24,7 @@ use std::sync::Mutex;
 use std::{error, fmt};
 
 pub use builtin::rfc3339;
+pub use job::adopt_orphans;
 pub use program::{Program, ProgramError};
 pub use run::Limits;
 

@@ -3,8 +3,8 @@
 //! The operator names a program at start, and it answers the requests of that name:
 //!
 //! - stdin: the request's `data` as one line of JSON; `null` where there is none.
-//! - arguments: none. Environment: `PATH` as the server has it, `LANG=C.UTF-8`, `ST_ACTION=NAME`, and nothing
-//!   else. A client decides nothing but what stands on stdin, so there is nothing to quote or to smuggle.
+//! - arguments: none. Environment: `PATH` as the server has it, `LANG=C.UTF-8`, `ST_ACTION=NAME`, under
+//!   `st server` on Linux also `ST_JOB` (see `job`), and nothing else. A client decides nothing but what stands on stdin, so there is nothing to quote or to smuggle.
 //! - stdout: the value. JSON if it is JSON, else a string, less one newline at its end; no output is `""`.
 //!   It has to be UTF-8. JSON that is nested deeper than a stored value may be, 126 levels, is a string too.
 //! - a status other than 0, or death by a signal: `action_failed`, with what stands on stderr, cut.

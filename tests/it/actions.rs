@@ -39,6 +39,7 @@ fn exec_runs_a_command_and_history_keeps_it() {
         (r#"["printf","a\\377"]"#, done(0, "a\u{fffd}", "")),
         (r#"["cat"]"#, done(0, "", "")),
         (r#"["/bin/pwd"]"#, done(0, "/\n", "")),
+        (r#"["sh","-c","echo $0"]"#, done(0, "sh\n", "")),
     ] {
         assert_eq!(call(&actions, "EXEC", command), reply, "{command}");
     }
@@ -55,7 +56,7 @@ fn exec_runs_a_command_and_history_keeps_it() {
     expect_failure(call(&actions, "EXEC", r#"["a\u0000b"]"#), Code::ActionFailed, "cannot run");
     let history = actions.call("HISTORY", None).unwrap().to_value();
     let commands = history.as_array().unwrap();
-    assert_eq!(commands.len(), 10);
+    assert_eq!(commands.len(), 11);
     assert_eq!(commands[1].as_array().unwrap()[1].as_str(), Some("a b"));
 }
 
