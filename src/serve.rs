@@ -1,5 +1,6 @@
 //! `st server`: from options to a running server, and from its end to an exit code.
 
+use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
@@ -7,7 +8,7 @@ use std::net::SocketAddr;
 use std::panic;
 use std::sync::Arc;
 
-use crate::actions::{Program, ProgramError, RegisterError};
+use crate::actions::{Program, ProgramError, RegisterError, adopt_orphans};
 use crate::address::{Address, AddressError};
 use crate::args::ServerArgs;
 use crate::server::{BindError, Level, Log, Options, Server};
@@ -92,6 +93,10 @@ pub fn run(
     register(args, &mut server)?;
     let log = Log::new(args.level, events).map_err(ServeError::Run)?;
     tell_panics(log.clone());
+    // Every file named by the options has been opened, and programs' paths are absolute. Programs are to run in the
+    // root; were each sent there as it starts, a static binary could only fork for it.
+    env::set_current_dir("/").map_err(ServeError::Run)?;
+    adopt_orphans().map_err(ServeError::Run)?;
     let address = server.local_addr();
     writeln!(out, "{address}").and_then(|()| out.flush()).map_err(ServeError::Output)?;
     if !address.ip().is_loopback() {

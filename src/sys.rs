@@ -8,6 +8,8 @@
 //! What a constant is called in C stands before it; its number is the platform's.
 #![allow(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+use std::ffi::c_ulong;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -15,6 +17,69 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 unsafe extern "C" {
     fn poll(fds: *mut PollFd, count: Count, timeout_ms: c_int) -> c_int;
     fn setsockopt(socket: c_int, level: c_int, name: c_int, value: *const c_void, length: u32) -> c_int;
+    fn waitid(kind: c_int, id: u32, info: *mut SignalInfo, options: c_int) -> c_int;
+    fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
+    safe fn kill(pid: c_int, signal: c_int) -> c_int;
+    #[cfg(target_os = "linux")]
+    fn prctl(option: c_int, ...) -> c_int;
+}
+
+/// `siginfo_t`: 128 bytes on Linux, fewer elsewhere, of which the first four are the signal's number.
+#[repr(C, align(8))]
+struct SignalInfo([c_int; 32]);
+
+const P_PID: c_int = 1;
+const WNOHANG: c_int = 1;
+const WEXITED: c_int = 4;
+#[cfg(not(target_vendor = "apple"))]
+const WNOWAIT: c_int = 0x0100_0000;
+#[cfg(target_vendor = "apple")]
+const WNOWAIT: c_int = 0x20;
+const SIGKILL: c_int = 9;
+
+/// Whether a child of ours has ended, without reaping it: std's `try_wait` does, and from then on the pid may
+/// be another process's.
+pub fn has_ended(child: u32) -> io::Result<bool> {
+    let mut info = SignalInfo([0; 32]);
+    // SAFETY: `info` is as large as a `siginfo_t` at least, and may be written through the call.
+    let done = unsafe { waitid(P_PID, child, &raw mut info, WEXITED | WNOHANG | WNOWAIT) };
+    if done == 0 { Ok(info.0[0] != 0) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reaps a child of ours, for which no `std::process::Child` stands, if it has ended. Whether it had.
+pub fn reap(child: u32) -> bool {
+    // SAFETY: where it is null the status is not written.
+    pid(child).is_some_and(|child| unsafe { waitpid(child, std::ptr::null_mut(), WNOHANG) } == child)
+}
+
+/// Kills a process. It must be a child of ours that has not been reaped, or it may be anybody.
+pub fn kill_child(child: u32) {
+    pid(child).map(|child| kill(child, SIGKILL));
+}
+
+/// Kills a process group, which std cannot. Its leader must be a child of ours that has not been reaped.
+pub fn kill_group(leader: u32) {
+    pid(leader).map(|leader| kill(-leader, SIGKILL));
+}
+
+/// A pid as C has it. To `kill` and `waitpid`, 0, 1 and -1 stand for more than one process or for the first.
+fn pid(child: u32) -> Option<c_int> {
+    c_int::try_from(child).ok().filter(|pid| *pid > 1)
+}
+
+/// Makes orphans below this process its children, instead of process 1's. False where the system has no such thing.
+#[cfg(target_os = "linux")]
+pub fn become_subreaper() -> io::Result<bool> {
+    const PR_SET_CHILD_SUBREAPER: c_int = 36;
+    // SAFETY: this option takes one number, and touches no memory.
+    let done = unsafe { prctl(PR_SET_CHILD_SUBREAPER, 1 as c_ulong) };
+    if done == 0 { Ok(true) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Other systems have no subreaper.
+#[cfg(not(target_os = "linux"))]
+pub fn become_subreaper() -> io::Result<bool> {
+    Ok(false)
 }
 
 const POLLERR: i16 = 0x8;

@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 use std::sync::PoisonError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::run::look_up;
 use super::{Call, Spec, spec};
 use crate::json::{Text, Value};
 use crate::protocol::{Code, Failure};
@@ -52,8 +53,8 @@ fn exec(call: &Call<'_>) -> Answer {
         return Err(call.needs(r#"the command, an array of strings such as ["date","-u"]"#));
     };
     call.actions.history.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone().into_owned());
-    let mut command = Command::new(program);
-    command.args(arguments);
+    let mut command = Command::new(look_up(program));
+    command.arg0(program).args(arguments);
     let done = call.run(command, "")?;
     // As shells count it: 128 and the signal's number.
     let status = done.status.code().or(done.status.signal().map(|signal| 128 + signal)).unwrap_or(-1);

@@ -12,6 +12,7 @@
 //! the server runs); a time limit for actions written in Rust (a thread cannot be killed; a program can).
 
 mod builtin;
+mod job;
 mod program;
 mod run;
 
@@ -23,12 +24,16 @@ use std::sync::Mutex;
 use std::{error, fmt};
 
 pub use builtin::rfc3339;
+pub use job::adopt_orphans;
 pub use program::{Program, ProgramError};
 pub use run::Limits;
 
-use crate::json::{Text, Value};
+use crate::json::{DEPTH_MAX, Text, Value};
 use crate::near::nearest;
 use crate::protocol::{Code, Failure};
+
+/// An action's value leaves room for as many levels as a stored one, which a listing puts two around.
+const ROOM_LEVELS: usize = 2;
 
 /// An action's name is at most this long.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -209,17 +214,24 @@ impl Actions {
     }
 
     /// Calls the action of this name. Fails with `unknown_request` where there is none, with the action's
-    /// own error, or with `action_failed` and the panic's message where it panics.
+    /// own error, or with `action_failed` where it panics or its value is nested deeper than a stored one
+    /// may be, 126 levels.
     pub fn call(&self, name: &str, data: Option<Text<'_>>) -> Result<Text<'static>, Failure> {
         let entry = self.table.get(name).ok_or_else(|| self.unknown(name))?;
         let call = Call { name, data, actions: self };
         // Unwind safety: the only state of ours that a panic could leave half-changed is the history,
         // which is whole between any two calls; whatever else an action holds is its author's to guard.
-        catch_unwind(AssertUnwindSafe(|| entry.action.call(&call))).unwrap_or_else(|panic| {
+        let answer = catch_unwind(AssertUnwindSafe(|| entry.action.call(&call))).unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<String>().map(String::as_str);
             let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
             Err(Failure::new(Code::ActionFailed, format!("{name} panicked: {}", excerpt(said.as_bytes()))))
-        })
+        })?;
+        // ECHO only gives back what stood as deep in the request as it will in the reply.
+        if name != "ECHO" && !answer.leaves_room(ROOM_LEVELS) {
+            let said = format!("{name} gave a value nested deeper than {} levels", DEPTH_MAX - ROOM_LEVELS);
+            return Err(Failure::new(Code::ActionFailed, said));
+        }
+        Ok(answer)
     }
 
     /// Every request there is, the session's own ones first, then the actions by name.

@@ -3,10 +3,10 @@
 //! The operator names a program at start, and it answers the requests of that name:
 //!
 //! - stdin: the request's `data` as one line of JSON; `null` where there is none.
-//! - arguments: none. Environment: `PATH` as the server has it, `LANG=C.UTF-8`, `ST_ACTION=NAME`, and nothing
-//!   else. A client decides nothing but what stands on stdin, so there is nothing to quote or to smuggle.
+//! - arguments: none. Environment: `PATH` as the server has it, `LANG=C.UTF-8`, `ST_ACTION=NAME`, under
+//!   `st server` on Linux also `ST_JOB` (see `job`), and nothing else. A client decides nothing but what stands on stdin, so there is nothing to quote or to smuggle.
 //! - stdout: the value. JSON if it is JSON, else a string, less one newline at its end; no output is `""`.
-//!   It has to be UTF-8.
+//!   It has to be UTF-8. JSON that is nested deeper than a stored value may be, 126 levels, is a string too.
 //! - a status other than 0, or death by a signal: `action_failed`, with what stands on stderr, cut.
 //!
 //! How it is run, and ended, is `run`'s business.
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::{error, fmt, fs, io};
 
-use super::{Action, Call, excerpt};
+use super::{Action, Call, ROOM_LEVELS, excerpt};
 use crate::json::{Parser, Text};
 use crate::protocol::{Code, Failure};
 
@@ -56,9 +56,8 @@ impl Action for Program {
         let output = String::from_utf8(done.stdout).map_err(|error| {
             fail(format!("wrote bytes that are not UTF-8, at {}", error.utf8_error().valid_up_to()))
         })?;
-        // The reply puts one level around it.
         let mut parser = Parser::new(&output);
-        let value = parser.compact_with_room(1).and_then(|value| parser.end().map(|()| value));
+        let value = parser.compact_with_room(ROOM_LEVELS).and_then(|value| parser.end().map(|()| value));
         Ok(match value {
             Ok(value) => value.into_owned(),
             Err(_) => Text::string(output.strip_suffix('\n').unwrap_or(&output)),

@@ -5,8 +5,8 @@
 //!
 //! 1. One thread a pipe, so that no full pipe blocks another. The threads are scoped: this module cannot
 //!    return before they have ended.
-//! 2. The program leads a process group, and the whole group is killed when the program has ended or must.
-//! 3. We keep the program's ends of its pipes open as well. A child that left the group (`setsid`) can hold
+//! 2. What the program started is killed when the program has ended or must: `job` sees to that.
+//! 3. We keep the program's ends of its pipes open as well. A child that got away can hold
 //!    a pipe open, so waiting for the end of the output could take for ever. Instead, once the program is
 //!    gone, we write a random mark behind its output: the reader stops there. Likewise we read what is
 //!    left of the input, which frees the thread that may be stuck writing it.
@@ -14,21 +14,28 @@
 //! Pipes, not sockets with a read timeout, because `echo oops >/dev/stderr` fails on a socket. The
 //! program's end is polled for, since std has no wait with a deadline.
 //!
-//! Deliberately absent: a shell between us and the program, and reaching for those who left the group:
-//! they get SIGPIPE and live on, as a daemon should. A program that became another user (`sudo`) cannot be
+//! std starts a program by `posix_spawn`, which copies nothing, or else by `fork`, which copies the page tables:
+//! 148 ms with a table of 2 GB, while writes stall. It forks, in a static binary, to change directory, and
+//! wherever it would have to search a `PATH` that was set for the program; so neither is asked of it.
+//!
+//! Deliberately absent: a shell between us and the program. A program that became another user (`sudo`) cannot be
 //! killed: it keeps its slot and its caller until it ends. Unix only: Windows has no process groups.
 
 use std::collections::hash_map::RandomState;
 use std::env;
+use std::ffi::OsString;
+use std::fs;
 use std::hash::BuildHasher;
 use std::io::{self, PipeReader, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::job::Job;
 use crate::protocol::{Code, Failure};
 
 /// What a program run for a client may use.
@@ -50,11 +57,6 @@ impl Default for Limits {
 
 /// How long a call waits for its turn. Short, because it holds a worker of the server meanwhile.
 const TURN_WAIT: Duration = Duration::from_secs(1);
-/// The shortest and longest pause between two looks at whether a program has ended.
-const POLL_MIN: Duration = Duration::from_micros(100);
-const POLL_MAX: Duration = Duration::from_millis(10);
-/// How long the killer of a group may take: a millisecond, unless what it is to kill stops it first.
-const KILLER_TIMEOUT: Duration = Duration::from_secs(1);
 const HELPER_STACK_BYTES: usize = 128 << 10;
 const OUTPUT_CHUNK_BYTES: usize = 16 << 10;
 
@@ -106,9 +108,10 @@ impl Runner {
         let mark: Mark = RandomState::new().hash_one(()).to_ne_bytes();
         let too_much = AtomicBool::new(false);
         let (mark, too_much) = (&mark, &too_much);
-        let path = env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-        command.env_clear().env("PATH", path).env("LANG", "C.UTF-8").env("ST_ACTION", action);
-        command.current_dir("/").process_group(0);
+        command.env_clear().env("PATH", search_path()).env("LANG", "C.UTF-8").env("ST_ACTION", action);
+        if env::current_dir().is_ok_and(|here| here != Path::new("/")) {
+            command.current_dir("/");
+        }
 
         // The closure owns every end of every pipe but those of the threads: when it returns early, they are
         // dropped, the threads find their pipes closed, and the scope can end.
@@ -123,16 +126,10 @@ impl Runner {
             let collector = |pipe| move || collect(pipe, output_bytes_max, mark, too_much);
             let output = thread().spawn_scoped(scope, collector(output_end))?;
             let error = thread().spawn_scoped(scope, collector(error_end))?;
-            let mut child = command.spawn().map_err(|error| cannot_run(&command, &error))?;
+            let job = Job::spawn(&mut command).map_err(|error| cannot_run(&command, &error))?;
             drop(command);
-
-            let exit = wait(&mut child, timeout, too_much);
-            kill_group(&child);
-            if !matches!(exit, Ok(Some(_))) {
-                // Already dead or dying, unless the system has no /bin/sh or the program left its own group.
-                let _ = child.kill();
-                let _ = child.wait();
-            }
+            let ended = job.wait(timeout, too_much);
+            let status = job.end();
             // These free the threads. A write fails only where its reader is gone already.
             let _ = stdout.write_all(mark);
             let _ = stderr.write_all(mark);
@@ -146,8 +143,10 @@ impl Runner {
                 return Err(Failure::new(Code::ActionFailed, said));
             }
             let too_long = || format!("{action} ran longer than {timeout:?} and was killed");
-            let status = exit?.ok_or_else(|| Failure::new(Code::ActionFailed, too_long()))?;
-            Ok(Output { status, stdout, stderr })
+            if !ended? {
+                return Err(Failure::new(Code::ActionFailed, too_long()));
+            }
+            Ok(Output { status: status?, stdout, stderr })
         })
     }
 }
@@ -177,35 +176,20 @@ fn collect(mut pipe: PipeReader, bytes_max: usize, mark: &Mark, too_much: &Atomi
     }
 }
 
-/// Waits for a program to end. None where it ran past the timeout or wrote too much.
-fn wait(child: &mut Child, timeout: Duration, too_much: &AtomicBool) -> io::Result<Option<ExitStatus>> {
-    let started = Instant::now();
-    loop {
-        let status = child.try_wait()?;
-        let passed = started.elapsed();
-        if status.is_some() || too_much.load(Ordering::Relaxed) || passed >= timeout {
-            return Ok(status);
-        }
-        // So at most an eighth of the program's own time is lost.
-        thread::sleep((passed / 8).clamp(POLL_MIN, POLL_MAX).min(timeout - passed));
-    }
+fn search_path() -> OsString {
+    env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
 }
 
-/// Kills what is left of the group that `leader` was started to lead.
-///
-/// std can signal a child but no group, so a shell does it; it joins the group and kills its own. Where the
-/// group is empty, as mostly, joining fails: that costs little, and nobody else can be hit, as could be if we
-/// named a number that the system may have given to another meanwhile.
-fn kill_group(leader: &Child) {
-    let Ok(group) = i32::try_from(leader.id()) else { return };
-    let mut killer = Command::new("/bin/sh");
-    killer.args(["-c", "kill -KILL 0"]).env_clear().current_dir("/").process_group(group);
-    killer.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    if let Ok(mut killer) = killer.spawn() {
-        let _ = wait(&mut killer, KILLER_TIMEOUT, &AtomicBool::new(false));
-        let _ = killer.kill();
-        let _ = killer.wait();
-    }
+/// The file that a program's name means, as the shell finds it: along `PATH`, unless it is a path itself.
+/// What is not found stays a name, for the system to say so.
+pub(super) fn look_up(program: &str) -> PathBuf {
+    let is_program = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    let path = search_path();
+    let mut places = env::split_paths(&path).map(|folder| Path::new("/").join(folder).join(program));
+    let found = if program.contains('/') { None } else { places.find(is_program) };
+    found.unwrap_or_else(|| program.into())
 }
 
 fn cannot_run(command: &Command, error: &io::Error) -> Failure {

@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
 
     /// The program's output is ours; what is JSON about it only `-j` shows.
     fn exec(&mut self, args: &ClientArgs, program: &[String]) -> Result<(), Trouble> {
-        let data = Value::Array(program.iter().map(|word| Value::from(word.as_str())).collect());
+        let data = Value::Array(program.iter().map(String::as_str).collect());
         let value = self.client.call("EXEC", data)?;
         let part = |name| value.get(name).and_then(Value::as_str);
         let status = value.get("status").and_then(Value::as_number).and_then(|status| status.as_i64());

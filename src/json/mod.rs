@@ -21,7 +21,8 @@
 //!
 //! # Why there is a limit to nesting
 //! A tree is still walked by recursion, to clone, compare, print and drop it, and a frame for each of 100,000
-//! brackets, which is one small message, overflows the stack and ends the process. Hence [`DEPTH_MAX`].
+//! brackets, which is one small message, overflows the stack and ends the process. Hence [`DEPTH_MAX`],
+//! which holds for trees that a program puts together as well.
 //!
 //! # One grammar, many readers
 //! The parser builds nothing. It tells a [`Sink`] what it meets, and the compiler makes one of its own for
@@ -56,6 +57,6 @@ pub use parser::{DEPTH_MAX, Parser, Sink};
 pub use short::Short;
 pub use string::Str;
 pub use text::Text;
-pub use value::{Object, Value};
+pub use value::{Array, Object, Value};
 pub(crate) use write::Writer;
 pub use write::write_str;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use super::{Error, Parser, Sink, Str, Value, number, write_str};
+use super::{DEPTH_MAX, Error, Parser, Sink, Str, Value, number, write_str};
 
 /// One JSON value as text, without white space outside strings. Compares by text; see [`Text::same_value`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,12 @@ impl<'a> Text<'a> {
     /// Whether this is `null`.
     pub fn is_null(&self) -> bool {
         self.0 == "null"
+    }
+
+    /// Whether it may stand this many levels deeper without nesting too deep.
+    pub(crate) fn leaves_room(&self, levels: usize) -> bool {
+        let brackets = self.0.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
+        brackets + levels <= DEPTH_MAX || Parser::new(&self.0).compact_with_room(levels).is_ok()
     }
 
     /// Equality as JSON: numbers by value, objects regardless of the order of their members. Trees are only

@@ -4,7 +4,7 @@
 //! `Vec` of just its number. So a tree takes one allocation for each array and object that is not empty, and
 //! none is larger than it must be.
 
-use super::{DEPTH_MAX, Error, Number, Parser, Short, Sink, Str, Value, value::Object};
+use super::{DEPTH_MAX, Error, Number, Parser, Short, Sink, Str, Value, value::Array, value::Object};
 
 /// The tree of a text that holds one value.
 pub(super) fn build(text: &str) -> Result<Value, Error> {
@@ -87,7 +87,7 @@ impl<'t> Sink<'t> for Tree {
         self.objects >>= 1;
         let start = self.starts.pop().expect("it was begun");
         let items = self.values.split_off(start);
-        self.put(Value::Array(items));
+        self.put(Value::Array(Array(items)));
     }
 
     fn begin_object(&mut self) {

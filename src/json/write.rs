@@ -137,7 +137,7 @@ impl<E, F: FnMut(&mut Vec<u8>, &str) -> Result<(), E>> Writer<F> {
             Value::String(string) => self.string(string)?,
             Value::Array(items) => {
                 self.begin(b'[');
-                for item in items {
+                for item in items.iter() {
                     self.next()?;
                     self.value(item)?;
                 }

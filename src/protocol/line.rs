@@ -78,7 +78,7 @@ impl<'a> Words<'a> {
 
     fn array(&self) -> Text<'static> {
         let words = self.0.split(' ').filter(|word| !word.is_empty());
-        Text::from(crate::json::Value::Array(words.map(Into::into).collect()))
+        Text::from(crate::json::Value::Array(words.collect()))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Actions without a server: the registry and the built-in ones.
 #![allow(clippy::unwrap_used)]
 
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use socket_tables::actions::{Actions, Call, REQUESTS, RegisterError, rfc3339};
-use socket_tables::json::{Text, Value};
+use socket_tables::json::{Array, Object, Text, Value};
 use socket_tables::protocol::{Code, Failure};
 use socket_tables::server::Server;
 
@@ -38,6 +39,7 @@ fn exec_runs_a_command_and_history_keeps_it() {
         (r#"["printf","a\\377"]"#, done(0, "a\u{fffd}", "")),
         (r#"["cat"]"#, done(0, "", "")),
         (r#"["/bin/pwd"]"#, done(0, "/\n", "")),
+        (r#"["sh","-c","echo $0"]"#, done(0, "sh\n", "")),
     ] {
         assert_eq!(call(&actions, "EXEC", command), reply, "{command}");
     }
@@ -54,7 +56,7 @@ fn exec_runs_a_command_and_history_keeps_it() {
     expect_failure(call(&actions, "EXEC", r#"["a\u0000b"]"#), Code::ActionFailed, "cannot run");
     let history = actions.call("HISTORY", None).unwrap().to_value();
     let commands = history.as_array().unwrap();
-    assert_eq!(commands.len(), 10);
+    assert_eq!(commands.len(), 11);
     assert_eq!(commands[1].as_array().unwrap()[1].as_str(), Some("a b"));
 }
 
@@ -240,6 +242,41 @@ fn an_error_and_a_panic_reach_the_caller_and_nobody_else() {
     expect_failure(call(&actions, "FORMAT", "1"), Code::ActionFailed, "FORMAT panicked: with FORMAT");
     expect_failure(call(&actions, "ODD", "1"), Code::ActionFailed, "ODD panicked");
     assert_eq!(call(&actions, "ECHO", "1").as_deref(), Ok("1"));
+}
+
+/// A chain of this many arrays, and one of objects.
+fn chains(levels: usize) -> [Value; 2] {
+    let links = 1..levels;
+    [
+        links.clone().fold(Array::default().into(), |inner, _| Value::Array([inner].into_iter().collect())),
+        links.fold(Object::new().into(), |inner, _| Object::from_iter([("a", inner)]).into()),
+    ]
+}
+
+#[test]
+fn a_value_nested_too_deep_is_action_failed_and_never_the_end() {
+    let mut actions = Actions::default();
+    let levels = |call: &Call<'_>| -> Result<usize, Failure> { Ok(call.data_str()?.parse()?) };
+    actions.register("ARRAYS", "", "", move |call: &Call<'_>| Ok(chains(levels(call)?)[0].clone())).unwrap();
+    actions.register("OBJECTS", "", "", move |call: &Call<'_>| Ok(chains(levels(call)?)[1].clone())).unwrap();
+    actions.register("SAME", "", "", |call: &Call<'_>| Ok(call.value())).unwrap();
+    // On the smallest stack that a server has.
+    let stack = thread::Builder::new().stack_size(128 << 10);
+    let ask = move || {
+        for name in ["ARRAYS", "OBJECTS"] {
+            for (levels, words) in
+                [(127, "deeper than 126"), (128, "deeper than 126"), (129, "panicked"), (100_000, "panicked")]
+            {
+                assert!(call(&actions, name, r#""126""#).is_ok(), "{name}");
+                expect_failure(call(&actions, name, &format!("\"{levels}\"")), Code::ActionFailed, words);
+            }
+        }
+        // Brackets in strings are not levels, and arrays side by side are not above each other.
+        for flat in [format!("[\"{}\"]", "[{".repeat(500)), format!("[{}[]]", "[[]],".repeat(500))] {
+            assert_eq!(call(&actions, "SAME", &flat), Ok(flat));
+        }
+    };
+    stack.spawn(ask).unwrap().join().unwrap();
 }
 
 fn number(call: &Call<'_>) -> Result<i64, Failure> {

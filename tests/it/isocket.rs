@@ -39,7 +39,7 @@ fn the_example_with_the_actions_that_are_there() {
     let mut client = Client::connect_with(&server.address.to_string(), options).unwrap();
 
     assert_eq!(client.call("ECHO", Value::from("Echo test!")).unwrap(), Value::from("Echo test!"));
-    let command = |words: &[&str]| Value::Array(words.iter().map(|word| Value::from(*word)).collect());
+    let command = |words: &[&str]| Value::Array(words.iter().copied().collect());
     let done = client.call("EXEC", command(&["echo", "-n", "a b"])).unwrap();
     assert_eq!(done.to_string(), r#"{"status":0,"stdout":"a b","stderr":""}"#);
     let done = client.call("EXEC", command(&["sh", "-c", "echo oh >&2; exit 3"])).unwrap();
@@ -72,7 +72,7 @@ struct Told(Arc<Mutex<Vec<Value>>>);
 
 impl Action for Told {
     fn call(&self, _: &Call<'_>) -> Result<Text<'static>, Failure> {
-        Ok(Text::from(Value::Array(self.0.lock().unwrap().clone())))
+        Ok(Text::from(Value::from(self.0.lock().unwrap().clone())))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use socket_tables::json::{DEPTH_MAX, Error, Kind, Number, Object, Parser, Text, Value, write_str};
+use socket_tables::json::{Array, DEPTH_MAX, Error, Kind, Number, Object, Parser, Text, Value, write_str};
 use socket_tables::reformat::{Layout, ReformatError, reformat};
 
 fn number(text: &str) -> Number {
@@ -258,7 +258,7 @@ fn pretty_is_two_spaces_a_level() {
     let value = Value::parse("{\"a\":[1,[],{}],\"b\":{\"c\":null}}").unwrap();
     let pretty = "{\n  \"a\": [\n    1,\n    [],\n    {}\n  ],\n  \"b\": {\n    \"c\": null\n  }\n}";
     assert_eq!(value.pretty(), pretty);
-    assert_eq!(Value::Array(Vec::new()).pretty(), "[]");
+    assert_eq!(Value::Array(Array::default()).pretty(), "[]");
     let mut out = Vec::new();
     reformat(value.to_string().as_bytes(), &mut out, Layout::Pretty).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), format!("{pretty}\n"));
@@ -322,6 +322,34 @@ fn the_deepest_nesting_fits_a_small_stack() {
         }
     };
     std::thread::Builder::new().stack_size(128 * 1024).spawn(carry).unwrap().join().unwrap();
+}
+
+/// A value that is put together by hand is never deeper than one that is parsed, whichever way is tried.
+#[test]
+fn what_nests_too_deep_is_refused_when_it_is_put_together() {
+    let deepest = || Value::parse(&("[".repeat(DEPTH_MAX) + &"]".repeat(DEPTH_MAX))).unwrap();
+    let inner =
+        || Value::parse(&("{\"a\":".repeat(DEPTH_MAX - 1) + "1" + &"}".repeat(DEPTH_MAX - 1))).unwrap();
+    type Make = fn(Value) -> Value;
+    let ways: [(&str, Make); 5] = [
+        ("vec", |value| vec![Value::Null, value].into()),
+        ("array", |value| Array::from(vec![value]).into()),
+        ("iterator", |value| Value::Array([value].into_iter().collect())),
+        ("members", |value| Object::from_iter([("a", value)]).into()),
+        ("push", |value| {
+            let mut object = Object::new();
+            object.push("a", value);
+            object.into()
+        }),
+    ];
+    for (name, make) in ways {
+        let made = make(inner());
+        assert_eq!(Value::parse(&made.to_string()), Ok(made.clone()), "{name}");
+        assert_eq!(Text::from(&made).to_value(), made, "{name}");
+        let refused = std::panic::catch_unwind(|| make(deepest())).unwrap_err();
+        let said = refused.downcast::<String>().unwrap();
+        assert!(said.contains("128 levels"), "{name}: {said}");
+    }
 }
 
 #[test]

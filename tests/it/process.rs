@@ -157,7 +157,11 @@ impl Process {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    fn proc(&self, file: &str) -> String {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn proc(&self, file: &str) -> String {
         format!("/proc/{}/{file}", self.child.id())
     }
 }

@@ -1,0 +1,153 @@
+//! A program that runs, and the end of all it started.
+//!
+//! A program leads a process group, and a signal reaches all of a group at once. What it starts may leave the
+//! group (`timeout` does, shells with job control do), and when the program is gone nobody could tell whose it
+//! was. `st server` therefore becomes a *subreaper* on Linux: processes below it whose parent has ended become
+//! its children. Each program finds a random mark in its environment, which whatever it starts inherits; so
+//! among those children the ones with the mark are known, killed and reaped. Killing them orphans theirs, so that
+//! is repeated until none is left.
+//!
+//! Whoever adopts must also reap: an orphan that ends is a zombie until its parent asks for its status. (As process
+//! 1 of a container the server is in that place without wanting it.) But a child of which std holds a [`Child`]
+//! must be left to that: reaped by somebody else, its status is lost, and its pid may come to mean another
+//! process. So those are listed, and spawning, listing and reaping take turns by one lock.
+//!
+//! Deliberately absent: hunting in a program that uses this library. Its process may have children that we know
+//! nothing of; there only the group is killed. Out of reach everywhere is what cleared its environment (a daemon
+//! does) or became another user.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::os::unix::process::CommandExt;
+use std::process::{self, Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
+
+use crate::sys;
+
+/// The shortest and longest pause between two looks at whether a program has ended.
+const POLL_MIN: Duration = Duration::from_micros(100);
+const POLL_MAX: Duration = Duration::from_millis(10);
+/// How long a program's orphans are hunted. One that cannot die, for it waits for a disk, is left to the reaper.
+const HUNT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a zombie may stay that is nobody's.
+const REAP_INTERVAL: Duration = Duration::from_secs(1);
+const REAPER_STACK_BYTES: usize = 64 << 10;
+
+/// The children that are waited for by whoever started them. A process's children are the whole process's, so
+/// this is too.
+static AWAITED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+static ADOPTS: AtomicBool = AtomicBool::new(false);
+
+/// Makes this process the parent of whatever its programs leave behind, so that it can be killed with them, and
+/// reaps every child that ends and was not started as an action's program. For a process that starts no others;
+/// Linux only, elsewhere nothing happens.
+pub fn adopt_orphans() -> io::Result<()> {
+    if !sys::become_subreaper()? {
+        return Ok(());
+    }
+    ADOPTS.store(true, Ordering::Relaxed);
+    // No system call waits for all children but a few, hence a look once a second: into one file, mostly empty.
+    let reap = || loop {
+        thread::sleep(REAP_INTERVAL);
+        sweep(None);
+    };
+    thread::Builder::new().name("reaper".into()).stack_size(REAPER_STACK_BYTES).spawn(reap).map(drop)
+}
+
+/// A running program. It must be brought to an end by [`Job::end`].
+pub(super) struct Job {
+    child: Child,
+    /// What its environment holds, and that of all it starts, where orphans can be found.
+    mark: Option<String>,
+}
+
+impl Job {
+    pub(super) fn spawn(command: &mut Command) -> io::Result<Job> {
+        command.process_group(0);
+        let mark = ADOPTS.load(Ordering::Relaxed).then(|| {
+            let mark = format!("{:016x}", RandomState::new().hash_one("job"));
+            command.env("ST_JOB", &mark);
+            format!("ST_JOB={mark}")
+        });
+        // Nobody may look between the two: the child might have ended already, and would be reaped as an orphan.
+        let mut awaited = awaited();
+        let child = command.spawn()?;
+        awaited.push(child.id());
+        Ok(Job { child, mark })
+    }
+
+    /// Waits until the program itself has ended, or until `timeout` or `stop`. Whether it has.
+    pub(super) fn wait(&self, timeout: Duration, stop: &AtomicBool) -> io::Result<bool> {
+        let started = Instant::now();
+        loop {
+            let ended = sys::has_ended(self.child.id())?;
+            let passed = started.elapsed();
+            if ended || stop.load(Ordering::Relaxed) || passed >= timeout {
+                return Ok(ended);
+            }
+            // So at most an eighth of the program's own time is lost.
+            thread::sleep((passed / 8).clamp(POLL_MIN, POLL_MAX).min(timeout - passed));
+        }
+    }
+
+    /// Kills what is left of the program and of what it started.
+    pub(super) fn end(mut self) -> io::Result<ExitStatus> {
+        // Before it is reaped: until then its pid, which is its group's too, can mean nobody else.
+        sys::kill_group(self.child.id());
+        // It may have left its own group.
+        let _ = self.child.kill();
+        let status = self.child.wait();
+        awaited().retain(|pid| *pid != self.child.id());
+        let since = Instant::now();
+        while self.mark.is_some() && sweep(self.mark.as_deref()) && since.elapsed() < HUNT_TIMEOUT {
+            thread::sleep((since.elapsed() / 8).clamp(POLL_MIN, POLL_MAX));
+        }
+        status
+    }
+}
+
+fn awaited() -> MutexGuard<'static, Vec<u32>> {
+    AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks once at each adopted child: kills those that bear the mark, reaps those that have ended. Whether
+/// another look might find more, since one that ends leaves its own children to us.
+fn sweep(mark: Option<&str>) -> bool {
+    let awaited = awaited();
+    let mut more = false;
+    for pid in adopted().into_iter().filter(|pid| !awaited.contains(pid)) {
+        // Its pid stays its own until it is reaped, which is done here alone, under the lock.
+        let marked = mark.is_some_and(|mark| bears(pid, mark));
+        if marked {
+            sys::kill_child(pid);
+        }
+        // Asked last: a process that is about to end has no environment any more.
+        more |= sys::reap(pid) || marked || is_exiting(pid);
+    }
+    more
+}
+
+/// The children of the main thread: the kernel gives it the orphans. Programs may be among them too. A `/proc`
+/// that belongs to another container has no such file.
+fn adopted() -> Vec<u32> {
+    let me = process::id();
+    let children = fs::read_to_string(format!("/proc/self/task/{me}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn bears(pid: u32, mark: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+}
+
+/// Whether it has begun to end, and not been reaped. The kernel's `PF_EXITING` says so, among the flags that are the
+/// seventh word behind the program's name, which is in brackets.
+fn is_exiting(pid: u32) -> bool {
+    const EXITING: u32 = 4;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let flags = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(6)?.parse().ok());
+    flags.is_some_and(|flags: u32| flags & EXITING != 0)
+}
