@@ -8,6 +8,8 @@ use socket_tables::json::Value;
 use socket_tables::protocol::{Code, Scope};
 use socket_tables::server::{Server, ShutdownHandle};
 
+use crate::support::own_address;
+
 /// A server in this process, shut down and joined when dropped.
 struct Running {
     addr: String,
@@ -16,7 +18,7 @@ struct Running {
 }
 
 fn start() -> Running {
-    let server = Server::bind("127.0.0.1:0").unwrap();
+    let server = Server::bind(&*own_address()).unwrap();
     let (addr, stop) = (server.local_addr().to_string(), server.shutdown_handle());
     Running { addr, stop, thread: Some(thread::spawn(move || server.run())) }
 }

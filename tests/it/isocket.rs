@@ -16,9 +16,10 @@ use socket_tables::server::{Mode, Options, Server};
 use socket_tables::token::Token;
 
 use crate::server::{MODES, Running, in_mode, start};
+use crate::support::own_address;
 
 fn bind() -> Server {
-    Server::bind("127.0.0.1:0").unwrap()
+    Server::bind(&*own_address()).unwrap()
 }
 
 /// The code and the message of the server's refusal.
@@ -140,7 +141,7 @@ fn a_client_tries_three_times_more() {
     assert_eq!(ClientOptions::default().retry, 3);
     // A server that is busy said that it did nothing, so it may be asked again.
     for (retry, busy, found) in [(3, 3, true), (3, 4, false), (0, 0, true), (0, 1, false)] {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind(own_address()).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let server = thread::spawn(move || {
             for turn in 0..=busy {
@@ -166,7 +167,7 @@ fn a_client_tries_three_times_more() {
         server.join().unwrap();
     }
     // Where nobody listens, the pauses between the tries pass, and then the error names the server.
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let nobody = TcpListener::bind(own_address()).unwrap().local_addr().unwrap().to_string();
     let since = Instant::now();
     let error = Client::connect(&nobody).unwrap_err();
     assert!(matches!(error, ClientError::Connect { .. }) && error.to_string().contains(&nobody), "{error}");
@@ -198,7 +199,7 @@ fn a_taken_port_is_an_error_that_says_so() {
     let said = format!("cannot listen on {}: the port is taken by another program", server.local_addr());
     assert_eq!((error.to_string(), error.address), (said, Some(server.local_addr())));
     // The second of two addresses is for where the first is not this machine's, not for where it is taken.
-    let free = "127.0.0.1:0".parse().unwrap();
+    let free = own_address().parse().unwrap();
     assert!(Server::bind(&[server.local_addr(), free][..]).is_err());
     let elsewhere = "192.0.2.1:0".parse().unwrap();
     assert!(Server::bind(&[elsewhere, free][..]).unwrap().local_addr().ip().is_loopback());

@@ -12,6 +12,8 @@ use socket_tables::json::Value;
 use socket_tables::protocol::Failure;
 use socket_tables::server::{Mode, Options, Server, ShutdownHandle};
 
+use crate::support::own_address;
+
 pub const MODES: [Mode; 3] = [Mode::Once, Mode::Iterative, Mode::Pool { threads: 8 }];
 
 /// A server in this process, shut down and joined when it is dropped.
@@ -22,7 +24,7 @@ pub struct Running {
 }
 
 pub fn start(options: Options) -> Running {
-    Running::run(Server::bind("127.0.0.1:0").unwrap().options(options))
+    Running::run(Server::bind(&*own_address()).unwrap().options(options))
 }
 
 pub fn in_mode(mode: Mode) -> Running {
@@ -214,7 +216,7 @@ fn compare_and_set_from_eight_threads_yields_each_value_once() {
 
 #[test]
 fn a_panicking_action_is_told_and_never_shrinks_the_pool() {
-    let server = Server::bind("127.0.0.1:0").unwrap().mode(Mode::Pool { threads: 2 });
+    let server = Server::bind(&*own_address()).unwrap().mode(Mode::Pool { threads: 2 });
     let server = server.action("BOOM", |_: &Call<'_>| -> Result<Value, Failure> { panic!("boom") }).unwrap();
     let server = Running::run(server);
     let reply = server.ask(&r#"{"request":"BOOM"}"#.repeat(1_000));
@@ -381,7 +383,7 @@ fn showing_the_token_is_not_the_one_request_of_once_mode() {
 #[test]
 fn an_action_may_use_half_a_megabyte_of_stack() {
     let large = |_: &Call<'_>| Ok(Value::from(std::hint::black_box([1_u8; 500_000]).len() as u64));
-    let server = Server::bind("127.0.0.1:0").unwrap().action("LARGE", large).unwrap();
+    let server = Server::bind(&*own_address()).unwrap().action("LARGE", large).unwrap();
     let server = Running::run(server);
     assert_eq!(server.ask(r#"{"request":"LARGE"}"#), "{\"value\":500000}\n");
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The binary under test, with an environment in which no `ST_…` variable is set.
 pub fn st(args: &[&str]) -> Command {
@@ -23,6 +24,15 @@ pub fn run(command: &mut Command, stdin: &[u8]) -> Output {
     let output = child.wait_with_output().unwrap();
     let _ = feeder.join().unwrap();
     output
+}
+
+/// An address to listen at that no other test has had, on a free port. On Linux all of 127.0.0.0/8 is this machine.
+/// A port of 127.0.0.1 that a server has given back may be the next one's of a test beside it, and then
+/// "nobody listens any more" is not true.
+pub fn own_address() -> String {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = TAKEN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    if cfg!(target_os = "linux") { format!("127.77.{high}.{low}:0") } else { "127.0.0.1:0".to_owned() }
 }
 
 /// A server on a free port, killed when dropped.

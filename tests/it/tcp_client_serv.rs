@@ -13,6 +13,7 @@ use socket_tables::protocol::Failure;
 use socket_tables::server::{Mode, Server};
 
 use crate::server::{MODES, Running};
+use crate::support::own_address;
 
 /// The protocol's side of the server.
 struct CountWords {
@@ -39,12 +40,8 @@ impl WordCounter {
     }
 }
 
-/// On Linux all of 127.0.0.0/8 is this machine. At an address that no other test uses, a port that was given back
-/// is not taken again by a server beside this one.
-const ADDRESS: &str = if cfg!(target_os = "linux") { "127.19.91.1:0" } else { "127.0.0.1:0" };
-
 fn serve(mode: Mode) -> Running {
-    let server = Server::bind(ADDRESS).unwrap().mode(mode);
+    let server = Server::bind(&*own_address()).unwrap().mode(mode);
     Running::run(server.action("COUNT-WORDS", CountWords { longer_than: 2 }).unwrap())
 }
 
