@@ -30,7 +30,7 @@ pub use run::Limits;
 
 use crate::json::{DEPTH_MAX, Text, Value};
 use crate::near::nearest;
-use crate::protocol::{Code, Failure};
+use crate::protocol::{Code, Failure, excerpt};
 
 /// An action's value leaves room for as many levels as a stored one, which a listing puts two around.
 const ROOM_LEVELS: usize = 2;
@@ -217,7 +217,7 @@ impl Actions {
     /// own error, or with `action_failed` where it panics or its value is nested deeper than a stored one
     /// may be, 126 levels.
     pub fn call(&self, name: &str, data: Option<Text<'_>>) -> Result<Text<'static>, Failure> {
-        let entry = self.table.get(name).ok_or_else(|| self.unknown(name))?;
+        let entry = self.table.get(name).ok_or_else(|| self.unknown(name, true))?;
         let call = Call { name, data, actions: self };
         // Unwind safety: the only state of ours that a panic could leave half-changed is the history,
         // which is whole between any two calls; whatever else an action holds is its author's to guard.
@@ -246,8 +246,16 @@ impl Actions {
         self.specs().map(|spec| spec.name)
     }
 
-    fn unknown(&self, name: &str) -> Failure {
-        let hint = match nearest(name, self.names()) {
+    /// Whether there is an action of this name.
+    pub fn knows(&self, name: &str) -> bool {
+        self.table.contains_key(name)
+    }
+
+    /// The refusal of a name that no request and no action has. To look for the name that was meant costs as
+    /// much as some GETs.
+    pub fn unknown(&self, name: &str, hint: bool) -> Failure {
+        let near = if hint { nearest(name, self.names()) } else { None };
+        let hint = match near {
             Some(near) => format!("did you mean {near}?"),
             None => "INFO tells what there is".to_owned(),
         };
@@ -281,17 +289,3 @@ impl fmt::Display for RegisterError {
 }
 
 impl error::Error for RegisterError {}
-
-/// Somebody else's words, fit to stand in a one-line message: trimmed, cut, control characters escaped.
-fn excerpt(words: &[u8]) -> String {
-    const BYTES_MAX: usize = 256;
-    let mut shown = String::new();
-    for c in String::from_utf8_lossy(words).trim().chars() {
-        if shown.len() >= BYTES_MAX {
-            shown.push('…');
-            break;
-        }
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
-}

@@ -4,7 +4,8 @@
 //!
 //! - stdin: the request's `data` as one line of JSON; `null` where there is none.
 //! - arguments: none. Environment: `PATH` as the server has it, `LANG=C.UTF-8`, `ST_ACTION=NAME`, under
-//!   `st server` on Linux also `ST_JOB` (see `job`), and nothing else. A client decides nothing but what stands on stdin, so there is nothing to quote or to smuggle.
+//!   `st server` on Linux also `ST_JOB` (see `job`), and nothing else. A client decides nothing but what stands
+//!   on stdin, so there is nothing to quote or to smuggle.
 //! - stdout: the value. JSON if it is JSON, else a string, less one newline at its end; no output is `""`.
 //!   It has to be UTF-8. JSON that is nested deeper than a stored value may be, 126 levels, is a string too.
 //! - a status other than 0, or death by a signal: `action_failed`, with what stands on stderr, cut.
@@ -16,9 +17,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::{error, fmt, fs, io};
 
-use super::{Action, Call, ROOM_LEVELS, excerpt};
+use super::{Action, Call, ROOM_LEVELS};
 use crate::json::{Parser, Text};
-use crate::protocol::{Code, Failure};
+use crate::protocol::{Code, Failure, excerpt};
 
 /// A program that answers requests. It is looked at when made and started anew for each call.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -36,7 +36,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::job::Job;
-use crate::protocol::{Code, Failure};
+use crate::protocol::{Code, Failure, excerpt};
 
 /// What a program run for a client may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +193,6 @@ pub(super) fn look_up(program: &str) -> PathBuf {
 }
 
 fn cannot_run(command: &Command, error: &io::Error) -> Failure {
-    let program = super::excerpt(command.get_program().as_encoded_bytes());
+    let program = excerpt(command.get_program().as_encoded_bytes());
     Failure::new(Code::ActionFailed, format!("cannot run {program}: {error}"))
 }

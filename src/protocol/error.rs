@@ -83,3 +83,21 @@ impl<E: std::error::Error> From<E> for Failure {
         Failure::new(Code::ActionFailed, error.to_string())
     }
 }
+
+/// Somebody else's words, fit to stand in a one-line message: trimmed, cut, control characters escaped. No more
+/// of them is looked at than is shown.
+pub(crate) fn excerpt(words: &[u8]) -> String {
+    const BYTES_MAX: usize = 256;
+    let words = words.trim_ascii();
+    // A character that this cuts in two lies beyond what is shown.
+    let words = String::from_utf8_lossy(&words[..words.len().min(BYTES_MAX + 4)]);
+    let mut shown = String::with_capacity(words.len());
+    for c in words.trim().chars() {
+        if shown.len() >= BYTES_MAX {
+            shown.push('…');
+            break;
+        }
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}

@@ -9,6 +9,7 @@ mod reply;
 mod request;
 mod scanner;
 
+pub(crate) use error::excerpt;
 pub use error::{Code, Failure};
 pub use framing::{Frame, Framer};
 pub use line::not_utf8;

@@ -25,6 +25,8 @@ pub struct Execution<'c, 'e> {
     pub form: Form,
     pub out: &'e mut Vec<u8>,
     pub counts: &'e mut Counts,
+    /// How many unknown names will still be told which name was probably meant.
+    pub hints: &'e mut u32,
     /// What the request was refused with, if it was.
     pub failed: Option<Code>,
 }
@@ -97,6 +99,11 @@ impl<'c> Execution<'c, '_> {
         if name == "INFO" {
             // So that it tells of the request that asks it, too.
             self.counts.flush(&self.core.stats);
+        }
+        if !self.core.actions.knows(name) {
+            let hint = *self.hints > 0;
+            *self.hints = self.hints.saturating_sub(1);
+            return self.refuse(None, &self.core.actions.unknown(name, hint), None);
         }
         self.core.stats.call(name);
         match self.core.actions.call(name, data.map(Text::borrowed)) {

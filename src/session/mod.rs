@@ -45,6 +45,10 @@ pub const OUTPUT_BYTES_HIGH: usize = 16 << 10;
 /// The most that a client may send before it has shown the token, where one is set.
 const UNKNOWN_REQUEST_BYTES_MAX: usize = 4 << 10;
 
+/// Unknown names for which the one that was meant is looked up. A person makes no more slips on one connection, and
+/// a program that sends such names without end should get no more of the processor than it could by GET.
+const HINTS_MAX: u32 = 16;
+
 /// What a session is about.
 enum State<'c> {
     /// Answering requests as they come.
@@ -71,6 +75,8 @@ pub struct Session<'c> {
     /// The client has shown the token, or none is set.
     known: bool,
     counts: Counts,
+    /// Of [`HINTS_MAX`], what is left.
+    hints: u32,
     /// Requests cut from the input so far, and how many will be.
     requests: u64,
     requests_max: u64,
@@ -95,6 +101,7 @@ impl<'c> Session<'c> {
             output_bytes: 0,
             known: core.token.is_none(),
             counts: Counts::default(),
+            hints: HINTS_MAX,
             requests: 0,
             requests_max: u64::MAX,
             turned_away: None,
@@ -323,7 +330,8 @@ impl<'c> Session<'c> {
             }
             Ok(request) => {
                 counts.request(&request);
-                let mut execution = Execution { core, form, out, counts, failed: None };
+                let mut execution =
+                    Execution { core, form, out, counts, hints: &mut self.hints, failed: None };
                 let after = execution.run(&request, &mut self.known);
                 if let Some(trace) = &self.trace {
                     let name = core.actions.names().find(|name| *name == request.name());

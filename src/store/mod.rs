@@ -17,13 +17,10 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::json::Text;
-use crate::protocol::{Condition, KeyError, check_key};
+use crate::protocol::{Condition, KeyError, check_key, excerpt};
 use crate::table::Table;
 use watch::Watchers;
 pub use watch::{Change, End, Event, Waiting, Watch};
-
-/// A message shows no more of a value.
-const SHOWN_CHARS_MAX: usize = 64;
 
 /// A shared table. A key that is written must pass [`check_key`], whoever writes it.
 #[derive(Default)]
@@ -98,7 +95,7 @@ impl Store {
         let sum = self.get(key, |present| {
             let present = present.unwrap_or("0");
             let sum = integer(present).and_then(|n| n.checked_add(by));
-            sum.ok_or_else(|| Rejected::NotANumber(shown(present)))
+            sum.ok_or_else(|| Rejected::NotANumber(excerpt(present.as_bytes())))
         })?;
         self.set(&turn, key, &sum.to_string())?;
         Ok(sum)
@@ -196,13 +193,4 @@ fn integer(value: &str) -> Option<i128> {
         None => value.as_i128(),
         Some(string) => string.parse().ok().filter(|integer: &i128| integer.to_string() == string),
     }
-}
-
-/// The beginning of a value for a message of one line.
-fn shown(value: &str) -> String {
-    let mut shown = String::new();
-    for c in value.chars().take(SHOWN_CHARS_MAX) {
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    if value.chars().nth(SHOWN_CHARS_MAX).is_some() { shown + "…" } else { shown }
 }

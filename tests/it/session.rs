@@ -134,6 +134,8 @@ rows! {
         => "MSG error: a request may have 4096 bytes here: the server's --max-request\n",
     a_line_whose_carriage_return_is_one_too_many: format!("ECHO {}\rx\n", "x".repeat(4091))
         => "MSG error: a request may have 4096 bytes here: the server's --max-request\n",
+    unknown_names_without_end: "GETT\n".repeat(18)
+        => "MSG error: no request is named GETT: did you mean GET?\n".repeat(16) + &"MSG error: no request is named GETT: INFO tells what there is\n".repeat(2),
     close: r#"{"request":"CLOSE"}{"request":"COUNT"}"# => "{\"value\":\"CLOSE CONFIRM\"}\n",
     echo_is_exact: r#"{"request":"ECHO","data":{"a":[1.0,"\u00e9",1E5]}}"# => "{\"value\":{\"a\":[1.0,\"\\u00e9\",1E5]}}\n",
     java_clients_send_more_than_is_needed: r#"{"request": "GET", "key": "test1", "value": "null"}
