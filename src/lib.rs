@@ -70,20 +70,14 @@
 #![deny(missing_docs)]
 
 pub mod actions;
-pub mod address;
-pub mod args;
+pub mod cli;
 pub mod client;
 pub mod json;
-mod near;
 pub mod protocol;
-pub mod reformat;
-pub mod serve;
 pub mod server;
 pub mod session;
 pub mod store;
 mod sys;
-pub mod table;
-pub mod token;
 
 /// README's Rust, compiled as it stands there.
 #[cfg(doctest)]

@@ -9,16 +9,14 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use socket_tables::args::{self, Command};
-use socket_tables::client::{self, Io};
-use socket_tables::serve::{self, ServeError};
+use socket_tables::cli::{self, Command, Io, ServeError};
 
 fn main() -> ExitCode {
     let mut words = env::args_os();
     let name = words.next().unwrap_or_default();
     // The name the program was called by, without its path: messages and help should show what can be typed.
     let name = Path::new(&name).file_name().map_or("st".into(), |name| name.to_string_lossy().into_owned());
-    let command = match args::parse(&name, words, &|variable| env::var_os(variable)) {
+    let command = match cli::parse(&name, words, &|variable| env::var_os(variable)) {
         Ok(command) => command,
         Err(error) => {
             if !error.quiet {
@@ -28,14 +26,14 @@ fn main() -> ExitCode {
         }
     };
     match command {
-        Command::Help(topic) => print(&args::help(&name, topic)),
+        Command::Help(topic) => print(&cli::help(&name, topic)),
         Command::Version => print(concat!("st ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Client(args) => {
             let (mut stdin, mut stdout, mut stderr) = (io::stdin(), io::stdout(), io::stderr());
             let out = io::stdout();
             let stdout_fd = Some(out.as_fd());
             let io = Io { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr, stdout_fd };
-            ExitCode::from(client::run(&name, &args, io))
+            ExitCode::from(cli::run(&name, &args, io))
         }
         Command::Json(args) => json(&name, &args),
         Command::Server(args) => serve(&name, &args),
@@ -49,8 +47,8 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn json(name: &str, args: &args::JsonArgs) -> ExitCode {
-    use socket_tables::reformat::{ReformatError, reformat};
+fn json(name: &str, args: &cli::JsonArgs) -> ExitCode {
+    use socket_tables::cli::{ReformatError, reformat};
     let (done, from) = match &args.file {
         None => (reformat(io::stdin().lock(), io::stdout().lock(), args.layout), "stdin".into()),
         Some(file) => {
@@ -72,8 +70,8 @@ fn json(name: &str, args: &args::JsonArgs) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn serve(name: &str, args: &args::ServerArgs) -> ExitCode {
-    let served = serve::run(args, &|variable| env::var_os(variable), &mut io::stdout(), io::stderr());
+fn serve(name: &str, args: &cli::ServerArgs) -> ExitCode {
+    let served = cli::serve(args, &|variable| env::var_os(variable), &mut io::stdout(), io::stderr());
     let Err(error) = served else { return ExitCode::SUCCESS };
     let help = match error {
         ServeError::Address(_) | ServeError::Program(_) | ServeError::Action(_) => {

@@ -10,14 +10,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::run::look_up;
 use super::{Call, Spec, spec};
-use crate::json::{Text, Value};
+use crate::json::{JsonText, Value};
 use crate::protocol::{Code, Failure};
 
 /// HISTORY keeps this many commands, and this many bytes of them; the oldest go first.
 const HISTORY_COMMANDS_MAX: usize = 1_000;
 const HISTORY_BYTES_MAX: usize = 1 << 20;
 
-type Answer = Result<Text<'static>, Failure>;
+type Answer = Result<JsonText<'static>, Failure>;
 type Function = fn(&Call<'_>) -> Answer;
 
 pub(super) const ACTIONS: [(Spec<'static>, Function); 6] = [
@@ -30,15 +30,15 @@ pub(super) const ACTIONS: [(Spec<'static>, Function); 6] = [
 ];
 
 fn echo(call: &Call<'_>) -> Answer {
-    call.data().cloned().map(Text::into_owned).ok_or_else(|| call.needs("what to echo, any JSON"))
+    call.data().cloned().map(JsonText::into_owned).ok_or_else(|| call.needs("what to echo, any JSON"))
 }
 
 fn time(_: &Call<'_>) -> Answer {
-    Ok(Text::string(&rfc3339(SystemTime::now())))
+    Ok(JsonText::string(&rfc3339(SystemTime::now())))
 }
 
 fn hello(call: &Call<'_>) -> Answer {
-    Ok(Text::string(&format!("Hello from {}", call.actions.host)))
+    Ok(JsonText::string(&format!("Hello from {}", call.actions.host)))
 }
 
 /// Gives the program's output lossily where it is not UTF-8: status and the rest are worth having then.
@@ -58,31 +58,31 @@ fn exec(call: &Call<'_>) -> Answer {
     let done = call.run(command, "")?;
     // As shells count it: 128 and the signal's number.
     let status = done.status.code().or(done.status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
-    let said = |bytes: &[u8]| Text::string(&String::from_utf8_lossy(bytes));
+    let said = |bytes: &[u8]| JsonText::string(&String::from_utf8_lossy(bytes));
     let (stdout, stderr) = (said(&done.stdout), said(&done.stderr));
-    Ok(Text::known(format!(r#"{{"status":{status},"stdout":{stdout},"stderr":{stderr}}}"#)))
+    Ok(JsonText::trusted(format!(r#"{{"status":{status},"stdout":{stdout},"stderr":{stderr}}}"#)))
 }
 
 fn history(call: &Call<'_>) -> Answer {
     let history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
-    let commands: Vec<&str> = history.commands.iter().map(Text::as_str).collect();
-    Ok(Text::known(format!("[{}]", commands.join(","))))
+    let commands: Vec<&str> = history.commands.iter().map(JsonText::as_str).collect();
+    Ok(JsonText::trusted(format!("[{}]", commands.join(","))))
 }
 
 fn info(call: &Call<'_>) -> Answer {
-    Ok(Text::from((call.actions.info)()))
+    Ok(JsonText::from((call.actions.info)()))
 }
 
 /// What EXEC ran, or tried to: the commands' JSON, oldest first.
 #[derive(Default)]
 pub(super) struct History {
-    commands: VecDeque<Text<'static>>,
+    commands: VecDeque<JsonText<'static>>,
     bytes: usize,
 }
 
 impl History {
     /// A command larger than all that is kept goes the way of the oldest at once.
-    fn push(&mut self, command: Text<'static>) {
+    fn push(&mut self, command: JsonText<'static>) {
         self.bytes += command.as_str().len();
         self.commands.push_back(command);
         while self.commands.len() > HISTORY_COMMANDS_MAX || self.bytes > HISTORY_BYTES_MAX {

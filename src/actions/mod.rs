@@ -28,8 +28,8 @@ pub use job::adopt_orphans;
 pub use program::{Program, ProgramError};
 pub use run::Limits;
 
-use crate::json::{DEPTH_MAX, Text, Value};
-use crate::near::nearest;
+use crate::json::{DEPTH_MAX, JsonText, Value};
+use crate::protocol::did_you_mean;
 use crate::protocol::{Code, Failure, excerpt};
 
 /// An action's value leaves room for as many levels as a stored one, which a listing puts two around.
@@ -43,34 +43,34 @@ pub const NAME_BYTES_MAX: usize = 64;
 ///
 /// ```
 /// use socket_tables::actions::{Action, Actions, Call};
-/// use socket_tables::json::Text;
+/// use socket_tables::json::JsonText;
 /// use socket_tables::protocol::Failure;
 ///
 /// struct Greet { greeting: &'static str }
 ///
 /// impl Action for Greet {
-///     fn call(&self, call: &Call<'_>) -> Result<Text<'static>, Failure> {
-///         Ok(Text::string(&format!("{}, {}!", self.greeting, call.data_str()?)))
+///     fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
+///         Ok(JsonText::string(&format!("{}, {}!", self.greeting, call.data_str()?)))
 ///     }
 /// }
 ///
 /// let mut actions = Actions::default();
 /// actions.register("GREET", "NAME", "a greeting", Greet { greeting: "Good day" })?;
-/// assert_eq!(actions.call("GREET", Some(Text::string("Ada"))), Ok(Text::string("Good day, Ada!")));
+/// assert_eq!(actions.call("GREET", Some(JsonText::string("Ada"))), Ok(JsonText::string("Good day, Ada!")));
 /// # Ok::<(), socket_tables::actions::RegisterError>(())
 /// ```
 pub trait Action: Send + Sync {
     /// Answers one call. Many threads call at once. An error is sent to the client as it is; any
     /// standard error turns into `action_failed` by `?`.
-    fn call(&self, call: &Call<'_>) -> Result<Text<'static>, Failure>;
+    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure>;
 }
 
 impl<F, V> Action for F
 where
     F: Fn(&Call<'_>) -> Result<V, Failure> + Send + Sync,
-    V: Into<Text<'static>>,
+    V: Into<JsonText<'static>>,
 {
-    fn call(&self, call: &Call<'_>) -> Result<Text<'static>, Failure> {
+    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
         self(call).map(V::into)
     }
 }
@@ -78,7 +78,7 @@ where
 /// One request to an action.
 pub struct Call<'a> {
     name: &'a str,
-    data: Option<Text<'a>>,
+    data: Option<JsonText<'a>>,
     /// The registry: where the built-in actions find what they share.
     actions: &'a Actions,
 }
@@ -90,18 +90,18 @@ impl<'a> Call<'a> {
     }
 
     /// The argument as JSON text, if there is one.
-    pub fn data(&self) -> Option<&Text<'a>> {
+    pub fn data(&self) -> Option<&JsonText<'a>> {
         self.data.as_ref()
     }
 
     /// The argument, which has to be a string; anything else, or none, is `bad_request`.
     pub fn data_str(&self) -> Result<Cow<'_, str>, Failure> {
-        self.data.as_ref().and_then(Text::as_string).ok_or_else(|| self.needs("a string"))
+        self.data.as_ref().and_then(JsonText::as_string).ok_or_else(|| self.needs("a string"))
     }
 
     /// The argument as a tree; null where there is none.
     pub fn value(&self) -> Value {
-        self.data.as_ref().map_or(Value::Null, Text::to_value)
+        self.data.as_ref().map_or(Value::Null, JsonText::to_value)
     }
 
     fn run(&self, command: Command, input: &str) -> Result<Output, Failure> {
@@ -216,7 +216,7 @@ impl Actions {
     /// Calls the action of this name. Fails with `unknown_request` where there is none, with the action's
     /// own error, or with `action_failed` where it panics or its value is nested deeper than a stored one
     /// may be, 126 levels.
-    pub fn call(&self, name: &str, data: Option<Text<'_>>) -> Result<Text<'static>, Failure> {
+    pub fn call(&self, name: &str, data: Option<JsonText<'_>>) -> Result<JsonText<'static>, Failure> {
         let entry = self.table.get(name).ok_or_else(|| self.unknown(name, true))?;
         let call = Call { name, data, actions: self };
         // Unwind safety: the only state of ours that a panic could leave half-changed is the history,
@@ -254,7 +254,7 @@ impl Actions {
     /// The refusal of a name that no request and no action has. To look for the name that was meant costs as
     /// much as some GETs.
     pub fn unknown(&self, name: &str, hint: bool) -> Failure {
-        let near = if hint { nearest(name, self.names()) } else { None };
+        let near = if hint { did_you_mean(name, self.names()) } else { None };
         let hint = match near {
             Some(near) => format!("did you mean {near}?"),
             None => "INFO tells what there is".to_owned(),

@@ -18,7 +18,7 @@ use std::process::Command;
 use std::{error, fmt, fs, io};
 
 use super::{Action, Call, ROOM_LEVELS};
-use crate::json::{Parser, Text};
+use crate::json::{JsonText, Parser};
 use crate::protocol::{Code, Failure, excerpt};
 
 /// A program that answers requests. It is looked at when made and started anew for each call.
@@ -45,9 +45,9 @@ impl Program {
 }
 
 impl Action for Program {
-    fn call(&self, call: &Call<'_>) -> Result<Text<'static>, Failure> {
+    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
         let fail = |what: String| Failure::new(Code::ActionFailed, format!("{} {what}", call.name()));
-        let input = format!("{}\n", call.data().map_or("null", Text::as_str));
+        let input = format!("{}\n", call.data().map_or("null", JsonText::as_str));
         let done = call.run(Command::new(&self.path), &input)?;
         if !done.status.success() {
             let said = excerpt(&done.stderr);
@@ -61,7 +61,7 @@ impl Action for Program {
         let value = parser.compact_with_room(ROOM_LEVELS).and_then(|value| parser.end().map(|()| value));
         Ok(match value {
             Ok(value) => value.into_owned(),
-            Err(_) => Text::string(output.strip_suffix('\n').unwrap_or(&output)),
+            Err(_) => JsonText::string(output.strip_suffix('\n').unwrap_or(&output)),
         })
     }
 }

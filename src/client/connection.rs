@@ -12,8 +12,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{ClientError, Reply, ReplyProblem};
-use crate::address::{Address, AddressError};
+use super::{Answer, ClientError, ReplyProblem};
+use crate::protocol::{Address, AddressError};
 use crate::protocol::{Scope, check_key};
 use crate::sys;
 
@@ -25,14 +25,14 @@ const READ_BYTES: usize = 16 << 10;
 const PIECE_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     /// For messages.
     address: String,
     socket: BufReader<Socket>,
 }
 
 /// Takes each address of the name in turn, the lookup and all of them together within `timeout`.
-pub(super) fn connect(address: &Address, timeout: Duration) -> Result<Connection, ClientError> {
+pub(crate) fn connect(address: &Address, timeout: Duration) -> Result<Connection, ClientError> {
     let started = Instant::now();
     let all = match address.known() {
         Some(known) => known,
@@ -115,14 +115,14 @@ impl Connection {
     }
 
     /// The next reply; a refusal is an error.
-    pub fn reply(&mut self) -> Result<Reply, ClientError> {
+    pub fn reply(&mut self) -> Result<Answer, ClientError> {
         let line = self.line()?;
         self.understand(&line)
     }
 
     /// What a line says.
-    pub fn understand(&self, line: &str) -> Result<Reply, ClientError> {
-        match Reply::parse(line) {
+    pub fn understand(&self, line: &str) -> Result<Answer, ClientError> {
+        match Answer::parse(line) {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err((failure, present))) => Err(ClientError::Refused(self.address.clone(), failure, present)),
             Err(problem) => Err(self.bad(problem)),

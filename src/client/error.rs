@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use crate::address::AddressError;
-use crate::json::{self, Text};
+use crate::json::{self, JsonText};
+use crate::protocol::AddressError;
 use crate::protocol::{Code, Failure, KeyError};
 
 /// What kept a client from its answer. The text of each but the first begins with the server's address.
@@ -25,7 +25,7 @@ pub enum ClientError {
     /// What came is no reply of ours: is this an `st` server at all?
     BadReply(String, ReplyProblem),
     /// The server's error reply, as it was; after `conflict`, the present value, if there is one.
-    Refused(String, Failure, Option<Text<'static>>),
+    Refused(String, Failure, Option<JsonText<'static>>),
 }
 
 /// What is wrong with a reply.
@@ -107,12 +107,12 @@ impl ClientError {
     }
 
     /// Whether no request got as far as being looked at.
-    pub(super) fn came_to_nothing(&self) -> bool {
+    pub(crate) fn came_to_nothing(&self) -> bool {
         matches!(self, ClientError::Connect(..) | ClientError::Address(_)) || self.code() == Some(Code::Busy)
     }
 
     /// The refusal's code.
-    pub(super) fn code(&self) -> Option<Code> {
+    pub(crate) fn code(&self) -> Option<Code> {
         self.refusal().map(|failure| failure.code)
     }
 }

@@ -3,12 +3,12 @@
 
 use super::connection::Connection;
 use super::{ClientError, ReplyProblem};
-use crate::json::{Error, Parser, Text};
+use crate::json::{Error, JsonText, Parser};
 use crate::protocol::Scope;
 
 /// A reply that is a list, as it arrives: keys, and their values, or null where only keys were asked for.
 /// It has its connection: what is left of a list that is not read to its end must not pass for another reply.
-pub(super) struct List {
+pub(crate) struct List {
     pub connection: Connection,
     /// What was asked for.
     pub scope: Scope<'static>,
@@ -19,7 +19,7 @@ pub(super) struct List {
 
 impl List {
     /// The next key and value; `None` after the last.
-    pub fn next(&mut self) -> Result<Option<(Text<'static>, Text<'static>)>, ClientError> {
+    pub fn next(&mut self) -> Result<Option<(JsonText<'static>, JsonText<'static>)>, ClientError> {
         if self.closed {
             return Ok(None);
         }
@@ -65,14 +65,14 @@ fn element_end() -> impl FnMut(&[u8]) -> Option<usize> {
 }
 
 /// One key, as an element of the reply to KEYS; in place of a value, null.
-fn key(element: &str) -> Result<(Text<'_>, Text<'_>), ReplyProblem> {
-    let key = Text::parse(element)?;
-    if key.as_str().starts_with('"') { Ok((key, Text::NULL)) } else { Err(ReplyProblem::Lacks("a key")) }
+fn key(element: &str) -> Result<(JsonText<'_>, JsonText<'_>), ReplyProblem> {
+    let key = JsonText::parse(element)?;
+    if key.as_str().starts_with('"') { Ok((key, JsonText::NULL)) } else { Err(ReplyProblem::Lacks("a key")) }
 }
 
 /// One key and its value, as an element of the reply to GETALL, or a line of a dump: an object of
 /// these two members.
-pub(super) fn entry(element: &str) -> Result<(Text<'_>, Text<'_>), ReplyProblem> {
+pub(crate) fn entry(element: &str) -> Result<(JsonText<'_>, JsonText<'_>), ReplyProblem> {
     let (mut key, mut value, mut more) = (None, None, false);
     let mut parser = Parser::new(element);
     parser.object(|parser, name| {

@@ -9,16 +9,8 @@
 
 mod connection;
 mod error;
-mod follow;
-mod input;
 mod list;
-mod listing;
-mod pipeline;
-mod program;
 mod reply;
-mod run;
-mod session;
-mod trouble;
 mod watch;
 
 use std::iter::successors;
@@ -26,16 +18,16 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub use error::{ClientError, ReplyProblem};
-pub use reply::Reply;
-pub use run::{Io, run};
+pub use reply::Answer;
 pub use watch::{Event, Watch};
 
-use crate::address::Address;
-use crate::json::{Text, Value};
+use crate::json::{JsonText, Value};
+use crate::protocol::Address;
+use crate::protocol::Token;
 use crate::protocol::{Code, Condition, Request, Scope};
-use crate::token::Token;
-use connection::{Connection, connect};
-use list::List;
+pub(crate) use connection::Connection;
+use connection::connect;
+pub(crate) use list::{List, entry};
 
 /// After these the server closes, or may: the next request must not meet that.
 const CLOSING: [Code; 5] = [Code::Busy, Code::TooLarge, Code::Timeout, Code::Denied, Code::BadJson];
@@ -82,10 +74,10 @@ impl Default for ClientOptions {
 /// ```
 #[derive(Debug)]
 pub struct Client {
-    address: Address,
-    options: ClientOptions,
+    pub(crate) address: Address,
+    pub(crate) options: ClientOptions,
     /// Taken out while it is in use, and put back only where the next reply is the next request's.
-    connection: Option<Connection>,
+    pub(crate) connection: Option<Connection>,
 }
 
 impl Client {
@@ -131,7 +123,7 @@ impl Client {
         present: impl Into<Value>,
         value: impl Into<Value>,
     ) -> Result<bool, ClientError> {
-        self.write(key, value.into(), Some(Condition::Equals(Text::from(present.into()))))
+        self.write(key, value.into(), Some(Condition::Equals(JsonText::from(present.into()))))
     }
 
     fn write(
@@ -140,7 +132,7 @@ impl Client {
         value: Value,
         condition: Option<Condition<'_>>,
     ) -> Result<bool, ClientError> {
-        let request = Request::Update { key: key.into(), value: Text::from(value), condition };
+        let request = Request::Update { key: key.into(), value: JsonText::from(value), condition };
         match self.ask(&request) {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some(Code::Conflict) => Ok(false),
@@ -176,7 +168,7 @@ impl Client {
 
     /// Runs an action: its value, or [`ClientError::Refused`] with what it said went wrong.
     pub fn call(&mut self, name: &str, data: impl Into<Option<Value>>) -> Result<Value, ClientError> {
-        let data = data.into().map(Text::from);
+        let data = data.into().map(JsonText::from);
         Ok(self.value(&Request::Call { name: name.into(), data })?.to_value())
     }
 
@@ -191,7 +183,7 @@ impl Client {
     }
 
     /// Sends any request but WATCH, and gives its reply.
-    pub fn ask(&mut self, request: &Request<'_>) -> Result<Reply, ClientError> {
+    pub fn ask(&mut self, request: &Request<'_>) -> Result<Answer, ClientError> {
         let read = |connection: &mut Connection| {
             let reply = connection.reply()?;
             if reply.answers(request) { Ok(reply) } else { Err(connection.bad(ReplyProblem::Unrelated)) }
@@ -201,7 +193,7 @@ impl Client {
         Ok(reply)
     }
 
-    fn value(&mut self, request: &Request<'_>) -> Result<Text<'static>, ClientError> {
+    pub(crate) fn value(&mut self, request: &Request<'_>) -> Result<JsonText<'static>, ClientError> {
         Ok(self.ask(request)?.value)
     }
 
@@ -210,16 +202,16 @@ impl Client {
         integer.ok_or_else(|| self.bad("an integer"))
     }
 
-    fn bad(&self, lacks: &'static str) -> ClientError {
+    pub(crate) fn bad(&self, lacks: &'static str) -> ClientError {
         ClientError::BadReply(self.address.to_string(), ReplyProblem::Lacks(lacks))
     }
 
     /// Lets go of a connection that the server has closed since it was last used.
-    fn drop_stale(&mut self) {
+    pub(crate) fn drop_stale(&mut self) {
         self.connection.take_if(|connection| connection.is_stale());
     }
 
-    fn follow(&mut self, scope: Scope<'_>) -> Result<Watch, ClientError> {
+    pub(crate) fn follow(&mut self, scope: Scope<'_>) -> Result<Watch, ClientError> {
         let scope = scope.into_owned();
         let request = bytes(&Request::Watch { scope: scope.clone() });
         let (connection, first) = self.begin(&request, |connection| Event::read(connection, &scope))?;
@@ -227,7 +219,7 @@ impl Client {
         Ok(Watch { connection: Some(connection), scope, first: Some(first), ready: false })
     }
 
-    fn list(&mut self, prefix: &str, keys_only: bool) -> Result<List, ClientError> {
+    pub(crate) fn list(&mut self, prefix: &str, keys_only: bool) -> Result<List, ClientError> {
         let scope = Scope::Prefix(prefix.to_owned().into());
         let prefix = prefix.into();
         let (request, before) = match keys_only {
@@ -242,7 +234,7 @@ impl Client {
         &mut self,
         prefix: &str,
         keys_only: bool,
-        each: fn(String, Text<'_>) -> T,
+        each: fn(String, JsonText<'_>) -> T,
     ) -> Result<Vec<T>, ClientError> {
         let (mut list, mut all) = (self.list(prefix, keys_only)?, Vec::new());
         while let Some((key, value)) = list.next()? {
@@ -256,7 +248,7 @@ impl Client {
     /// What cannot have been carried out is tried again: connecting, and what was answered with `busy`,
     /// which says that the connection never got as far as a request. All tries together take no longer
     /// than the timeout.
-    fn begin<T>(
+    pub(crate) fn begin<T>(
         &mut self,
         requests: &[u8],
         read: impl Fn(&mut Connection) -> Result<T, ClientError>,
@@ -308,7 +300,7 @@ impl Client {
 
 /// How long to wait before each of so many more tries: growing, so that a server that is starting is met
 /// soon, and one that struggles is left alone.
-fn pauses(retry: u32) -> impl Iterator<Item = Duration> {
+pub(crate) fn pauses(retry: u32) -> impl Iterator<Item = Duration> {
     let longer = |pause: &Duration| Some((*pause * 2).min(PAUSE_MAX));
     successors(Some(PAUSE_FIRST), longer).take(retry as usize)
 }

@@ -1,27 +1,29 @@
 //! A reply, read back from its line.
 
 use super::ReplyProblem;
-use crate::json::{Error, Parser, Text};
+use crate::json::{Error, JsonText, Parser};
 use crate::protocol::{Code, Failure, Request};
 
 /// What the server answered, where it did not refuse.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reply {
+pub struct Answer {
     /// `UPDATE`, `DELETE` or `READY`, in what a watcher is told.
     pub event: Option<String>,
     /// The key that it is about.
     pub key: Option<String>,
     /// The value; null where there is none. For a list, all of the array.
-    pub value: Text<'static>,
+    pub value: JsonText<'static>,
     /// There is no such key.
     pub missing: bool,
     /// It is a bare array, as only GETALL is answered by.
-    pub(super) is_list: bool,
+    pub(crate) is_list: bool,
 }
 
-impl Reply {
+impl Answer {
     /// Reads a line; the server's refusal is the inner error, after `conflict` with the present value.
-    pub(super) fn parse(line: &str) -> Result<Result<Reply, (Failure, Option<Text<'static>>)>, ReplyProblem> {
+    pub(crate) fn parse(
+        line: &str,
+    ) -> Result<Result<Answer, (Failure, Option<JsonText<'static>>)>, ReplyProblem> {
         let mut parser = Parser::new(line);
         let (mut event, mut key, mut value, mut missing, mut failure) = (None, None, None, false, None);
         let is_list = parser.peek() == b'[';
@@ -44,14 +46,14 @@ impl Reply {
         if let Some(failure) = failure {
             return Ok(Err((failure, value.filter(|_| !missing))));
         }
-        let value = value.or((event.as_deref() == Some("READY")).then_some(Text::NULL));
+        let value = value.or((event.as_deref() == Some("READY")).then_some(JsonText::NULL));
         let value = value.ok_or(ReplyProblem::Lacks("a value"))?;
-        Ok(Ok(Reply { event, key, value, missing, is_list }))
+        Ok(Ok(Answer { event, key, value, missing, is_list }))
     }
 
     /// Whether it has what a reply to this request has. Who believes any other tells a script "yes" for
     /// what never happened.
-    pub(super) fn answers(&self, request: &Request<'_>) -> bool {
+    pub(crate) fn answers(&self, request: &Request<'_>) -> bool {
         let fits = match request {
             Request::Get { .. } | Request::Delete { .. } => true,
             Request::Increment { .. } | Request::Count { .. } => self.value.as_i128().is_some(),
@@ -62,7 +64,7 @@ impl Reply {
     }
 
     /// The value, unless the key is missing.
-    pub fn found(self) -> Option<Text<'static>> {
+    pub fn found(self) -> Option<JsonText<'static>> {
         (!self.missing).then_some(self.value)
     }
 }

@@ -24,17 +24,17 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Watch {
     /// `None` once it has ended.
-    pub(super) connection: Option<Connection>,
-    pub(super) scope: Scope<'static>,
+    pub(crate) connection: Option<Connection>,
+    pub(crate) scope: Scope<'static>,
     /// What was told before anybody asked.
-    pub(super) first: Option<Event>,
+    pub(crate) first: Option<Event>,
     /// The present state has been told.
-    pub(super) ready: bool,
+    pub(crate) ready: bool,
 }
 
 impl Event {
     /// The next event, which must be about a key of this scope.
-    pub(super) fn read(connection: &mut Connection, scope: &Scope<'_>) -> Result<Event, ClientError> {
+    pub(crate) fn read(connection: &mut Connection, scope: &Scope<'_>) -> Result<Event, ClientError> {
         let reply = connection.reply()?;
         if let Some(key) = &reply.key {
             connection.check_key(key, scope)?;
@@ -50,7 +50,7 @@ impl Event {
 
 impl Watch {
     /// The next event; `None` where the present state has been told and no event begins within `time`.
-    pub(super) fn next_within(&mut self, time: Option<Duration>) -> Result<Option<Event>, ClientError> {
+    pub(crate) fn next_within(&mut self, time: Option<Duration>) -> Result<Option<Event>, ClientError> {
         let event = self.first.take().map_or_else(|| self.read(time), |first| Ok(Some(first)));
         match &event {
             Ok(event) => self.ready |= *event == Some(Event::Ready),

@@ -1,12 +1,12 @@
 //! JSON, as RFC 8259 defines it: nothing more is accepted, nothing less.
 //!
 //! ```
-//! use socket_tables::json::{Text, Value};
+//! use socket_tables::json::{JsonText, Value};
 //!
 //! let value = Value::parse(r#"{"pi": 3.14159265358979323846, "list": [1, 2]}"#)?;
 //! assert_eq!(value.to_string(), r#"{"pi":3.14159265358979323846,"list":[1,2]}"#);
 //! assert_eq!(value.get("list"), Some(&Value::from(vec![Value::from(1), Value::from(2)])));
-//! assert!(Text::parse("1.0")?.same_value(&Text::parse("10e-1")?));
+//! assert!(JsonText::parse("1.0")?.same_value(&JsonText::parse("10e-1")?));
 //! assert_eq!(Value::parse("[1,]").unwrap_err().offset(), 3);
 //! # Ok::<(), socket_tables::json::Error>(())
 //! ```
@@ -27,11 +27,11 @@
 //! # One grammar, many readers
 //! The parser builds nothing. It tells a [`Sink`] what it meets, and the compiler makes one of its own for
 //! each sink: for `()`, which listens to nothing, it only checks. Building a [`Value`], taking white space out
-//! of a [`Text`] and passing over a member are sinks, so they cannot disagree on what is JSON.
+//! of a [`JsonText`] and passing over a member are sinks, so they cannot disagree on what is JSON.
 //!
 //! # Why text is kept
 //! Whoever reads numbers into floats changes them: 2^53 + 1, 0.1 and 1e400 do not fit. A [`Number`] is its
-//! digits; a [`Text`] is all of a value, checked and kept as it was sent.
+//! digits; a [`JsonText`] is all of a value, checked and kept as it was sent.
 //!
 //! # Reading order
 //! `parser`, `string` (escapes, surrogate pairs), `scan` (eight bytes at a time), `error`; `value`, `tree`,
@@ -56,7 +56,7 @@ pub use number::Number;
 pub use parser::{DEPTH_MAX, Parser, Sink};
 pub use short::Short;
 pub use string::Str;
-pub use text::Text;
+pub use text::JsonText;
 pub use value::{Array, Object, Value};
 pub(crate) use write::Writer;
 pub use write::write_str;

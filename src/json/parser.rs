@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::error::{Error, Kind};
 use super::string::{Str, escape};
-use super::{Text, scan, text::Gaps};
+use super::{JsonText, scan, text::Gaps};
 
 /// How deep arrays and objects may nest: 128 brackets are accepted, one more is an error.
 pub const DEPTH_MAX: usize = 128;
@@ -112,7 +112,7 @@ impl<'t> Parser<'t> {
     }
 
     /// One value as text less white space; borrowed where it held none.
-    pub fn compact(&mut self) -> Result<Text<'t>, Error> {
+    pub fn compact(&mut self) -> Result<JsonText<'t>, Error> {
         self.peek();
         let mut gaps = Gaps::new(self.text, self.at);
         self.value(&mut gaps)?;
@@ -121,7 +121,7 @@ impl<'t> Parser<'t> {
 
     /// As [`compact`](Parser::compact), for a value that will stand `levels` deeper elsewhere and may
     /// then be too deep.
-    pub(crate) fn compact_with_room(&mut self, levels: usize) -> Result<Text<'t>, Error> {
+    pub(crate) fn compact_with_room(&mut self, levels: usize) -> Result<JsonText<'t>, Error> {
         self.depth += levels;
         let text = self.compact();
         self.depth -= levels;

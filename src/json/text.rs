@@ -1,7 +1,7 @@
 //! JSON that stays text.
 //!
 //! A table that keeps what it was sent need not understand it, only know that it is valid. Text costs a
-//! fraction of a tree's memory, goes out again by one copy, and rounds no number. A [`Text`] is the proof
+//! fraction of a tree's memory, goes out again by one copy, and rounds no number. A [`JsonText`] is the proof
 //! that somebody has checked: there is no way to make one from a text that is not JSON.
 
 use std::borrow::Cow;
@@ -10,31 +10,31 @@ use std::ops::Range;
 
 use super::{DEPTH_MAX, Error, Parser, Sink, Str, Value, number, write_str};
 
-/// One JSON value as text, without white space outside strings. Compares by text; see [`Text::same_value`].
+/// One JSON value as text, without white space outside strings. Compares by text; see [`JsonText::same_value`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text<'a>(Cow<'a, str>);
+pub struct JsonText<'a>(Cow<'a, str>);
 
-impl<'a> Text<'a> {
+impl<'a> JsonText<'a> {
     /// `null`.
-    pub const NULL: Text<'static> = Text(Cow::Borrowed("null"));
+    pub const NULL: JsonText<'static> = JsonText(Cow::Borrowed("null"));
 
     /// Checks a text that holds one value, and takes its white space out.
-    pub fn parse(text: &'a str) -> Result<Text<'a>, Error> {
+    pub fn parse(text: &'a str) -> Result<JsonText<'a>, Error> {
         let mut parser = Parser::new(text);
         let value = parser.compact()?;
         parser.end().map(|()| value)
     }
 
     /// The string `s` as JSON.
-    pub fn string(s: &str) -> Text<'static> {
+    pub fn string(s: &str) -> JsonText<'static> {
         let mut out = Vec::with_capacity(s.len() + 2);
         write_str(&mut out, s);
-        Text(Cow::Owned(String::from_utf8(out).expect("UTF-8 with ASCII escapes")))
+        JsonText(Cow::Owned(String::from_utf8(out).expect("UTF-8 with ASCII escapes")))
     }
 
-    /// Text that is known to be compact JSON already: it was a `Text` before, or is made of some.
-    pub(crate) fn known(text: impl Into<Cow<'a, str>>) -> Text<'a> {
-        Text(text.into())
+    /// Text that is known to be compact JSON already: it was a `JsonText` before, or is made of some.
+    pub(crate) fn trusted(text: impl Into<Cow<'a, str>>) -> JsonText<'a> {
+        JsonText(text.into())
     }
 
     /// The text.
@@ -43,18 +43,18 @@ impl<'a> Text<'a> {
     }
 
     /// The same, borrowed from this.
-    pub fn borrowed(&self) -> Text<'_> {
-        Text(Cow::Borrowed(&self.0))
+    pub fn borrowed(&self) -> JsonText<'_> {
+        JsonText(Cow::Borrowed(&self.0))
     }
 
     /// The same, borrowed from nobody.
-    pub fn into_owned(self) -> Text<'static> {
-        Text(Cow::Owned(self.0.into_owned()))
+    pub fn into_owned(self) -> JsonText<'static> {
+        JsonText(Cow::Owned(self.0.into_owned()))
     }
 
     /// The tree.
     pub fn to_value(&self) -> Value {
-        Value::parse(&self.0).expect("a Text is valid")
+        Value::parse(&self.0).expect("JsonText is valid")
     }
 
     /// The string that is meant, if this is a string. Borrowed where it has no escapes.
@@ -89,7 +89,7 @@ impl<'a> Text<'a> {
 
     /// Equality as JSON: numbers by value, objects regardless of the order of their members. Trees are only
     /// built of two arrays, two objects and so on.
-    pub fn same_value(&self, other: &Text<'_>) -> bool {
+    pub fn same_value(&self, other: &JsonText<'_>) -> bool {
         self.0 == other.0 || self.kind() == other.kind() && self.to_value() == other.to_value()
     }
 
@@ -102,21 +102,21 @@ impl<'a> Text<'a> {
     }
 }
 
-impl fmt::Display for Text<'_> {
+impl fmt::Display for JsonText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl From<&Value> for Text<'static> {
-    fn from(value: &Value) -> Text<'static> {
-        Text(Cow::Owned(value.to_string()))
+impl From<&Value> for JsonText<'static> {
+    fn from(value: &Value) -> JsonText<'static> {
+        JsonText(Cow::Owned(value.to_string()))
     }
 }
 
-impl From<Value> for Text<'static> {
-    fn from(value: Value) -> Text<'static> {
-        Text::from(&value)
+impl From<Value> for JsonText<'static> {
+    fn from(value: Value) -> JsonText<'static> {
+        JsonText::from(&value)
     }
 }
 
@@ -135,13 +135,13 @@ impl<'t> Gaps<'t> {
         Gaps { text, out: String::new(), from }
     }
 
-    pub(super) fn close(mut self, to: usize) -> Text<'t> {
+    pub(super) fn close(mut self, to: usize) -> JsonText<'t> {
         let rest = &self.text[self.from..to];
         if self.out.is_empty() {
-            return Text(Cow::Borrowed(rest));
+            return JsonText(Cow::Borrowed(rest));
         }
         self.out.push_str(rest);
-        Text(Cow::Owned(self.out))
+        JsonText(Cow::Owned(self.out))
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::members::bad;
 use super::{Code, Failure, Refused, Request, Scope, check_key};
-use crate::json::Text;
+use crate::json::JsonText;
 
 impl<'a> Request<'a> {
     /// Reads a request from a line: a name in any case, and its arguments separated by spaces.
@@ -29,7 +29,7 @@ impl<'a> Request<'a> {
             "AUTH" => Ok(Request::Auth { token: words.0.into() }),
             "CLOSE" | "&END" => Ok(Request::Close),
             "EXEC" => Ok(Request::Call { data: Some(words.array()), name: name.into() }),
-            _ => Ok(Request::Call { data: rest.map(Text::string), name: name.into() }),
+            _ => Ok(Request::Call { data: rest.map(JsonText::string), name: name.into() }),
         };
         request.map_err(|failure| Refused { key: None, failure })
     }
@@ -43,7 +43,7 @@ fn update(rest: &str) -> Result<Request<'_>, Refused<'_>> {
     };
     let key = Words(key).key().map_err(|failure| Refused { key: None, failure })?;
     match value {
-        Some(value) => Ok(Request::Update { key, value: Text::string(value), condition: None }),
+        Some(value) => Ok(Request::Update { key, value: JsonText::string(value), condition: None }),
         None => Err(Refused { key: Some(key), failure: bad("UPDATE needs a key and a value") }),
     }
 }
@@ -76,9 +76,9 @@ impl<'a> Words<'a> {
         if self.0.is_empty() { Ok("".into()) } else { self.key() }
     }
 
-    fn array(&self) -> Text<'static> {
+    fn array(&self) -> JsonText<'static> {
         let words = self.0.split(' ').filter(|word| !word.is_empty());
-        Text::from(crate::json::Value::Array(words.collect()))
+        JsonText::from(crate::json::Value::Array(words.collect()))
     }
 }
 

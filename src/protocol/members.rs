@@ -6,11 +6,11 @@ use std::borrow::Cow;
 
 use super::request::KeyError;
 use super::{Code, Condition, Failure, Refused, Request, Scope, check_key};
-use crate::json::{Parser, Text};
+use crate::json::{JsonText, Parser};
 
 impl<'a> Request<'a> {
     /// Reads a request from the text of one JSON object.
-    pub fn parse(text: &'a str) -> Result<Request<'a>, Refused<'a>> {
+    pub fn parse_json(text: &'a str) -> Result<Request<'a>, Refused<'a>> {
         let mut members = Members::default();
         members.read(text).map_err(|failure| Refused { key: None, failure })?;
         let key = members.key();
@@ -52,7 +52,7 @@ fn member(name: &str) -> Option<Member> {
 /// matters, depends on the request's name, and that may come last.
 #[derive(Default)]
 struct Members<'a> {
-    texts: [Option<Text<'a>>; MEMBERS.len()],
+    texts: [Option<JsonText<'a>>; MEMBERS.len()],
     doubled: [bool; MEMBERS.len()],
     has_key: bool,
 }
@@ -103,7 +103,7 @@ impl<'a> Members<'a> {
         })
     }
 
-    fn take(&mut self, member: Member) -> Result<Option<Text<'a>>, Failure> {
+    fn take(&mut self, member: Member) -> Result<Option<JsonText<'a>>, Failure> {
         let at = member as usize;
         if self.doubled[at] {
             return Err(bad(format!("the member {:?} stands there twice", MEMBERS[at])));

@@ -4,7 +4,7 @@
 //! read: it borrows what it says and is never stored.
 
 use super::Failure;
-use crate::json::{Text, write_str};
+use crate::json::{JsonText, write_str};
 
 /// Bytes of a frame's header: the payload's length in decimal, padded with spaces.
 pub const HEADER_BYTES: usize = 64;
@@ -155,7 +155,7 @@ fn write_value(out: &mut Vec<u8>, value: Option<&str>) {
 /// A string as it is, unless a control character in it could end the line or drive a terminal;
 /// anything else as JSON.
 fn write_plain(out: &mut Vec<u8>, value: &str) {
-    match Text::known(value).as_string() {
+    match JsonText::trusted(value).as_string() {
         Some(string) if !string.contains(char::is_control) => out.extend_from_slice(string.as_bytes()),
         Some(string) if value.contains(char::is_control) => write_escaped(out, &string),
         _ => out.extend_from_slice(value.as_bytes()),

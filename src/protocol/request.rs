@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::Failure;
-use crate::json::{self, Text};
+use crate::json::{self, JsonText};
 
 /// The most bytes that a key may have.
 pub const KEY_BYTES_MAX: usize = 1024;
@@ -18,7 +18,7 @@ pub enum Request<'a> {
     /// The value of a key.
     Get { key: Cow<'a, str> },
     /// Set a key, if the condition holds.
-    Update { key: Cow<'a, str>, value: Text<'a>, condition: Option<Condition<'a>> },
+    Update { key: Cow<'a, str>, value: JsonText<'a>, condition: Option<Condition<'a>> },
     /// Add to an integer, or a string that is one; a missing key counts as 0.
     Increment { key: Cow<'a, str>, by: i128 },
     /// Remove a key, if the condition holds.
@@ -36,7 +36,7 @@ pub enum Request<'a> {
     /// End the connection.
     Close,
     /// An action by name: built in (HELLO, TIME, ECHO, INFO, EXEC, HISTORY) or registered.
-    Call { name: Cow<'a, str>, data: Option<Text<'a>> },
+    Call { name: Cow<'a, str>, data: Option<JsonText<'a>> },
 }
 
 /// What a WATCH is about.
@@ -79,7 +79,7 @@ pub enum Condition<'a> {
     /// The key has no value.
     Absent,
     /// The key's value equals this JSON: numbers by value, objects regardless of member order.
-    Equals(Text<'a>),
+    Equals(JsonText<'a>),
 }
 
 /// A text that is no request: why, and the key it named if that was a good one.

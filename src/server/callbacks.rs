@@ -7,7 +7,7 @@ use std::thread::{Builder, Scope};
 use std::time::Duration;
 
 use super::log::{Level, Log};
-use crate::store::{Change, End, Watch};
+use crate::store::{Change, WatchEnd, Watcher};
 
 /// What is called.
 pub(super) type Callback = Box<dyn Fn(&Change) + Send + Sync>;
@@ -15,14 +15,14 @@ pub(super) type Callback = Box<dyn Fn(&Change) + Send + Sync>;
 /// Starts a thread that calls back for each change, until the watch ends.
 pub(super) fn start<'s>(
     scope: &'s Scope<'s, '_>,
-    watch: &'s Watch<'_>,
+    watch: &'s Watcher<'_>,
     callback: &'s Callback,
     log: &'s Log,
 ) -> io::Result<()> {
     Builder::new().spawn_scoped(scope, move || call_back(watch, callback, log)).map(drop)
 }
 
-fn call_back(watch: &Watch<'_>, callback: &Callback, log: &Log) {
+fn call_back(watch: &Watcher<'_>, callback: &Callback, log: &Log) {
     loop {
         match watch.take() {
             Ok(Some(change)) => {
@@ -33,7 +33,7 @@ fn call_back(watch: &Watch<'_>, callback: &Callback, log: &Log) {
             }
             Ok(None) => watch.wait(Duration::MAX),
             Err(end) => {
-                if end == End::TooSlow {
+                if end == WatchEnd::TooSlow {
                     log.event(Level::Error, "callback_too_slow", &[]);
                 }
                 return;

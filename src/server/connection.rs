@@ -99,7 +99,7 @@ fn exchange(
                 while session.has_most_likely_more() && look(stream, session)? {}
             }
             // From here on the time was over.
-            Next::Read if clock.is_idle() && session.is_known() => {
+            Next::Read if clock.is_idle() && session.is_authenticated() => {
                 session.close();
                 end = End::Idle;
             }
@@ -172,7 +172,7 @@ impl Clock {
         if awaited != self.awaited {
             (self.awaited, self.since, left) = (awaited, Instant::now(), allowed);
         }
-        if !session.is_known() {
+        if !session.is_authenticated() {
             left = left.min(UNKNOWN_TIME.saturating_sub(self.opened.elapsed()));
         }
         left

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Log;
+use crate::protocol::Token;
 use crate::store::Store;
-use crate::token::Token;
 
 /// Who serves how many clients at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Stats;
 use crate::actions::Actions;
+use crate::protocol::Token;
 use crate::store::Store;
-use crate::token::Token;
 
 /// The shared state and the rules that a session needs to answer requests.
 pub struct Core {

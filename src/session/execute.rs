@@ -3,16 +3,16 @@
 use super::core::Core;
 use super::listing::{Columns, Listing};
 use super::stats::Counts;
-use crate::json::Text;
+use crate::json::JsonText;
 use crate::protocol::{Code, Failure, Form, Reply, Request};
-use crate::store::{Rejected, Watch};
+use crate::store::{Rejected, Watcher};
 
 /// What the session does after the request.
 pub enum After<'c> {
     /// The next request.
     Nothing,
     /// Tells changes.
-    Watch(Watch<'c>),
+    Watch(Watcher<'c>),
     /// Sends a listing.
     List(Listing),
     /// Ends, when what is written has been sent.
@@ -32,9 +32,9 @@ pub struct Execution<'c, 'e> {
 }
 
 impl<'c> Execution<'c, '_> {
-    /// Carries out a request. `known` tells, and learns, whether the client has shown the token.
-    pub fn run(&mut self, request: &Request<'_>, known: &mut bool) -> After<'c> {
-        if !*known && !matches!(request, Request::Auth { .. }) {
+    /// Carries out a request. `authenticated` tells, and learns, whether the client has shown the token.
+    pub fn run(&mut self, request: &Request<'_>, authenticated: &mut bool) -> After<'c> {
+        if !*authenticated && !matches!(request, Request::Auth { .. }) {
             let message = "this server wants a token first: AUTH in the text dialect, \
                  {\"request\":\"AUTH\",\"token\":\"…\"} in JSON, ST_TOKEN or --token-file for st client";
             return self.deny(message);
@@ -58,7 +58,7 @@ impl<'c> Execution<'c, '_> {
             }
             Request::Increment { key, by } => {
                 let outcome = store.increment(key, *by);
-                self.written(key, outcome.map(|sum| Some(Text::known(sum.to_string()))));
+                self.written(key, outcome.map(|sum| Some(JsonText::trusted(sum.to_string()))));
             }
             Request::Delete { key, condition } => {
                 let outcome = store.delete(key, condition.as_ref());
@@ -82,7 +82,7 @@ impl<'c> Execution<'c, '_> {
             Request::Auth { token } => match &self.core.token {
                 Some(secret) if !secret.matches(token) => return self.deny("this is not the token"),
                 _ => {
-                    *known = true;
+                    *authenticated = true;
                     self.reply(&Reply::Value("\"ok\""));
                 }
             },
@@ -95,7 +95,7 @@ impl<'c> Execution<'c, '_> {
         After::Nothing
     }
 
-    fn call(&mut self, name: &str, data: Option<&Text<'_>>) {
+    fn call(&mut self, name: &str, data: Option<&JsonText<'_>>) {
         if name == "INFO" {
             // So that it tells of the request that asks it, too.
             self.counts.flush(&self.core.stats);
@@ -106,7 +106,7 @@ impl<'c> Execution<'c, '_> {
             return self.refuse(None, &self.core.actions.unknown(name, hint), None);
         }
         self.core.stats.call(name);
-        match self.core.actions.call(name, data.map(Text::borrowed)) {
+        match self.core.actions.call(name, data.map(JsonText::borrowed)) {
             Ok(value) if name == "HELLO" => {
                 let version = env!("CARGO_PKG_VERSION");
                 self.reply(&Reply::Hello { value: value.as_str(), version });
@@ -117,15 +117,15 @@ impl<'c> Execution<'c, '_> {
     }
 
     /// Answers a write: with the value as it now stands (or stood), or why nothing was changed.
-    fn written(&mut self, key: &str, outcome: Result<Option<Text<'_>>, Rejected>) {
+    fn written(&mut self, key: &str, outcome: Result<Option<JsonText<'_>>, Rejected>) {
         let rejected = match outcome {
             Ok(value) => {
-                return self.reply(&Reply::Entry { key, value: value.as_ref().map(Text::as_str) });
+                return self.reply(&Reply::Entry { key, value: value.as_ref().map(JsonText::as_str) });
             }
             Err(rejected) => rejected,
         };
         let (code, present) = match &rejected {
-            Rejected::Conflict(present) => (Code::Conflict, Some(present.as_ref().map(Text::as_str))),
+            Rejected::Conflict(present) => (Code::Conflict, Some(present.as_ref().map(JsonText::as_str))),
             Rejected::NotANumber(_) => (Code::NotANumber, None),
             Rejected::BadKey(_) => (Code::BadRequest, None),
             Rejected::Full => (Code::Full, None),

@@ -73,7 +73,7 @@ pub struct Session<'c> {
     /// What the last output held: the best guess at the next.
     output_bytes: usize,
     /// The client has shown the token, or none is set.
-    known: bool,
+    authenticated: bool,
     counts: Counts,
     /// Of [`HINTS_MAX`], what is left.
     hints: u32,
@@ -99,7 +99,7 @@ impl<'c> Session<'c> {
             framer: Framer::default(),
             output: Vec::new(),
             output_bytes: 0,
-            known: core.token.is_none(),
+            authenticated: core.token.is_none(),
             counts: Counts::default(),
             hints: HINTS_MAX,
             requests: 0,
@@ -182,7 +182,7 @@ impl<'c> Session<'c> {
 
     /// The time for the request that has begun is over.
     pub fn timed_out(&mut self) {
-        let failure = match self.known {
+        let failure = match self.authenticated {
             true => Failure::new(Code::Timeout, "the request was begun and not finished in time"),
             false => Failure::new(Code::Denied, "no token was shown in time"),
         };
@@ -217,8 +217,8 @@ impl<'c> Session<'c> {
     }
 
     /// Whether the client may use the table: it has shown the token, or none is set.
-    pub fn is_known(&self) -> bool {
-        self.known
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated
     }
 
     /// Why the client was turned away, if it was.
@@ -261,7 +261,7 @@ impl<'c> Session<'c> {
         if data.is_empty() {
             return false;
         }
-        let request_bytes_max = match self.known {
+        let request_bytes_max = match self.authenticated {
             true => self.core.request_bytes_max,
             // Whatever requests may have here: any token that the server takes can be shown.
             false => UNKNOWN_REQUEST_BYTES_MAX,
@@ -276,7 +276,7 @@ impl<'c> Session<'c> {
                 self.input.consume(next);
             }
             Frame::Lost(mut failure) => {
-                if !self.known && failure.code == Code::TooLarge {
+                if !self.authenticated && failure.code == Code::TooLarge {
                     let message = format!("before AUTH a client may send {request_bytes_max} bytes");
                     failure = Failure::new(Code::Denied, message);
                 }
@@ -302,7 +302,7 @@ impl<'c> Session<'c> {
             }
         };
         let request = match form {
-            Form::Json | Form::FramedJson => Request::parse(text),
+            Form::Json | Form::FramedJson => Request::parse_json(text),
             Form::Line | Form::FramedBare => Request::parse_line(text),
         };
         let (core, out, counts) = (self.core, &mut self.output, &mut self.counts);
@@ -316,7 +316,7 @@ impl<'c> Session<'c> {
                     trace("?", key.as_deref(), Some(failure.code));
                 }
                 Reply::Failure { key: key.as_deref(), failure: &failure, present: None }.write_to(form, out);
-                if !self.known {
+                if !self.authenticated {
                     self.state = State::Closing;
                 }
             }
@@ -332,7 +332,7 @@ impl<'c> Session<'c> {
                 counts.request(&request);
                 let mut execution =
                     Execution { core, form, out, counts, hints: &mut self.hints, failed: None };
-                let after = execution.run(&request, &mut self.known);
+                let after = execution.run(&request, &mut self.authenticated);
                 if let Some(trace) = &self.trace {
                     let name = core.actions.names().find(|name| *name == request.name());
                     trace(name.unwrap_or("?"), request.key(), execution.failed);

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::OUTPUT_BYTES_HIGH;
 use crate::protocol::{Code, Failure, Form, Reply};
-use crate::store::{End, Event, Watch};
+use crate::store::{ChangeKind, WatchEnd, Watcher};
 
 /// A watch under way.
 pub struct Watching<'c> {
-    watch: Watch<'c>,
+    watch: Watcher<'c>,
     form: Form,
     /// The state has been told.
     ready: bool,
@@ -26,7 +26,7 @@ pub enum Told {
 }
 
 impl<'c> Watching<'c> {
-    pub fn new(watch: Watch<'c>, form: Form) -> Watching<'c> {
+    pub fn new(watch: Watcher<'c>, form: Form) -> Watching<'c> {
         Watching { watch, form, ready: false }
     }
 
@@ -38,12 +38,12 @@ impl<'c> Watching<'c> {
     /// Appends what there is to tell, up to a bound.
     pub fn write_piece(&mut self, out: &mut Vec<u8>) -> Told {
         let form = self.form;
-        let tell = |out: &mut Vec<u8>, event: Event, key: &str, value: &str| {
+        let tell = |out: &mut Vec<u8>, event: ChangeKind, key: &str, value: &str| {
             Reply::Change { event: event.as_str(), key, value }.write_to(form, out);
             out.len() < OUTPUT_BYTES_HIGH
         };
         if !self.ready {
-            self.ready = self.watch.tell_state(|key, value| tell(out, Event::Update, key, value));
+            self.ready = self.watch.tell_state(|key, value| tell(out, ChangeKind::Update, key, value));
             if self.ready {
                 Reply::Ready.write_to(form, out);
             }
@@ -57,8 +57,8 @@ impl<'c> Watching<'c> {
                     }
                 }
                 Ok(None) => return Told::All,
-                Err(End::Stopped) => return Told::Ended,
-                Err(End::TooSlow) => {
+                Err(WatchEnd::Stopped) => return Told::Ended,
+                Err(WatchEnd::TooSlow) => {
                     let failure = Failure::new(Code::Timeout, "changes came faster than they were taken");
                     Reply::Failure { key: None, failure: &failure, present: None }.write_to(form, out);
                     return Told::Ended;

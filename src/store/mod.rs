@@ -11,16 +11,19 @@
 //! who has the turn judges beside the readers, sure that nobody else writes, and the lock for writing is held
 //! for the change alone.
 
+mod index;
+mod order;
+mod table;
 mod watch;
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::json::Text;
+use crate::json::JsonText;
 use crate::protocol::{Condition, KeyError, check_key, excerpt};
-use crate::table::Table;
+pub use table::Table;
 use watch::Watchers;
-pub use watch::{Change, End, Event, Waiting, Watch};
+pub use watch::{Change, ChangeKind, Waiting, WatchEnd, Watcher};
 
 /// A shared table. A key that is written must pass [`check_key`], whoever writes it.
 #[derive(Default)]
@@ -46,7 +49,7 @@ type Turn<'s> = MutexGuard<'s, ()>;
 #[derive(Debug, PartialEq)]
 pub enum Rejected {
     /// The condition did not hold; the present value, if there is one.
-    Conflict(Option<Text<'static>>),
+    Conflict(Option<JsonText<'static>>),
     /// The present value, of which this is the beginning, is no integer, or the sum has no place in 128 bits.
     NotANumber(String),
     /// Keys and values would hold more than they may.
@@ -82,7 +85,7 @@ impl Store {
     }
 
     /// Gives a key this value, if `condition` holds.
-    pub fn update(&self, key: &str, value: &Text, condition: Option<&Condition>) -> Result<(), Rejected> {
+    pub fn update(&self, key: &str, value: &JsonText, condition: Option<&Condition>) -> Result<(), Rejected> {
         let turn = self.turn();
         self.check(key, condition)?;
         self.set(&turn, key, value.as_str())
@@ -106,15 +109,15 @@ impl Store {
         &self,
         key: &str,
         condition: Option<&Condition>,
-    ) -> Result<Option<Text<'static>>, Rejected> {
+    ) -> Result<Option<JsonText<'static>>, Rejected> {
         let turn = self.turn();
         self.check(key, condition)?;
-        let Some(old) = self.get(key, |old| old.map(|old| Text::known(old).into_owned())) else {
+        let Some(old) = self.get(key, |old| old.map(|old| JsonText::trusted(old).into_owned())) else {
             return Ok(None);
         };
         let mut state = self.write(&turn);
         state.table.remove(key);
-        state.watchers.tell(Event::Delete, key, old.as_str());
+        state.watchers.tell(ChangeKind::Delete, key, old.as_str());
         Ok(Some(old))
     }
 
@@ -144,13 +147,13 @@ impl Store {
     fn check(&self, key: &str, condition: Option<&Condition>) -> Result<(), Rejected> {
         let Some(condition) = condition else { return Ok(()) };
         let state = self.read();
-        let present = state.table.get(key).map(Text::known);
+        let present = state.table.get(key).map(JsonText::trusted);
         let holds = match (condition, &present) {
             (Condition::Absent, present) => present.is_none(),
             (Condition::Equals(wanted), Some(present)) => present.same_value(wanted),
             (Condition::Equals(_), None) => false,
         };
-        if holds { Ok(()) } else { Err(Rejected::Conflict(present.map(Text::into_owned))) }
+        if holds { Ok(()) } else { Err(Rejected::Conflict(present.map(JsonText::into_owned))) }
     }
 
     fn set(&self, turn: &Turn<'_>, key: &str, value: &str) -> Result<(), Rejected> {
@@ -166,7 +169,7 @@ impl Store {
             }
         }
         table.set(key, value);
-        watchers.tell(Event::Update, key, value);
+        watchers.tell(ChangeKind::Update, key, value);
         Ok(())
     }
 
@@ -188,7 +191,7 @@ impl Store {
 /// The integer that a value is, or that a string holds. A string must hold it as INCREMENT itself would write it:
 /// `"007"`, `"5.0"` and `" 5"` are somebody's texts, not numbers.
 fn integer(value: &str) -> Option<i128> {
-    let value = Text::known(value);
+    let value = JsonText::trusted(value);
     match value.as_string() {
         None => value.as_i128(),
         Some(string) => string.parse().ok().filter(|integer: &i128| integer.to_string() == string),

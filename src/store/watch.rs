@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Store;
-use crate::json::Text;
+use crate::json::JsonText;
 use crate::protocol::Scope;
 
 /// Changes that may wait for a watcher for longer than [`LATE`]. A burst may be longer.
@@ -35,19 +35,19 @@ const PLACE_BYTES: usize = 16;
 
 /// What happened to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum ChangeKind {
     /// It has a new value.
     Update,
     /// Its value was removed.
     Delete,
 }
 
-impl Event {
+impl ChangeKind {
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
-            Event::Update => "UPDATE",
-            Event::Delete => "DELETE",
+            ChangeKind::Update => "UPDATE",
+            ChangeKind::Delete => "DELETE",
         }
     }
 }
@@ -56,19 +56,19 @@ impl Event {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// What happened.
-    pub event: Event,
+    pub event: ChangeKind,
     /// The key.
     pub key: String,
-    /// The new value; after [`Event::Delete`] the last one.
-    pub value: Text<'static>,
+    /// The new value; after [`ChangeKind::Delete`] the last one.
+    pub value: JsonText<'static>,
 }
 
 /// Why no more changes come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum WatchEnd {
     /// The watcher was too slow.
     TooSlow,
-    /// It was ended by [`Watch::end`].
+    /// It was ended by [`Watcher::end`].
     Stopped,
 }
 
@@ -105,12 +105,12 @@ impl Drop for Waiting {
 /// All watchers of a table.
 #[derive(Default)]
 pub(super) struct Watchers {
-    all: Vec<Arc<Watcher>>,
+    all: Vec<Arc<Inbox>>,
     /// Bytes that waiting changes hold, each counted once, and every queue's places.
     held: Arc<AtomicUsize>,
 }
 
-struct Watcher {
+struct Inbox {
     scope: Scope<'static>,
     held: Arc<AtomicUsize>,
     queue: Mutex<Queue>,
@@ -125,22 +125,22 @@ struct Queue {
     bytes: usize,
     /// Since when there have been more than [`CHANGES_MAX`].
     late: Option<Instant>,
-    end: Option<End>,
+    end: Option<WatchEnd>,
 }
 
 /// A watcher's end of the watch. Dropping it ends the watch.
-pub struct Watch<'s> {
+pub struct Watcher<'s> {
     store: &'s Store,
-    watcher: Arc<Watcher>,
+    watcher: Arc<Inbox>,
 }
 
 impl Store {
-    /// Begins a watch. With `state`, what is there now will be told by [`Watch::tell_state`];
+    /// Begins a watch. With `state`, what is there now will be told by [`Watcher::tell_state`];
     /// else only changes.
-    pub fn watch(&self, scope: Scope<'_>, state: bool) -> Watch<'_> {
+    pub fn watch(&self, scope: Scope<'_>, state: bool) -> Watcher<'_> {
         let turn = self.turn();
         let watchers = &mut self.write(&turn).watchers;
-        let watcher = Arc::new(Watcher {
+        let watcher = Arc::new(Inbox {
             scope: scope.into_owned(),
             held: watchers.held.clone(),
             queue: Mutex::new(Queue {
@@ -153,11 +153,11 @@ impl Store {
             changed: Condvar::new(),
         });
         watchers.all.push(watcher.clone());
-        Watch { store: self, watcher }
+        Watcher { store: self, watcher }
     }
 }
 
-impl Watch<'_> {
+impl Watcher<'_> {
     /// Shows the next keys of the state for as long as `show` says so; true when all have been shown.
     pub fn tell_state(&self, mut show: impl FnMut(&str, &str) -> bool) -> bool {
         let state = self.store.read();
@@ -183,7 +183,7 @@ impl Watch<'_> {
     }
 
     /// The next change, if one waits.
-    pub fn take(&self) -> Result<Option<Arc<Waiting>>, End> {
+    pub fn take(&self) -> Result<Option<Arc<Waiting>>, WatchEnd> {
         let mut queue = self.watcher.lock();
         let Some(change) = queue.changes.pop_front() else { return queue.end.map_or(Ok(None), Err) };
         queue.bytes -= cost(&change);
@@ -196,7 +196,7 @@ impl Watch<'_> {
 
     /// Ends the watch; what waits can still be taken.
     pub fn end(&self) {
-        self.watcher.lock().end.get_or_insert(End::Stopped);
+        self.watcher.lock().end.get_or_insert(WatchEnd::Stopped);
         self.watcher.changed.notify_all();
     }
 
@@ -208,7 +208,7 @@ impl Watch<'_> {
     }
 }
 
-impl Drop for Watch<'_> {
+impl Drop for Watcher<'_> {
     fn drop(&mut self) {
         let turn = self.store.turn();
         self.store.write(&turn).watchers.all.retain(|watcher| !Arc::ptr_eq(watcher, &self.watcher));
@@ -223,11 +223,11 @@ impl Watchers {
     }
 
     /// Tells all whom it concerns of a change.
-    pub fn tell(&self, event: Event, key: &str, value: &str) {
+    pub fn tell(&self, event: ChangeKind, key: &str, value: &str) {
         let mut waiting = None;
         for watcher in self.all.iter().filter(|watcher| watcher.scope.covers(key)) {
             let waiting = waiting.get_or_insert_with(|| {
-                let value = Text::known(value).into_owned();
+                let value = JsonText::trusted(value).into_owned();
                 let change = Change { event, key: key.to_owned(), value };
                 self.held.fetch_add(cost(&change), Relaxed);
                 Arc::new(Waiting { change, held: self.held.clone() })
@@ -251,7 +251,7 @@ impl Watchers {
     }
 }
 
-impl Watcher {
+impl Inbox {
     fn offer(&self, change: &Arc<Waiting>) {
         let mut queue = self.lock();
         let told = match &queue.mark {
@@ -276,7 +276,7 @@ impl Watcher {
     /// The watcher was too slow: what waits for it goes, and so will it.
     fn give_up(&self, queue: &mut Queue) {
         self.empty(queue);
-        queue.end = Some(End::TooSlow);
+        queue.end = Some(WatchEnd::TooSlow);
         self.changed.notify_all();
     }
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use socket_tables::actions::{Actions, Call, REQUESTS, RegisterError, rfc3339};
-use socket_tables::json::{Array, Object, Text, Value};
+use socket_tables::json::{Array, JsonText, Object, Value};
 use socket_tables::protocol::{Code, Failure};
 use socket_tables::server::Server;
 
@@ -13,7 +13,7 @@ use crate::server::Running;
 use crate::support::{run, st};
 
 pub fn call(actions: &Actions, name: &str, data: &str) -> Result<String, Failure> {
-    actions.call(name, Some(Text::parse(data).unwrap())).map(|text| text.as_str().to_owned())
+    actions.call(name, Some(JsonText::parse(data).unwrap())).map(|text| text.as_str().to_owned())
 }
 
 pub fn expect_failure(result: Result<String, Failure>, code: Code, words: &str) {
@@ -28,7 +28,7 @@ fn exec_runs_a_command_and_history_keeps_it() {
     assert_eq!(call(&actions, "HISTORY", "null").as_deref(), Ok("[]"));
     actions.exec_allowed = true;
     let done = |status: i32, stdout: &str, stderr: &str| {
-        let (stdout, stderr) = (Text::string(stdout), Text::string(stderr));
+        let (stdout, stderr) = (JsonText::string(stdout), JsonText::string(stderr));
         Ok(format!(r#"{{"status":{status},"stdout":{stdout},"stderr":{stderr}}}"#))
     };
     for (command, reply) in [
@@ -163,7 +163,7 @@ fn a_name_is_taken_once() {
 #[test]
 fn the_table_tells_of_every_request() {
     let mut actions = Actions::default();
-    actions.register("SHOUT", "TEXT", "louder", |_: &Call<'_>| Ok(Text::NULL)).unwrap();
+    actions.register("SHOUT", "TEXT", "louder", |_: &Call<'_>| Ok(JsonText::NULL)).unwrap();
     let names: Vec<_> = actions.names().collect();
     assert!(names.starts_with(&REQUESTS.iter().map(|spec| spec.name).collect::<Vec<_>>()));
     for name in ["GET", "CLOSE", "ECHO", "EXEC", "HELLO", "HISTORY", "TIME", "SHOUT"] {
@@ -221,7 +221,9 @@ fn an_error_and_a_panic_reach_the_caller_and_nobody_else() {
     let mut actions = Actions::default();
     let refusing = |_: &Call<'_>| Err::<Value, _>(Failure::new(Code::Full, "not today"));
     actions.register("REFUSE", "", "", refusing).unwrap();
-    actions.register("PARSE", "", "", |call: &Call<'_>| Ok(Text::from(Value::from(number(call)?)))).unwrap();
+    actions
+        .register("PARSE", "", "", |call: &Call<'_>| Ok(JsonText::from(Value::from(number(call)?))))
+        .unwrap();
     actions.register("STR", "", "", |_: &Call<'_>| -> Result<Value, Failure> { panic!("plain") }).unwrap();
     actions
         .register("FORMAT", "", "", |call: &Call<'_>| -> Result<Value, Failure> {

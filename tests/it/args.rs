@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use socket_tables::args::{
+use socket_tables::cli::{
     ClientArgs, ClientCommand as C, Command, Problem, ServerArgs, Topic, UsageError, parse,
 };
 use socket_tables::protocol::Scope;
@@ -446,7 +446,7 @@ fn words_that_are_not_text_are_refused_with_a_way_out() {
 
 #[test]
 fn every_command_and_option_is_explained() {
-    use socket_tables::args::help;
+    use socket_tables::cli::help;
     for (asked, topic) in [
         (&["--help"][..], Topic::Program),
         (&["-h"], Topic::Program),

@@ -2,7 +2,7 @@
 //! bytes are cut; and a connection keeps the dialect it began with.
 
 use proptest::prelude::*;
-use socket_tables::json::{Text, Value as Json};
+use socket_tables::json::{JsonText, Value as Json};
 use socket_tables::session::Session;
 
 use crate::session::{core, feed};
@@ -23,7 +23,7 @@ impl Asked {
 }
 
 fn string(text: &str) -> String {
-    Text::string(text).to_string()
+    JsonText::string(text).to_string()
 }
 
 /// Whatever a line can say. Keys and prefixes are one word there; values end with the line.

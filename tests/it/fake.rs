@@ -400,7 +400,7 @@ fn after_a_refused_token_the_reply_to_the_request_behind_it_is_nobody_s() {
         request(&stream)?;
         stream.write_all(format!("{{\"key\":\"a\",\"value\":{nth}}}\n").as_bytes())
     });
-    let token = Some(socket_tables::token::Token::new("s3").unwrap());
+    let token = Some(socket_tables::protocol::Token::new("s3").unwrap());
     let options = ClientOptions { timeout: Duration::from_secs(5), retry: 0, token };
     let mut client = Client::connect_with(&fake.addr, options).unwrap();
     assert!(matches!(client.get("a"), Err(ClientError::Lost(..))));

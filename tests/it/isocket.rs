@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use socket_tables::actions::{Action, Call, RegisterError};
 use socket_tables::client::{Client, ClientError, ClientOptions};
-use socket_tables::json::{Text, Value};
+use socket_tables::json::{JsonText, Value};
+use socket_tables::protocol::Token;
 use socket_tables::protocol::{Code, Failure};
 use socket_tables::server::{Mode, Options, Server};
-use socket_tables::token::Token;
 
 use crate::server::{MODES, Running, in_mode, start};
 use crate::support::own_address;
@@ -61,10 +61,10 @@ fn the_example_with_the_actions_that_are_there() {
 struct Tell(Arc<Mutex<Vec<Value>>>);
 
 impl Action for Tell {
-    fn call(&self, call: &Call<'_>) -> Result<Text<'static>, Failure> {
+    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
         let mut history = self.0.lock().unwrap();
         history.push(call.value());
-        Ok(Text::from(Value::from(history.len())))
+        Ok(JsonText::from(Value::from(history.len())))
     }
 }
 
@@ -72,8 +72,8 @@ impl Action for Tell {
 struct Told(Arc<Mutex<Vec<Value>>>);
 
 impl Action for Told {
-    fn call(&self, _: &Call<'_>) -> Result<Text<'static>, Failure> {
-        Ok(Text::from(Value::from(self.0.lock().unwrap().clone())))
+    fn call(&self, _: &Call<'_>) -> Result<JsonText<'static>, Failure> {
+        Ok(JsonText::from(Value::from(self.0.lock().unwrap().clone())))
     }
 }
 
@@ -108,7 +108,7 @@ fn actions_and_the_servers_program_share_the_table() {
     client.call("VISIT", Value::from("door")).unwrap();
     assert_eq!(client.call("VISIT", Value::from("door")).unwrap(), Value::from(2));
     assert_eq!(client.get("door").unwrap(), Some(Value::from(2)));
-    table.update("door", &Text::string("shut"), None).unwrap();
+    table.update("door", &JsonText::string("shut"), None).unwrap();
     assert_eq!(client.get("door").unwrap(), Some(Value::from("shut")));
     let (code, message) = refusal(client.call("VISIT", Value::from("door")));
     assert!(code == Code::ActionFailed && message.contains("not an integer"), "{message}");

@@ -1,12 +1,12 @@
 //! What is JSON and what is not: a named row for each production of RFC 8259 and each boundary, and what
 //! a refusal says. Each row is asked of everything that reads JSON, so that they cannot disagree.
 
-use socket_tables::json::{Error, Kind, Parser, Text, Value};
-use socket_tables::reformat::{Layout, ReformatError, reformat};
+use socket_tables::cli::{Layout, ReformatError, reformat};
+use socket_tables::json::{Error, JsonText, Kind, Parser, Value};
 
 /// The compact text, or the error, on which all readers must agree.
 pub fn read(text: &str) -> Result<String, Error> {
-    let compact = Text::parse(text).map(|text| text.as_str().to_owned());
+    let compact = JsonText::parse(text).map(|text| text.as_str().to_owned());
     let tree = Value::parse(text);
     let mut parser = Parser::new(text);
     let check = parser.skip().and_then(|()| parser.end());
@@ -19,7 +19,7 @@ pub fn read(text: &str) -> Result<String, Error> {
             assert_eq!(String::from_utf8(out).unwrap(), format!("{compact}\n"));
             let tree = tree.unwrap();
             assert_eq!(Value::parse(&tree.to_string()).unwrap(), tree, "{text}");
-            assert_eq!(Text::parse(compact).unwrap().to_value(), tree, "{text}");
+            assert_eq!(JsonText::parse(compact).unwrap().to_value(), tree, "{text}");
         }
         Err(error) => {
             assert_eq!(check.as_ref(), Err(error), "{text}");

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use socket_tables::json::{Array, DEPTH_MAX, Error, Kind, Number, Object, Parser, Text, Value, write_str};
-use socket_tables::reformat::{Layout, ReformatError, reformat};
+use socket_tables::cli::{Layout, ReformatError, reformat};
+use socket_tables::json::{
+    Array, DEPTH_MAX, Error, JsonText, Kind, Number, Object, Parser, Value, write_str,
+};
 
 fn number(text: &str) -> Number {
     Value::parse(text).unwrap().as_number().unwrap().clone()
@@ -102,7 +104,7 @@ fn a_machine_number_comes_out_only_where_it_is_exact() {
         assert_eq!(number.as_i128(), *wide, "{text}");
         assert_eq!(number.as_f64().map(f64::to_bits), float.map(f64::to_bits), "{text}");
         assert_eq!(number.as_str(), *text);
-        assert_eq!(Text::parse(text).unwrap().as_i128(), *wide, "{text}");
+        assert_eq!(JsonText::parse(text).unwrap().as_i128(), *wide, "{text}");
     }
     assert_eq!(number("1e400").to_f64(), f64::INFINITY);
     assert_eq!(number("0.1").to_f64(), 0.1);
@@ -140,7 +142,7 @@ fn values_are_equal_as_json() {
         ("{\"a\":[{\"b\":1e2,\"c\":null}]}", "{\"a\":[{\"c\":null,\"b\":100}]}", true),
     ];
     for (a, b, same) in rows {
-        let (a, b) = (Text::parse(a).unwrap(), Text::parse(b).unwrap());
+        let (a, b) = (JsonText::parse(a).unwrap(), JsonText::parse(b).unwrap());
         assert_eq!(a.same_value(&b), same, "{a} {b}");
         assert_eq!(b.same_value(&a), same, "{a} {b}");
         assert_eq!(a == b, a.as_str() == b.as_str());
@@ -173,7 +175,7 @@ fn strings_keep_their_text_at_every_length() {
     for len in (0..70).chain([4096, 100_000]) {
         for (plain, filler) in [("x", "x"), ("é", "漢"), ("\"", "y"), ("\n", "\u{1}"), ("😀", "\\")] {
             let text = filler.repeat(len) + plain;
-            let json = Text::string(&text);
+            let json = JsonText::string(&text);
             let tree = Value::parse(json.as_str()).unwrap();
             assert_eq!(tree.as_str(), Some(text.as_str()));
             assert_eq!(Value::from(text.as_str()), tree);
@@ -210,18 +212,18 @@ fn escapes_are_written_only_where_the_grammar_demands_them() {
 #[test]
 fn texts_are_read_without_a_tree() {
     let spaced = " { \"a\" : 1 } ";
-    let text = Text::parse(spaced).unwrap();
+    let text = JsonText::parse(spaced).unwrap();
     assert_eq!((text.as_str(), text.borrowed().as_str()), ("{\"a\":1}", "{\"a\":1}"));
     assert_eq!(text.to_value().get("a"), Some(&Value::from(1)));
     assert_eq!(text.clone().into_owned(), text);
     let source = String::from("[1,[2]]");
-    assert!(std::ptr::eq(Text::parse(&source).unwrap().as_str(), source.as_str()), "copied without need");
-    assert!(Text::parse("null").unwrap().is_null() && Text::NULL.is_null());
-    assert!(!Text::parse("\"null\"").unwrap().is_null());
-    assert_eq!(Text::parse("5").unwrap().as_string(), None);
-    assert_eq!(Text::parse("\"5\"").unwrap().as_i128(), None);
-    assert_eq!(Text::parse("\"\\ud83d\\ude00\\\"\\u0000\"").unwrap().as_string().unwrap(), "😀\"\0");
-    assert_eq!(Text::from(Value::from(vec![Value::from(true), Value::Null])).as_str(), "[true,null]");
+    assert!(std::ptr::eq(JsonText::parse(&source).unwrap().as_str(), source.as_str()), "copied without need");
+    assert!(JsonText::parse("null").unwrap().is_null() && JsonText::NULL.is_null());
+    assert!(!JsonText::parse("\"null\"").unwrap().is_null());
+    assert_eq!(JsonText::parse("5").unwrap().as_string(), None);
+    assert_eq!(JsonText::parse("\"5\"").unwrap().as_i128(), None);
+    assert_eq!(JsonText::parse("\"\\ud83d\\ude00\\\"\\u0000\"").unwrap().as_string().unwrap(), "😀\"\0");
+    assert_eq!(JsonText::from(Value::from(vec![Value::from(true), Value::Null])).as_str(), "[true,null]");
 }
 
 #[test]
@@ -314,9 +316,11 @@ fn the_deepest_nesting_fits_a_small_stack() {
             let value = Value::parse(text).unwrap();
             let copy = value.clone();
             assert_eq!(copy, value);
-            assert!(Text::parse(text).unwrap().same_value(&Text::parse(&format!(" {text}")).unwrap()));
+            assert!(
+                JsonText::parse(text).unwrap().same_value(&JsonText::parse(&format!(" {text}")).unwrap())
+            );
             assert_eq!(value.to_string(), text);
-            assert_eq!(Text::parse(&value.pretty()).unwrap().as_str(), text);
+            assert_eq!(JsonText::parse(&value.pretty()).unwrap().as_str(), text);
             assert!(!format!("{value:?}").is_empty());
             assert!(Value::parse(&format!("[{text}]")).is_err());
         }
@@ -345,7 +349,7 @@ fn what_nests_too_deep_is_refused_when_it_is_put_together() {
     for (name, make) in ways {
         let made = make(inner());
         assert_eq!(Value::parse(&made.to_string()), Ok(made.clone()), "{name}");
-        assert_eq!(Text::from(&made).to_value(), made, "{name}");
+        assert_eq!(JsonText::from(&made).to_value(), made, "{name}");
         let refused = std::panic::catch_unwind(|| make(deepest())).unwrap_err();
         let said = refused.downcast::<String>().unwrap();
         assert!(said.contains("128 levels"), "{name}: {said}");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, io, process, thread};
 
 use socket_tables::actions::{Actions, Limits, Program, ProgramError};
-use socket_tables::json::{Text, Value};
+use socket_tables::json::{JsonText, Value};
 use socket_tables::protocol::{Code, Failure};
 
 use crate::actions::{call, expect_failure};
@@ -138,7 +138,8 @@ fn a_program_sees_nothing_of_the_client_but_stdin() {
     let mut actions = Actions::default();
     let env_program = ["/usr/bin/env", "/bin/env"].iter().find_map(|path| Program::new(path).ok()).unwrap();
     actions.register("ENV", "", "", env_program).unwrap();
-    let Value::String(text) = actions.call("ENV", Some(Text::string("PATH=evil"))).unwrap().to_value() else {
+    let Value::String(text) = actions.call("ENV", Some(JsonText::string("PATH=evil"))).unwrap().to_value()
+    else {
         panic!("env prints text");
     };
     let mut lines: Vec<&str> = text.as_str().lines().collect();

@@ -373,7 +373,7 @@ fn white_space_neither_begins_a_request_nor_ends_the_silence() {
 
 #[test]
 fn showing_the_token_is_not_the_one_request_of_once_mode() {
-    let token = socket_tables::token::Token::new("secret").ok();
+    let token = socket_tables::protocol::Token::new("secret").ok();
     let server = start(Options { mode: Mode::Once, token, ..Options::default() });
     // One that shows the token and asks nothing does not count, either.
     assert_eq!(server.ask("AUTH secret\n"), "MSG ok\n");

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use socket_tables::actions::{Actions, Call};
 use socket_tables::json::Value;
+use socket_tables::protocol::Token;
 use socket_tables::protocol::{Code, Failure};
 use socket_tables::session::{Core, Next, Session, Stats};
 use socket_tables::store::Store;
-use socket_tables::token::Token;
 
 /// A core with small limits.
 pub fn core() -> Core {
@@ -466,7 +466,7 @@ fn a_long_listing_leaves_in_pieces_and_is_whole() {
     let core = core();
     let keys: Vec<String> = (0..5_000).map(|n| format!("key-{n:05}")).collect();
     for key in keys.iter().rev() {
-        core.store.update(key, &socket_tables::json::Text::string(key), None).unwrap();
+        core.store.update(key, &socket_tables::json::JsonText::string(key), None).unwrap();
     }
     let mut session = Session::new(&core);
     let sent = br#"{"request":"GETALL"}{"request":"COUNT"}"#;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use socket_tables::json::Text;
+use socket_tables::json::JsonText;
 use socket_tables::protocol::Condition;
+use socket_tables::store::Table;
 use socket_tables::store::{Rejected, Store};
-use socket_tables::table::Table;
 
 fn check(table: &Table, model: &BTreeMap<String, String>, prefixes: &[&str]) {
     assert_eq!(table.len(), model.len());
@@ -74,7 +74,7 @@ proptest! {
 
 #[test]
 fn memory_is_bounded_to_the_byte_and_what_frees_it_goes_on() {
-    let value = |bytes: usize| Text::string(&"x".repeat(bytes - 2));
+    let value = |bytes: usize| JsonText::string(&"x".repeat(bytes - 2));
     let max = Table::cost("key", value(100).as_str());
     let store = Store::new(Some(max));
     assert_eq!(store.update("key", &value(99), None), Ok(()));
@@ -96,7 +96,7 @@ fn memory_is_bounded_to_the_byte_and_what_frees_it_goes_on() {
 #[test]
 fn readers_do_not_wait_for_one_another() {
     let store = Store::new(None);
-    store.update("k", &Text::string("v"), None).unwrap();
+    store.update("k", &JsonText::string("v"), None).unwrap();
     let (looking, both) = std::sync::mpsc::channel();
     // One reader looks at the value until another has seen it too.
     store.get("k", |value| {

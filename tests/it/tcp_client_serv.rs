@@ -8,7 +8,7 @@ use std::thread;
 
 use socket_tables::actions::{Action, Call};
 use socket_tables::client::{Client, ClientError};
-use socket_tables::json::{Object, Text, Value};
+use socket_tables::json::{JsonText, Object, Value};
 use socket_tables::protocol::Failure;
 use socket_tables::server::{Mode, Server};
 
@@ -21,11 +21,11 @@ struct CountWords {
 }
 
 impl Action for CountWords {
-    fn call(&self, call: &Call<'_>) -> Result<Text<'static>, Failure> {
+    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
         let text = call.data_str()?;
         let words = text.split_whitespace().filter(|word| word.chars().count() > self.longer_than);
         let counted = Object::from_iter([("words", words.count()), ("bytes", text.len())]);
-        Ok(Text::from(Value::Object(counted)))
+        Ok(JsonText::from(Value::Object(counted)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use socket_tables::token::{BadToken, TOKEN_BYTES_MAX, Token};
+use socket_tables::protocol::{BadToken, TOKEN_BYTES_MAX, Token};
 
 use crate::process::{
     COUNT, COUNTED, Process, Temporary, eventually, exchange, ms, rest, server, side_by_side,

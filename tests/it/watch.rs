@@ -8,11 +8,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket_tables::json::{Text, Value};
+use socket_tables::json::{JsonText, Value};
 use socket_tables::protocol::Scope;
 use socket_tables::server::{Mode, Options, Server};
 use socket_tables::session::{Next, Session};
-use socket_tables::store::{Event, Store};
+use socket_tables::store::{ChangeKind, Store};
 
 use crate::server::{Running, eventually, in_mode, read_once, start};
 use crate::session::{core, feed};
@@ -102,7 +102,7 @@ fn a_watch_needs_one_scope() {
 fn a_change_while_the_state_is_being_told_is_told_once_and_in_order() {
     let core = core();
     for n in 0..3_000 {
-        core.store.update(&format!("{n:04}"), &Text::from(Value::from(0)), None).unwrap();
+        core.store.update(&format!("{n:04}"), &JsonText::from(Value::from(0)), None).unwrap();
     }
     let mut session = Session::new(&core);
     let request = br#"{"request":"WATCH","prefix":""}"#;
@@ -120,7 +120,7 @@ fn a_change_while_the_state_is_being_told_is_told_once_and_in_order() {
     };
     assert_eq!(take(&mut session), Next::Write);
     // The first piece is out: this key was told, this one was not, and these are new or go.
-    let one = Text::from(Value::from(1));
+    let one = JsonText::from(Value::from(1));
     for key in ["0000", "2999", "0000a", "2999a"] {
         core.store.update(key, &one, None).unwrap();
     }
@@ -139,7 +139,7 @@ fn a_change_while_the_state_is_being_told_is_told_once_and_in_order() {
 fn one_too_slow_is_given_up_on_and_writers_do_not_wait() {
     let store = Store::new(None);
     let slow = store.watch(Scope::Prefix("".into()), false);
-    let value = Text::from(Value::from(0));
+    let value = JsonText::from(Value::from(0));
     let burst = |n| (0..n).for_each(|_| store.update("k", &value, None).unwrap());
     // A burst alone is no reason, and neither is a long wait for few.
     burst(1_024);
@@ -153,14 +153,14 @@ fn one_too_slow_is_given_up_on_and_writers_do_not_wait() {
     burst(5);
     thread::sleep(Duration::from_millis(1_100));
     burst(1);
-    assert_eq!(slow.take().unwrap_err(), socket_tables::store::End::TooSlow);
+    assert_eq!(slow.take().unwrap_err(), socket_tables::store::WatchEnd::TooSlow);
     // Nor may few large ones hold all memory.
     let large = store.watch(Scope::Key("k".into()), false);
-    let value = Text::string(&"x".repeat(1 << 20));
+    let value = JsonText::string(&"x".repeat(1 << 20));
     for _ in 0..17 {
         store.update("k", &value, None).unwrap();
     }
-    assert_eq!(large.take().unwrap_err(), socket_tables::store::End::TooSlow);
+    assert_eq!(large.take().unwrap_err(), socket_tables::store::WatchEnd::TooSlow);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn all_watchers_together_hold_no_more_than_their_budget() {
     let watches = keys.map(|key| store.watch(Scope::Key(key.into()), false));
     // Seven more of the first: what waits for many is held once.
     let more: Vec<_> = (0..7).map(|_| store.watch(Scope::Key("a".into()), false)).collect();
-    let value = Text::string(&"x".repeat(1 << 20));
+    let value = JsonText::string(&"x".repeat(1 << 20));
     for round in 1..=15 {
         for key in keys {
             store.update(key, &value, None).unwrap();
@@ -269,8 +269,9 @@ fn callbacks_are_told_of_their_key_or_prefix_in_every_mode() {
             running.ask(r#"{"request":"UPDATE","key":"dog","value":1}{"request":"DELETE","key":"door"}{"request":"UPDATE","key":"cat","value":1}"#);
         }
         drop(running);
-        let seen: Vec<(Event, String)> = changes.iter().map(|c| (c.event, c.value.to_string())).collect();
-        let all = [(Event::Update, "\"open\"".to_owned()), (Event::Delete, "\"open\"".to_owned())];
+        let seen: Vec<(ChangeKind, String)> =
+            changes.iter().map(|c| (c.event, c.value.to_string())).collect();
+        let all = [(ChangeKind::Update, "\"open\"".to_owned()), (ChangeKind::Delete, "\"open\"".to_owned())];
         let keys: Vec<String> = changes_too.iter().collect();
         if mode == Mode::Once {
             assert_eq!((seen.as_slice(), keys.len()), (&all[..1], 1), "{mode}");

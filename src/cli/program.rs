@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::{env, thread};
 
-use super::trouble::{Messages, Trouble};
+use super::message::{Messages, Trouble};
 
 /// A message quotes no more than this of what a program said.
 const TAIL_BYTES: usize = 1_000;

@@ -7,9 +7,9 @@ use std::ffi::OsString;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
+use super::args::{Problem, Topic};
 use super::values::Expected;
-use super::{Problem, Topic};
-use crate::near::nearest;
+use crate::protocol::did_you_mean;
 
 /// One option of a command whose arguments are a `T`.
 pub(super) struct Opt<T: 'static> {
@@ -166,7 +166,7 @@ impl<'e> Words<'e> {
         };
         let option = format!("--{name}");
         let Some(opt) = table.iter().find(|opt| opt.name().0 == name) else {
-            let near = nearest(name, table.iter().map(|opt| opt.name().0).chain(["help"]));
+            let near = did_you_mean(name, table.iter().map(|opt| opt.name().0).chain(["help"]));
             return Err(if word == "help" { Problem::Help } else { self.unknown(option, near) });
         };
         self.apply(opt, option, attached, into)

@@ -4,10 +4,11 @@
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 
-use super::run::{INPUT_BYTES_MAX, Run};
-use super::trouble::Trouble;
-use crate::args::{self, ClientArgs, Command, Problem, Topic, UsageError};
-use crate::near::nearest;
+use super::args::{self, Command, Problem, Topic, UsageError};
+use super::client::ClientArgs;
+use super::commands::{INPUT_BYTES_MAX, Run};
+use super::message::Trouble;
+use crate::protocol::did_you_mean;
 
 pub(super) fn run(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
     let mut stdin = BufReader::new(run.take_stdin()?);
@@ -63,11 +64,13 @@ fn command(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<bool, Tr
             run.client.drop_stale();
             run.command(&line)?;
         }
-        Ok(Command::Help(topic)) => run.write(args::help(run.stderr.program, topic).as_bytes())?,
+        Ok(Command::Help(topic)) => run.write(super::help(run.stderr.program, topic).as_bytes())?,
         Ok(_) => {}
         Err(UsageError { problem: Problem::UnknownCommand(word, None), .. }) => {
-            let problem =
-                Problem::UnknownCommand(word.clone(), nearest(&word, ["quit", "exit"]).map(str::to_owned));
+            let problem = Problem::UnknownCommand(
+                word.clone(),
+                did_you_mean(&word, ["quit", "exit"]).map(str::to_owned),
+            );
             return Err(Trouble::input(format!("{problem} (see 'help')")));
         }
         Err(UsageError { topic: Topic::ClientCommand(name), problem, .. }) => {

@@ -3,9 +3,9 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use super::ClientError;
-use super::run::Run;
-use super::trouble::Trouble;
+use super::commands::Run;
+use super::message::Trouble;
+use crate::client::ClientError;
 
 /// How a list is written: in lines, or with `-j` as one JSON object or array.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,12 +5,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::args::{Command, Problem, Topic};
 use super::options::{Opt, Words};
 use super::values::{Expected, MILLISECOND, put, seconds, size, text, whole};
-use super::{Command, Problem, Topic};
-use crate::address::DEFAULT;
+use crate::protocol::ADDRESS_DEFAULT;
+use crate::protocol::TOKEN_VARIABLE;
 use crate::server::{Level, Mode};
-use crate::token::TOKEN_VARIABLE;
 
 /// What `st server` was told.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,7 +76,7 @@ pub(super) const OPTIONS: &[O] = &[
 pub(super) fn parse(words: &mut Words) -> Result<Command, Problem> {
     words.topic = Topic::Server;
     let mut args = ServerArgs {
-        address: DEFAULT.into(),
+        address: ADDRESS_DEFAULT.into(),
         mode: Mode::Pool { threads: 0 },
         max_request: 1 << 20,
         idle: None,

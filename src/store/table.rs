@@ -10,13 +10,10 @@
 //!
 //! Nothing here locks, waits or knows a request: [`crate::store`] does.
 
-mod index;
-mod order;
-
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use index::Index;
-use order::Order;
+use super::index::Index;
+use super::order::Order;
 
 /// What a key costs beside its bytes and its value's: slot, allocation, and both indexes.
 const KEY_OVERHEAD_BYTES: usize = 48;

@@ -80,10 +80,10 @@ impl Address {
     /// `ST_SERVICES` names, else in `/etc/services`.
     ///
     /// ```
-    /// use socket_tables::address::Address;
+    /// use socket_tables::protocol::Address;
     /// assert_eq!(Address::parse("7777")?.to_string(), "127.0.0.1:7777");
     /// assert_eq!(Address::parse("[::1]:80")?.to_string(), "[::1]:80");
-    /// # Ok::<(), socket_tables::address::AddressError>(())
+    /// # Ok::<(), socket_tables::protocol::AddressError>(())
     /// ```
     pub fn parse(text: &str) -> Result<Address, AddressError> {
         let file = std::env::var_os("ST_SERVICES").filter(|file| !file.is_empty());

@@ -8,12 +8,12 @@ use std::net::SocketAddr;
 use std::panic;
 use std::sync::Arc;
 
+use super::server::ServerArgs;
 use crate::actions::{Program, ProgramError, RegisterError, adopt_orphans};
-use crate::address::{Address, AddressError};
-use crate::args::ServerArgs;
+use crate::protocol::{Address, AddressError};
+use crate::protocol::{TOKEN_VARIABLE, Token, TokenError};
 use crate::server::{BindError, Level, Log, Options, Server};
 use crate::store::Store;
-use crate::token::{TOKEN_VARIABLE, Token, TokenError};
 
 /// Why the server did not start, or ended.
 #[derive(Debug)]

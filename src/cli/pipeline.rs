@@ -8,13 +8,13 @@
 use std::io::Write;
 use std::mem::take;
 
-use super::connection::Connection;
+use super::commands::Run;
 use super::input::{Input, at_line, not_json};
-use super::list::entry;
-use super::run::Run;
-use super::trouble::Trouble;
-use super::{ClientError, Reply, ReplyProblem};
-use crate::json::{Parser, Text, Value};
+use super::message::Trouble;
+use crate::client::Connection;
+use crate::client::entry;
+use crate::client::{Answer, ClientError, ReplyProblem};
+use crate::json::{JsonText, Parser, Value};
 use crate::protocol::{Code, Request, check_key};
 
 /// Bytes of requests that are sent before the first reply is read. A single one may be larger.
@@ -57,7 +57,7 @@ pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
             let text = "after CLOSE nothing is answered: this and what follows was not sent";
             return Err(at_line(line, text));
         }
-        let request = Text::parse(object).map_err(|error| not_json(line, &error))?;
+        let request = JsonText::parse(object).map_err(|error| not_json(line, &error))?;
         let tree = request.to_value();
         let name = tree.get("request").and_then(Value::as_str);
         if name == Some("WATCH") {
@@ -119,7 +119,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         })
     }
 
-    fn update(&mut self, line: usize, key: &str, value: &Text<'_>) -> Result<(), Trouble> {
+    fn update(&mut self, line: usize, key: &str, value: &JsonText<'_>) -> Result<(), Trouble> {
         check_key(key).map_err(|error| at_line(line, &error.to_string()))?;
         let request = Request::Update { key: key.into(), value: value.borrowed(), condition: None };
         request.write_to(&mut self.requests);
@@ -160,7 +160,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         self.run.stdout.flush().map_err(Trouble::output)
     }
 
-    fn count(&mut self, place: &str, reply: Result<Reply, ClientError>) {
+    fn count(&mut self, place: &str, reply: Result<Answer, ClientError>) {
         let code = match reply {
             Ok(reply) => {
                 self.done += 1;
@@ -181,7 +181,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
 
 /// The next reply, as it stands on the wire and as it is meant; here a refusal is none of the errors that
 /// end it all, but for `busy`.
-fn reply(connection: &mut Connection) -> Result<(String, Result<Reply, ClientError>), ClientError> {
+fn reply(connection: &mut Connection) -> Result<(String, Result<Answer, ClientError>), ClientError> {
     let text = connection.line()?;
     match connection.understand(&text) {
         Err(error) if error.code().is_none_or(|code| code == Code::Busy) => Err(error),

@@ -5,27 +5,19 @@
 //! Options are read by getopt's conventions, with one rule of our own: the client's options end
 //! where its data begins, so that `st client update temp -5` stores `-5`.
 
-mod client;
-mod help;
-mod options;
-mod server;
-mod values;
-
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use client::{ClientArgs, ClientCommand};
-pub use help::text as help;
-pub use server::ServerArgs;
-
-use crate::address::DEFAULT;
-use crate::near::nearest;
+use super::client::{self, ClientArgs};
+use super::json::Layout;
+use super::options::{Opt, Words};
+use super::server::{self, ServerArgs};
+use super::values::put;
+use crate::protocol::ADDRESS_DEFAULT;
 use crate::protocol::KeyError;
-use crate::reformat::Layout;
-use options::{Opt, Words};
-use values::put;
+use crate::protocol::did_you_mean;
 
 /// What the program was asked to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +51,7 @@ pub struct JsonArgs {
 
 type O = Opt<JsonArgs>;
 
-const JSON_OPTIONS: &[O] = &[
+pub(super) const JSON_OPTIONS: &[O] = &[
     O::new("-c, --compact", "a line each, no spaces", |args, _| put(&mut args.layout, Ok(Layout::Compact))),
     O::new("-p, --pretty", "indented (the default)", |args, _| put(&mut args.layout, Ok(Layout::Pretty))),
     O::new("    --check", "write nothing: the exit code tells", |args, _| {
@@ -203,20 +195,21 @@ fn dispatch(words: &mut Words) -> Result<Command, Problem> {
             let (timeout, retry) = (Duration::from_secs(5), 3);
             client::parse(
                 words,
-                ClientArgs { address: DEFAULT.into(), timeout, retry, ..ClientArgs::default() },
+                ClientArgs { address: ADDRESS_DEFAULT.into(), timeout, retry, ..ClientArgs::default() },
             )
         }
         "json" => json(words),
         "-h" | "--help" => Err(Problem::Help),
         "-V" | "--version" | "version" => words.end().map(|()| Command::Version),
         word if word.starts_with('-') => {
-            let near = nearest(word.trim_start_matches('-'), ["help", "version"]);
+            let near = did_you_mean(word.trim_start_matches('-'), ["help", "version"]);
             Err(Problem::UnknownOption(word.into(), near))
         }
         word => {
             let of_the_client = |name| format!("{} client {name}", words.program);
             let meant = client::meant(word).map(of_the_client);
-            let near = || nearest(word, ["server", "client", "json", "version", "help"]).map(str::to_owned);
+            let near =
+                || did_you_mean(word, ["server", "client", "json", "version", "help"]).map(str::to_owned);
             let far = || client::near(word).map(of_the_client);
             Err(Problem::UnknownCommand(word.into(), meant.or_else(near).or_else(far)))
         }

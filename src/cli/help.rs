@@ -1,10 +1,10 @@
 //! The help texts. What they say of commands and options comes from the tables that the parser reads, so
 //! that the two cannot disagree. `{st}` stands for the name the program was called by.
 
+use super::args::{JSON_OPTIONS, Topic};
 use super::client::{COMMANDS, OPTIONS as CLIENT_OPTIONS};
 use super::options::Opt;
 use super::server::OPTIONS as SERVER_OPTIONS;
-use super::{JSON_OPTIONS, Topic};
 use crate::actions::{Actions, Spec};
 
 const PROGRAM: &str = "\

@@ -9,7 +9,7 @@ const LETTERS_MAX: usize = 32;
 ///
 /// A server does this for whoever sends names that it does not know, so it must cost little: nothing is
 /// allocated, and most candidates are out before they are compared.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LETTERS_MAX {
         return None;
     }
@@ -57,7 +57,7 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::nearest;
+    use super::did_you_mean;
 
     #[test]
     fn the_near_word_is_found_and_a_far_one_is_not() {
@@ -73,7 +73,7 @@ mod tests {
             ("x", None),
             ("", None),
         ] {
-            assert_eq!(nearest(typed, words), meant, "{typed}");
+            assert_eq!(did_you_mean(typed, words), meant, "{typed}");
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use std::io::Read;
 
-use super::run::INPUT_BYTES_MAX;
-use super::trouble::Trouble;
+use super::commands::INPUT_BYTES_MAX;
+use super::message::Trouble;
 use crate::json::Error;
 use crate::protocol::{Scan, Scanner};
 

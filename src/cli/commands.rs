@@ -7,15 +7,16 @@ use std::env;
 use std::io::{BufWriter, Read, Write};
 use std::os::fd::BorrowedFd;
 
+use super::client::{ClientArgs, ClientCommand};
 use super::listing::{Style, list};
-use super::trouble::{Messages, Trouble};
-use super::{Client, ClientError, ClientOptions, Reply, follow, pipeline, session};
-use crate::address::Address;
-use crate::args::{ClientArgs, ClientCommand};
-use crate::json::{Text, Value};
+use super::message::{Messages, Trouble};
+use super::{follow, pipeline, repl};
+use crate::client::{Answer, Client, ClientError, ClientOptions};
+use crate::json::{JsonText, Value};
+use crate::protocol::Address;
 use crate::protocol::{Code, Condition, Request};
+use crate::protocol::{TOKEN_VARIABLE, Token};
 use crate::sys;
-use crate::token::{TOKEN_VARIABLE, Token};
 
 /// No value from stdin may be longer; the server's own limit is far lower unless it was raised.
 pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
@@ -42,7 +43,7 @@ pub fn run<'a>(program: &'a str, args: &ClientArgs, io: Io<'a>) -> u8 {
     let stdout = BufWriter::with_capacity(OUTPUT_BYTES, io.stdout);
     let mut run = Run { client, stdin: Some(io.stdin), stdout, stdout_fd: io.stdout_fd, stderr };
     let done = match args.command {
-        None => session::run(&mut run, args),
+        None => repl::run(&mut run, args),
         Some(_) => run.command(args),
     };
     done.map_or_else(|trouble| run.stderr.report(&trouble), |()| 0)
@@ -141,7 +142,7 @@ impl<'a> Run<'a> {
     }
 
     /// Asks for a change to a key. Where a condition prevents it, what prevents it is told.
-    fn change(&mut self, request: &Request<'_>) -> Result<Reply, Trouble> {
+    fn change(&mut self, request: &Request<'_>) -> Result<Answer, Trouble> {
         self.client.ask(request).map_err(|error| match error {
             ClientError::Refused(_, failure, present) if failure.code == Code::Conflict => {
                 let wanted = match request {
@@ -166,7 +167,7 @@ impl<'a> Run<'a> {
             return Err(self.client.bad("a status, stdout and stderr").into());
         };
         if args.json {
-            self.print(args, &Text::from(&value))?;
+            self.print(args, &JsonText::from(&value))?;
         } else {
             self.write(stdout.as_bytes())?;
             let _ = self.stderr.out.write_all(stderr.as_bytes());
@@ -175,7 +176,7 @@ impl<'a> Run<'a> {
     }
 
     /// Writes a value: a string as it is, anything else as JSON.
-    pub fn print(&mut self, args: &ClientArgs, value: &Text<'_>) -> Result<(), Trouble> {
+    pub fn print(&mut self, args: &ClientArgs, value: &JsonText<'_>) -> Result<(), Trouble> {
         let mut out = plain(args, value);
         if !args.no_newline {
             out.push('\n');
@@ -194,7 +195,7 @@ impl<'a> Run<'a> {
     }
 
     /// A word as JSON, or where it is a dash, stdin.
-    fn data<'w>(&mut self, args: &ClientArgs, word: &'w str) -> Result<Text<'w>, Trouble> {
+    fn data<'w>(&mut self, args: &ClientArgs, word: &'w str) -> Result<JsonText<'w>, Trouble> {
         if word != "-" {
             return value(args, "the value", word);
         }
@@ -203,7 +204,7 @@ impl<'a> Run<'a> {
             Some(text) if !args.no_newline => text,
             _ => &text,
         };
-        value(args, "stdin", text).map(Text::into_owned)
+        value(args, "stdin", text).map(JsonText::into_owned)
     }
 
     fn read_stdin(&mut self) -> Result<String, Trouble> {
@@ -237,15 +238,15 @@ impl<'a> Run<'a> {
 }
 
 /// A word as JSON: with `-j` it must be JSON itself, else it is a string, whatever it looks like.
-pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<Text<'w>, Trouble> {
+pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<JsonText<'w>, Trouble> {
     match args.json {
-        true => Text::parse(word).map_err(|error| Trouble::input(format!("{what} is not JSON: {error}"))),
-        false => Ok(Text::string(word)),
+        true => JsonText::parse(word).map_err(|error| Trouble::input(format!("{what} is not JSON: {error}"))),
+        false => Ok(JsonText::string(word)),
     }
 }
 
 /// A value as it is written: with `-j` as JSON, else a string as it is.
-pub(super) fn plain(args: &ClientArgs, value: &Text<'_>) -> String {
+pub(super) fn plain(args: &ClientArgs, value: &JsonText<'_>) -> String {
     match value.as_string() {
         Some(string) if !args.json => string.into_owned(),
         _ => value.as_str().to_owned(),
@@ -253,17 +254,17 @@ pub(super) fn plain(args: &ClientArgs, value: &Text<'_>) -> String {
 }
 
 /// What the value is and what `--if` wanted, with their kinds: the number 1 and the string "1" print alike.
-fn difference(present: Option<&Text<'_>>, wanted: Option<&Text<'_>>) -> String {
+fn difference(present: Option<&JsonText<'_>>, wanted: Option<&JsonText<'_>>) -> String {
     let Some(present) = present else { return "missing".into() };
     let is = described(present);
     let Some(wanted) = wanted else { return is };
-    let means = |word: Cow<str>| Text::parse(&word).is_ok_and(|value| value.same_value(present));
+    let means = |word: Cow<str>| JsonText::parse(&word).is_ok_and(|value| value.same_value(present));
     let hint = if wanted.as_string().is_some_and(means) { ": use -j" } else { "" };
     format!("{is}, not {}{hint}", described(wanted))
 }
 
 /// The beginning of a value, and its kind where that is not plain from it.
-fn described(value: &Text<'_>) -> String {
+fn described(value: &JsonText<'_>) -> String {
     let value = value.as_str();
     let kind = match value.as_bytes().first() {
         Some(b'"') => "the string ",

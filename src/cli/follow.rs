@@ -8,12 +8,12 @@ use std::ops::ControlFlow;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::client::ClientArgs;
+use super::commands::{Run, plain};
+use super::message::Trouble;
 use super::program::Program;
-use super::run::{Run, plain};
-use super::trouble::Trouble;
-use super::{ClientError, Event, Watch, pauses};
-use crate::args::ClientArgs;
-use crate::json::Text;
+use crate::client::{ClientError, Event, Watch, pauses};
+use crate::json::JsonText;
 use crate::protocol::Scope;
 
 /// While nothing changes, a watch looks this often whether anybody still reads its stdout.
@@ -44,11 +44,11 @@ pub(super) fn wait(
     args: &ClientArgs,
     key: &str,
     time: Duration,
-) -> Result<Option<Text<'static>>, Trouble> {
+) -> Result<Option<JsonText<'static>>, Trouble> {
     let mut found = None;
     track(run, args, &Scope::Key(key.into()), Some(Instant::now() + time), |_, _, event| {
         let Some(Event::Update(_, value)) = event else { return Ok(ControlFlow::Continue(())) };
-        found = Some(Text::from(value));
+        found = Some(JsonText::from(value));
         Ok(ControlFlow::Break(()))
     })?;
     Ok(found)
@@ -153,7 +153,7 @@ impl Teller<'_> {
             None if self.program.is_none() && run.reader_is_gone() => Ok(ControlFlow::Break(())),
             None => Ok(ControlFlow::Continue(())),
             Some(Event::Update(key, value)) => {
-                let value = Text::from(value);
+                let value = JsonText::from(value);
                 if !self.told.update(connection, &key, &value) {
                     run.stderr.say(TOO_MANY);
                 }
@@ -161,7 +161,7 @@ impl Teller<'_> {
             }
             Some(Event::Delete(key, value)) => {
                 self.told.remove(&key);
-                self.tell(run, "DELETE", &key, &Text::from(value))
+                self.tell(run, "DELETE", &key, &JsonText::from(value))
             }
             Some(Event::Ready) => {
                 for (key, value) in self.told.gone(connection) {
@@ -183,7 +183,7 @@ impl Teller<'_> {
         run: &mut Run<'_>,
         event: &str,
         key: &str,
-        value: &Text<'_>,
+        value: &JsonText<'_>,
     ) -> Result<ControlFlow<()>, Trouble> {
         if let Some(program) = &self.program {
             let plain = plain(self.args, value);
@@ -193,7 +193,10 @@ impl Teller<'_> {
         } else {
             let line = match self.args.json {
                 true => {
-                    format!("{{\"request\":\"{event}\",\"key\":{},\"value\":{value}}}\n", Text::string(key))
+                    format!(
+                        "{{\"request\":\"{event}\",\"key\":{},\"value\":{value}}}\n",
+                        JsonText::string(key)
+                    )
                 }
                 false => format!("{event}\t{key}\t{value}\n"),
             };
@@ -209,7 +212,7 @@ impl Teller<'_> {
 #[derive(Default)]
 struct Told {
     /// With the number of the connection that told last.
-    keys: BTreeMap<String, (u64, Text<'static>)>,
+    keys: BTreeMap<String, (u64, JsonText<'static>)>,
     /// What they hold.
     bytes: usize,
     /// Some were not remembered, and that was said.
@@ -218,7 +221,7 @@ struct Told {
 
 impl Told {
     /// Remembers a value; false where there is no more room, the first time.
-    fn update(&mut self, connection: u64, key: &str, value: &Text<'_>) -> bool {
+    fn update(&mut self, connection: u64, key: &str, value: &JsonText<'_>) -> bool {
         self.remove(key);
         let bytes = held(key, value);
         if self.bytes + bytes > TOLD_BYTES_MAX {
@@ -236,7 +239,7 @@ impl Told {
     }
 
     /// Takes out the keys that this connection has not told of.
-    fn gone(&mut self, connection: u64) -> Vec<(String, Text<'static>)> {
+    fn gone(&mut self, connection: u64) -> Vec<(String, JsonText<'static>)> {
         let gone = self.keys.iter().filter(|(_, (last, _))| *last != connection);
         let gone: Vec<_> = gone.map(|(key, (_, value))| (key.clone(), value.clone())).collect();
         gone.iter().for_each(|(key, _)| self.remove(key));
@@ -244,6 +247,6 @@ impl Told {
     }
 }
 
-fn held(key: &str, value: &Text<'_>) -> usize {
+fn held(key: &str, value: &JsonText<'_>) -> usize {
     TOLD_ENTRY_BYTES + key.len() + value.as_str().len()
 }

@@ -8,10 +8,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::args::{Command, Problem, Topic};
 use super::options::{Opt, Words};
 use super::values::{MILLISECOND, put, seconds, text, whole};
-use super::{Command, Problem, Topic};
-use crate::near::nearest;
+use crate::protocol::did_you_mean;
 use crate::protocol::{Scope, check_key};
 
 /// What `st client` was told. The token itself is not here, since it never is on the command line, where
@@ -247,7 +247,7 @@ pub(super) fn meant(word: &str) -> Option<&'static str> {
 /// The command that a misspelt word is nearest to.
 pub(super) fn near(word: &str) -> Option<&'static str> {
     let names = COMMANDS.iter().flat_map(|spec| [Some(spec.name), spec.alias]).flatten();
-    nearest(word, names.chain(["help"]))
+    did_you_mean(word, names.chain(["help"]))
 }
 
 /// The line that calls an action, where the word looks like the name of one. Words that a shell would want quoted

@@ -3,11 +3,11 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use super::ClientError;
-use crate::address::AddressError;
+use crate::client::ClientError;
 use crate::json;
+use crate::protocol::AddressError;
 use crate::protocol::Code;
-use crate::token::TokenError;
+use crate::protocol::TokenError;
 
 /// A message is one line of at most this, whatever the server put into it.
 const MESSAGE_CHARS_MAX: usize = 1_000;

@@ -1,0 +1,26 @@
+//! The command line: words to a command, a command to an exit code.
+
+mod args;
+mod client;
+mod commands;
+mod follow;
+mod help;
+mod input;
+mod json;
+mod listing;
+mod message;
+mod options;
+mod pipeline;
+mod program;
+mod repl;
+mod serve;
+mod server;
+mod values;
+
+pub use args::{Command, JsonArgs, Problem, Topic, UsageError, parse};
+pub use client::{ClientArgs, ClientCommand};
+pub use commands::{Io, run};
+pub use help::text as help;
+pub use json::{Layout, ReformatError, reformat};
+pub use serve::{ServeError, run as serve};
+pub use server::ServerArgs;
