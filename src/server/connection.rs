@@ -1,232 +1,314 @@
-//! Moves bytes between a socket and a session, and keeps the time.
+//! One connection: moves bytes between its socket and its session, and keeps the time.
 //!
-//! The socket is blocking, so a waiting connection costs no processor time, and its timeouts are the
-//! kernel's. They are set once: only a request that arrives in parts, or a client that
-//! takes its replies slowly, costs another system call. A deadline is absolute: what is left of it
-//! is set anew before each wait, so a byte a second does not stretch it.
+//! The session says what it needs next (bytes from the client, its output taken, a change to tell) and
+//! this file does it with blocking calls, so the way of a request can be read from top to bottom. A
+//! thread that waits in the kernel costs no processor time, and the kernel counts its timeouts.
+//!
+//! Two things make time harder than it looks. A kernel's timeout bounds one call, so a client that sends
+//! a byte a second never meets it; therefore every wait here has a deadline, an [`Instant`] that does not
+//! move, and the kernel is told what is left until then before each call. And telling the kernel is a
+//! system call, which would be a third one for each request; therefore it is told only what has
+//! changed. A client that sends whole requests and takes its replies causes that call once in all.
+//!
+//! What the bytes mean is the session's business, and so is every word of every reply.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::stop::ShutdownHandle;
-use crate::session::{Next, Session};
+use super::listener::Accepted;
+use super::{Level, Server};
+use crate::protocol::Code;
+use crate::session::{Core, Next, Session, TurnedAway};
 
-/// How long a closed connection is read from, so that what the client still sends does not make the
-/// kernel reset the connection and throw our last reply away.
-const LINGER: Duration = Duration::from_secs(1);
-/// How long a client may take to show the token, where one is set.
-const UNKNOWN_TIME: Duration = Duration::from_secs(5);
-
-/// How often a watcher's connection is looked at for what its client says, and for whether the client is
-/// still there: a thread that waits for a change does not wait for the socket.
+/// How long a connection that is being closed is still read from. Were it closed with bytes unread, the
+/// kernel would send a reset instead of an orderly end, and a client that receives a reset throws away
+/// what it has not read yet: the reply that says why it was refused would be lost.
+pub(super) const LINGER_MAX: Duration = Duration::from_secs(1);
+/// What a lingering connection reads at a time, only to throw it away.
+const LINGER_READ_BYTES: usize = 64 << 10;
+/// How long a client may take to show the token, where one is set. A stranger may not hold a worker for
+/// as long as a client that is allowed in.
+const AUTH_MAX: Duration = Duration::from_secs(5);
+/// How often a watcher's socket is looked at, for what its client says and for whether it is still there.
+/// A thread that waits for a change cannot wait for the socket at the same time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// No deadline is later than this. A server may be given longer times, and an [`Instant`] would overflow.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The time a client is given.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadlines {
-    /// Between requests.
-    pub idle: Duration,
-    /// For a request, from its first byte to its last, and for taking a reply.
-    pub request: Duration,
+/// Decides until when the client may say what the connection waits for. It reads no clock and touches no
+/// socket, so it does not know how that is waited for.
+struct Patience {
+    idle: Duration,
+    request: Duration,
+    /// When the token must have been shown.
+    auth_due: Instant,
+    /// What is waited for: the number of the request, whether it has begun, and whether the client watches.
+    awaited: (u64, bool, bool),
+    due: Instant,
 }
 
-/// Why a connection ended.
-#[derive(Debug)]
-pub enum End {
-    /// The client closed it, or was told why it is closed.
-    Closed,
-    /// The client was silent between requests.
-    Idle,
-    /// A request took too long to arrive, or a reply to be taken.
-    Deadline,
-    /// Something of ours is wrong.
-    Panic,
-    /// The connection broke.
-    Broken(io::Error),
-}
-
-/// Serves one connection to its end.
-pub fn serve(
-    stream: &TcpStream,
-    session: &mut Session<'_>,
-    deadlines: Deadlines,
-    stop: &ShutdownHandle,
-) -> End {
-    match exchange(stream, session, deadlines, stop) {
-        Ok(end) => {
-            if !session.has_ended() {
-                linger(stream);
-            }
-            end
-        }
-        // So the system calls the end of a timeout that we set. `TimedOut` is something else: keepalive
-        // has found that the client is gone.
-        Err(error) if error.kind() == ErrorKind::WouldBlock => End::Deadline,
-        Err(error) => End::Broken(error),
-    }
-}
-
-fn exchange(
-    stream: &TcpStream,
-    session: &mut Session<'_>,
-    deadlines: Deadlines,
-    stop: &ShutdownHandle,
-) -> io::Result<End> {
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(deadlines.request))?;
-    let mut clock = Clock::new(deadlines);
-    let look_every = LOOK_EVERY.min(deadlines.idle).min(deadlines.request);
-    let mut looked = Instant::now();
-    let mut end = End::Closed;
-    loop {
-        match session.advance() {
-            Next::Write => {
-                write_all(stream, session.output(), deadlines.request)?;
-                session.sent();
-            }
-            Next::Close => return Ok(end),
-            Next::Wait => {
-                let soon = look_every.saturating_sub(looked.elapsed());
-                session.wait(if session.has_begun() { soon.min(clock.left(session)) } else { soon });
-            }
-            // A client that sends without pause would keep the server from ending.
-            Next::Read if stop.is_stopping() => {
-                look(stream, session)?;
-                session.ended();
-            }
-            Next::Read if clock.set_timeout(stream, session)? && hear(stream, session)? => {
-                while session.has_most_likely_more() && look(stream, session)? {}
-            }
-            // From here on the time was over.
-            Next::Read if clock.is_idle() && session.is_authenticated() => {
-                session.close();
-                end = End::Idle;
-            }
-            Next::Read => {
-                session.timed_out();
-                end = End::Deadline;
-            }
-        }
-        // A watcher may be silent for ever, but what it begins to say must end in time; and it is looked
-        // at also while changes come so fast that there is never a wait for one.
-        if session.is_watching() {
-            if session.has_begun() && clock.left(session).is_zero() {
-                session.timed_out();
-                end = End::Deadline;
-            } else if looked.elapsed() >= look_every && !look(stream, session)? {
-                looked = Instant::now();
-            }
-        }
-    }
-}
-
-/// Reads once what the client says; false where it said nothing in time.
-fn hear(mut stream: &TcpStream, session: &mut Session<'_>) -> io::Result<bool> {
-    match stream.read(session.space()) {
-        Ok(0) => session.ended(),
-        Ok(n) => session.received(n),
-        Err(error) if error.kind() == ErrorKind::Interrupted => {}
-        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-        Err(error) => return Err(error),
-    }
-    Ok(true)
-}
-
-/// Takes what the client has said meanwhile, without waiting for more; false where that is nothing.
-fn look(stream: &TcpStream, session: &mut Session<'_>) -> io::Result<bool> {
-    stream.set_nonblocking(true)?;
-    let heard = hear(stream, session);
-    stream.set_nonblocking(false)?;
-    heard
-}
-
-/// Knows how long the next read may wait.
-struct Clock {
-    deadlines: Deadlines,
-    opened: Instant,
-    /// What is waited for, and since when: the number of the next request, and whether it has begun.
-    awaited: (u64, bool),
-    since: Instant,
-    /// What the socket's read timeout is set to.
-    set: Option<Duration>,
-}
-
-impl Clock {
-    fn new(deadlines: Deadlines) -> Clock {
-        let now = Instant::now();
-        Clock { deadlines, opened: now, awaited: (0, false), since: now, set: None }
-    }
-
-    /// Whether the wait is for a request to begin.
-    fn is_idle(&self) -> bool {
-        !self.awaited.1
-    }
-
-    /// What is left of the time for what is waited for.
-    fn left(&mut self, session: &Session<'_>) -> Duration {
-        let awaited = (session.requests(), session.has_begun());
-        let allowed = if awaited.1 { self.deadlines.request } else { self.deadlines.idle };
-        // White space is no request: it does not begin the wait anew.
-        let mut left = allowed.saturating_sub(self.since.elapsed());
+impl Patience {
+    /// When the client's time is over. It begins anew with each request that is complete and with the first
+    /// byte of the next. White space is neither, so newlines hold no worker for ever.
+    fn due(&mut self, session: &Session<'_>, now: Instant) -> Instant {
+        let awaited = (session.requests(), session.has_begun(), session.is_watching());
         if awaited != self.awaited {
-            (self.awaited, self.since, left) = (awaited, Instant::now(), allowed);
+            let allowed = match awaited {
+                (_, true, _) => self.request,
+                // A watcher has nothing to say, but what it begins to say must end in time.
+                (_, false, true) => YEAR,
+                (_, false, false) => self.idle,
+            };
+            (self.awaited, self.due) = (awaited, now + allowed);
         }
-        if !session.is_authenticated() {
-            left = left.min(UNKNOWN_TIME.saturating_sub(self.opened.elapsed()));
-        }
-        left
-    }
-
-    /// Sets the socket's read timeout; false where no time is left.
-    fn set_timeout(&mut self, stream: &TcpStream, session: &Session<'_>) -> io::Result<bool> {
-        let left = self.left(session);
-        if self.set != Some(left) && !left.is_zero() {
-            stream.set_read_timeout(Some(left))?;
-            self.set = Some(left);
-        }
-        Ok(!left.is_zero())
+        if session.is_authenticated() { self.due } else { self.due.min(self.auth_due) }
     }
 }
 
-/// Writes all within the deadline. The kernel counts a write timeout for each call from its
-/// start, so a call that takes all there is in time, as nearly every one does, needs no other care.
-fn write_all(mut stream: &TcpStream, mut bytes: &[u8], deadline: Duration) -> io::Result<()> {
-    let begun = Instant::now();
-    let mut shortened = false;
-    loop {
-        match stream.write(bytes) {
-            Ok(n) => bytes = &bytes[n..],
+/// The error that the system gives when a socket's timeout is over, and we when a deadline is. `TimedOut`
+/// is something else: keepalive has found that the client's machine no longer answers.
+const OVERDUE: ErrorKind = ErrorKind::WouldBlock;
+
+/// Has one of a socket's two timeouts end at `due`; `told` is what the kernel has been told of it so far.
+fn set_timeout(
+    told: &mut Duration,
+    due: Instant,
+    now: Instant,
+    tell: impl Fn(Option<Duration>) -> io::Result<()>,
+) -> io::Result<()> {
+    let left = due.saturating_duration_since(now);
+    if left.is_zero() {
+        return Err(OVERDUE.into());
+    }
+    if left != *told {
+        tell(Some(left))?;
+        *told = left;
+    }
+    Ok(())
+}
+
+/// Reads once what a client sends to a connection that is being closed, throws it away, and says whether
+/// more may come. A worker's socket blocks here; those of clients that the pool refuses do not.
+pub(super) fn still_sends(mut stream: &TcpStream) -> bool {
+    match stream.read(&mut [0; LINGER_READ_BYTES]) {
+        Ok(n) => n > 0,
+        Err(error) => matches!(error.kind(), OVERDUE | ErrorKind::Interrupted),
+    }
+}
+
+/// What a look at a socket found, without waiting.
+#[derive(PartialEq)]
+enum Arrived {
+    /// Bytes, or the end of them.
+    Something,
+    Nothing,
+}
+
+/// A client's connection and all that the server knows about it.
+pub(super) struct ServedConnection<'c> {
+    server: &'c Server,
+    stream: Arc<TcpStream>,
+    peer: SocketAddr,
+    pub session: Session<'c>,
+    patience: Patience,
+    read_timeout: Duration,
+    write_timeout: Duration,
+    /// When a watcher's socket is to be looked at.
+    look_due: Instant,
+    /// The client has been told that its time is over.
+    is_overdue: bool,
+}
+
+impl<'c> ServedConnection<'c> {
+    /// Begins a session, of the kind that `session` makes.
+    pub fn new(
+        server: &'c Server,
+        (stream, peer): Accepted,
+        session: fn(&'c Core) -> Session<'c>,
+    ) -> ServedConnection<'c> {
+        server.core.stats.connections.fetch_add(1, Relaxed);
+        let mut session = session(&server.core);
+        // Telling of each request costs time even where nobody reads it, so it is asked for only here.
+        if server.log.tells(Level::Debug) {
+            session.trace(Box::new(move |name, key, failed| {
+                let (key, failed) = (key.unwrap_or_default(), failed.map_or("", Code::as_str));
+                let fields: [(&str, &dyn Display); 4] =
+                    [("peer", &peer), ("name", &name), ("key", &key), ("failed", &failed)];
+                server.log.event(Level::Debug, "request", &fields);
+            }));
+        }
+        let now = Instant::now();
+        let (idle, request) = (server.idle().min(YEAR), server.deadline.min(YEAR));
+        let (auth_due, awaited) = (now + AUTH_MAX, (0, false, false));
+        ServedConnection {
+            server,
+            stream: server.stop.track(stream),
+            peer,
+            session,
+            patience: Patience { idle, request, auth_due, awaited, due: now + idle },
+            read_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            look_due: now + LOOK_EVERY,
+            is_overdue: false,
+        }
+    }
+
+    /// Serves the connection to its end, and logs what an operator wants to know of how it ended.
+    pub fn serve(&mut self) {
+        let (log, stats) = (&self.server.log, &self.server.core.stats);
+        // A panic is a defect of ours, but one connection's: without this it would end the worker's thread,
+        // and a server whose clients find the defect again and again would lose all its threads. What the
+        // panic leaves half done belongs to the session, which goes with the connection.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.exchange()));
+        let peer = ("peer", &self.peer as &dyn Display);
+        // A client that guesses tokens does not wait for the reply, so this is logged however it ended.
+        match self.session.turned_away() {
+            Some(TurnedAway::Http) => log.event(Level::Info, "http_refused", &[peer]),
+            Some(TurnedAway::Auth) => log.event(Level::Info, "auth_refused", &[peer]),
+            None => {}
+        }
+        match ended {
+            Err(_) => log.event(Level::Error, "connection_panic", &[peer]),
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if error.kind() == OVERDUE => {
+                stats.timed_out.fetch_add(1, Relaxed);
+                log.event(Level::Info, "deadline", &[peer]);
+            }
+            Ok(Err(error)) => log.event(Level::Debug, "broken", &[peer, ("error", &error)]),
+        }
+    }
+
+    /// Does what the session asks for until there is no more to do.
+    fn exchange(&mut self) -> io::Result<()> {
+        // Otherwise the kernel holds a small reply back until the client has acknowledged the one before,
+        // which it may put off for 40 ms.
+        self.stream.set_nodelay(true)?;
+        loop {
+            match self.session.advance() {
+                Next::Write => self.write_output()?,
+                // Reading has been shut down, and yet what a client goes on sending can be read: one that
+                // never pauses would keep the server from ending. What has arrived by now is answered.
+                Next::Read if self.server.stop.is_stopping() => {
+                    self.read_ready()?;
+                    self.session.ended();
+                }
+                Next::Read => match self.read_waiting() {
+                    Err(error) if error.kind() == OVERDUE => self.run_out_of_time(),
+                    read => read?,
+                },
+                Next::Wait => {
+                    let now = Instant::now();
+                    let due = self.look_due.min(self.patience.due(&self.session, now));
+                    self.session.wait(due.saturating_duration_since(now));
+                }
+                Next::Close => break,
+            }
+            // Not only where it waits: changes may come so fast that there is never a wait.
+            if self.session.is_watching() {
+                self.look_at_watcher()?;
+            }
+        }
+        if !self.session.has_ended() {
+            self.linger();
+        }
+        if self.is_overdue { Err(OVERDUE.into()) } else { Ok(()) }
+    }
+
+    /// Reads what the client says next, and waits for it for as long as the client is given.
+    fn read_waiting(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let due = self.patience.due(&self.session, now);
+        set_timeout(&mut self.read_timeout, due, now, |left| self.stream.set_read_timeout(left))?;
+        self.read()?;
+        // Where more has arrived than there was space for, all of it is to be answered by one write.
+        while self.session.has_most_likely_more() && self.read_ready()? == Arrived::Something {}
+        Ok(())
+    }
+
+    /// Takes what the client has said meanwhile, without waiting for more.
+    fn read_ready(&mut self) -> io::Result<Arrived> {
+        self.stream.set_nonblocking(true)?;
+        let read = self.read();
+        self.stream.set_nonblocking(false)?;
+        match read {
+            Ok(()) => Ok(Arrived::Something),
+            Err(error) if error.kind() == OVERDUE => Ok(Arrived::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        match (&*self.stream).read(self.session.space()) {
+            Ok(0) => self.session.ended(),
+            Ok(n) => self.session.received(n),
+            // A signal came between. The session still needs bytes, and will ask for them again.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if bytes.is_empty() {
-            return if shortened { stream.set_write_timeout(Some(deadline)) } else { Ok(()) };
+        Ok(())
+    }
+
+    /// Hears a watcher out: once in [`LOOK_EVERY`], and then until it has no more to say.
+    fn look_at_watcher(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        if now >= self.look_due && self.read_ready()? == Arrived::Nothing {
+            self.look_due = now + LOOK_EVERY;
         }
-        let left = deadline.saturating_sub(begun.elapsed());
-        if left.is_zero() {
-            return Err(ErrorKind::WouldBlock.into());
+        if now >= self.patience.due(&self.session, now) {
+            self.run_out_of_time();
         }
-        stream.set_write_timeout(Some(left))?;
-        shortened = true;
+        Ok(())
+    }
+
+    /// Ends the session. A client that was silent between requests has done nothing wrong and is told
+    /// nothing: it may be about to send a request, and would take an error for the reply.
+    fn run_out_of_time(&mut self) {
+        if self.session.has_begun() || !self.session.is_authenticated() {
+            self.session.timed_out();
+            self.is_overdue = true;
+        } else {
+            self.session.close();
+        }
+    }
+
+    /// Writes the session's output. All of it has one deadline: a client that takes a large reply a few
+    /// bytes at a time would otherwise hold its worker, and the reply's memory, for hours.
+    fn write_output(&mut self) -> io::Result<()> {
+        let mut now = Instant::now();
+        let due = now + self.patience.request;
+        let mut output = self.session.output();
+        while !output.is_empty() {
+            set_timeout(&mut self.write_timeout, due, now, |left| self.stream.set_write_timeout(left))?;
+            match (&*self.stream).write(output) {
+                Ok(n) => output = &output[n..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            now = Instant::now();
+        }
+        self.session.sent();
+        Ok(())
+    }
+
+    /// Tells the client that no more will come, and waits until it closes its side as well.
+    fn linger(&mut self) {
+        let due = Instant::now() + LINGER_MAX;
+        let mut set =
+            |now| set_timeout(&mut self.read_timeout, due, now, |left| self.stream.set_read_timeout(left));
+        if self.stream.shutdown(Shutdown::Write).is_ok() {
+            while set(Instant::now()).is_ok() && still_sends(&self.stream) {}
+        }
     }
 }
 
-/// Tells the client that no more will come, and reads what it still sends, for a while.
-fn linger(mut stream: &TcpStream) {
-    let until = Instant::now() + LINGER;
-    let mut waste = [0; 4096];
-    if stream.shutdown(Shutdown::Write).is_err() {
-        return;
-    }
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
-            return;
-        }
-        match stream.read(&mut waste) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
+impl Drop for ServedConnection<'_> {
+    fn drop(&mut self) {
+        self.server.stop.untrack(&self.stream);
+        self.server.core.stats.connections.fetch_sub(1, Relaxed);
     }
 }

@@ -1,13 +1,20 @@
 //! The log: one line an event, `key=value` pairs, for people with `grep`.
 //!
-//! Whatever becomes of the place it is written to (full, closed, a pipe that nobody reads), the server
-//! goes on: lines are handed to a thread of their own through a bounded channel, and where that is
-//! full they are dropped and counted. Nothing that a client sent can break a line or drive a
-//! terminal. An event that repeats is told [`EVENTS_MAX`] times a second; the rest is counted, too.
+//! A server that writes its log where it serves stops when the log stops: a pipe that nobody reads takes
+//! 64 KiB, and then every thread that logs waits for ever. So lines are handed to a thread of their own, and
+//! whatever becomes of the place it writes to (full, closed, blocked) the server goes on. The channel to that
+//! thread is bounded, because a queue before a blocked pipe would otherwise take all memory; lines that
+//! find it full are dropped and counted.
+//!
+//! A client must not be able to use the log either: nothing it sent can break a line or drive the terminal
+//! of whoever reads it, and an event that repeats is told [`EVENTS_MAX`] times in a second and then only
+//! counted, so that no client fills the disk.
+//!
+//! There are no files, no rotation and no targets here: stderr goes wherever the operator sends it.
 
 use std::collections::HashMap;
-use std::fmt::{self, Display, Write as _};
-use std::io::Write;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -20,9 +27,9 @@ use crate::actions::rfc3339;
 const EVENTS_MAX: u64 = 20;
 /// Lines that may wait to be written.
 const LINES_WAITING_MAX: usize = 1024;
-/// Bytes of a field's value, with what quotes it and what tells that it was cut.
+/// Bytes of a field's value, with what quotes it and what tells that it was cut. A key may have 1,024.
 const FIELD_BYTES_MAX: usize = 256;
-/// How long the end of the log waits for its last lines to be written.
+/// How long the end of the log waits for its last lines to be written. They may never be.
 const FLUSH_MAX: Duration = Duration::from_millis(500);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -42,6 +49,7 @@ pub enum Level {
 pub struct Log {
     level: Level,
     lines: Option<SyncSender<Line>>,
+    /// Lines that found the channel full since the writer last told of them.
     dropped: Arc<AtomicU64>,
 }
 
@@ -58,11 +66,11 @@ impl Log {
     }
 
     /// A log of events that matter at least as much as `level`, written by a thread of its own.
-    pub fn new(level: Level, out: impl Write + Send + 'static) -> std::io::Result<Log> {
+    pub fn new(level: Level, out: impl Write + Send + 'static) -> io::Result<Log> {
         let (lines, waiting) = sync_channel(LINES_WAITING_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         let count = dropped.clone();
-        thread::Builder::new().name("log".into()).spawn(move || write_lines(waiting, out, &count))?;
+        thread::Builder::new().name("log".into()).spawn(move || write_lines(&waiting, out, &count))?;
         Ok(Log { level, lines: Some(lines), dropped })
     }
 
@@ -74,19 +82,8 @@ impl Log {
     /// Tells an event. Never waits.
     pub fn event(&self, level: Level, event: &'static str, fields: &[(&str, &dyn Display)]) {
         let Some(lines) = self.lines.as_ref().filter(|_| self.tells(level)) else { return };
-        let mut line = format!("time={} ", rfc3339(SystemTime::now()));
-        let level = match level {
-            Level::Error => "error",
-            Level::Info => "info",
-            Level::Debug => "debug",
-        };
-        for (name, value) in [("level", &level as &dyn Display), ("event", &event)].iter().chain(fields) {
-            let space = if line.ends_with(' ') { "" } else { " " };
-            // Writing to a String cannot fail.
-            let _ = write!(line, "{space}{name}={}", Field(&value.to_string()));
-        }
-        line.push('\n');
-        if let Err(TrySendError::Full(_)) = lines.try_send(Line::Event(event, line)) {
+        let line = Line::Event(event, format_line(level, event, fields));
+        if let Err(TrySendError::Full(_)) = lines.try_send(line) {
             self.dropped.fetch_add(1, Relaxed);
         }
     }
@@ -101,68 +98,72 @@ impl Log {
     }
 }
 
-/// A value as it may stand in a line: quoted and escaped unless it is plain, and cut.
-struct Field<'a>(&'a str);
-
-impl Display for Field<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |b: u8| b.is_ascii_graphic() && !b"\"\\=".contains(&b);
-        if !self.0.is_empty() && self.0.len() <= FIELD_BYTES_MAX && self.0.bytes().all(plain) {
-            return f.write_str(self.0);
-        }
-        let mut left = FIELD_BYTES_MAX - "\"…\"".len();
-        f.write_char('"')?;
-        for escaped in self.0.chars().map(char::escape_debug) {
-            let Some(rest) = left.checked_sub(escaped.clone().map(char::len_utf8).sum()) else {
-                f.write_char('…')?;
-                break;
-            };
-            left = rest;
-            write!(f, "{escaped}")?;
-        }
-        f.write_char('"')
+fn format_line(level: Level, event: &str, fields: &[(&str, &dyn Display)]) -> String {
+    let level = match level {
+        Level::Error => "error",
+        Level::Info => "info",
+        Level::Debug => "debug",
+    };
+    let mut line = format!("time={} level={level} event={event}", rfc3339(SystemTime::now()));
+    for (name, value) in fields {
+        line.extend([" ", name, "="]);
+        push_escaped(&mut line, &value.to_string());
     }
+    line.push('\n');
+    line
 }
 
-/// How often an event was told in the second that began then, and how often it was not.
-struct Told {
-    since: Instant,
-    told: u64,
-    untold: u64,
+/// Appends a value as it may stand in a line: quoted and escaped unless it is plain, and cut where it is
+/// long. Without the escapes a key that holds a newline could forge a line of the log, and one that
+/// holds a terminal's control sequences could rewrite what its reader sees.
+fn push_escaped(line: &mut String, value: &str) {
+    let plain = |b: u8| b.is_ascii_graphic() && !b"\"\\=".contains(&b);
+    if !value.is_empty() && value.len() <= FIELD_BYTES_MAX && value.bytes().all(plain) {
+        return line.push_str(value);
+    }
+    let mut left = FIELD_BYTES_MAX - "\"…\"".len();
+    line.push('"');
+    for escaped in value.chars().map(char::escape_debug) {
+        let Some(rest) = left.checked_sub(escaped.clone().map(char::len_utf8).sum()) else {
+            line.push('…');
+            break;
+        };
+        left = rest;
+        line.extend(escaped);
+    }
+    line.push('"');
 }
 
-fn write_lines(lines: Receiver<Line>, mut out: impl Write, dropped: &AtomicU64) {
-    let mut events: HashMap<&'static str, Told> = HashMap::new();
+/// Writes lines until the last [`Log`] is gone. It wakes up only while there is something to tell: at the end of
+/// a second in which events came, for the sums of those that came too often.
+fn write_lines(lines: &Receiver<Line>, mut out: impl Write, dropped: &AtomicU64) {
+    // How often each event came since `second`.
+    let mut counts: HashMap<&'static str, u64> = HashMap::new();
+    let mut second = Instant::now();
     // A line that cannot be written is gone; the next may find room again.
     let mut write = |line: &str| drop(out.write_all(line.as_bytes()).and_then(|()| out.flush()));
     loop {
-        // With nothing left to sum up there is nothing to wake up for.
-        let line = match events.is_empty() {
+        let line = match counts.is_empty() {
             true => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => lines.recv_timeout(SECOND),
+            false => lines.recv_timeout(SECOND.saturating_sub(second.elapsed())),
         };
-        let ending = matches!(line, Err(RecvTimeoutError::Disconnected) | Ok(Line::Flush(_)));
-        events.retain(|event, told| {
-            let over = told.since.elapsed() >= SECOND || ending;
-            if over && told.untold > 0 {
-                let time = rfc3339(SystemTime::now());
-                write(&format!("time={time} level=info event={event} suppressed={}\n", told.untold));
+        let is_last = matches!(line, Err(RecvTimeoutError::Disconnected) | Ok(Line::Flush(_)));
+        if is_last || second.elapsed() >= SECOND {
+            for (event, count) in counts.drain().filter(|(_, count)| *count > EVENTS_MAX) {
+                write(&format_line(Level::Info, event, &[("suppressed", &(count - EVENTS_MAX))]));
             }
-            !over
-        });
+            second = Instant::now();
+        }
         match dropped.swap(0, Relaxed) {
             0 => {}
-            n => write(&format!("time={} level=error event=log dropped={n}\n", rfc3339(SystemTime::now()))),
+            count => write(&format_line(Level::Error, "log", &[("dropped", &count)])),
         }
         match line {
             Ok(Line::Event(event, line)) => {
-                let now = Instant::now();
-                let told = events.entry(event).or_insert(Told { since: now, told: 0, untold: 0 });
-                if told.told < EVENTS_MAX {
-                    told.told += 1;
+                let count = counts.entry(event).or_default();
+                *count += 1;
+                if *count <= EVENTS_MAX {
                     write(&line);
-                } else {
-                    told.untold += 1;
                 }
             }
             Ok(Line::Flush(written)) => drop(written.try_send(())),

@@ -1,4 +1,4 @@
-//! The server: listens, accepts, and lets connections be served in one of three modes.
+//! The server: listens, accepts, and has each connection served in one of three modes.
 //!
 //! | mode | who serves | for |
 //! |---|---|---|
@@ -6,73 +6,131 @@
 //! | [`Mode::Iterative`] | this thread, one client after another | the simplest server that can be |
 //! | [`Mode::Pool`] | a worker thread for each client | everything else |
 //!
-//! The modes differ in who calls `connection::serve`, and in nothing else. What the bytes mean is the
-//! session's business. Considered and left: an event loop (`epoll` is not in std), and a
-//! thread for each connection without a bound (a flood of clients would take all memory).
+//! The modes differ in who calls `ServedConnection::serve`, and in nothing else: [`Server::run_iterative`] is
+//! a whole server in five lines, and the pool answers what those lines lack, which is that a client who
+//! says nothing keeps all others waiting. What the bytes mean is the session's business.
+//!
+//! Read on in `connection` (one client), `listener` (taking a port, accepting, stopping), `pool` (many
+//! clients) and `log`. Considered and left: an event loop (`epoll` is not in std), and a thread for each
+//! connection without a bound (a flood of clients would take all memory).
 
-mod bind;
-mod callbacks;
 mod connection;
-mod info;
+mod listener;
 mod log;
-mod options;
 mod pool;
-mod service;
-mod stop;
 
-use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use crate::actions::{Action, Actions, RegisterError};
-use crate::protocol::Scope;
-use crate::session::{Core, Stats};
-use crate::store::{Change, Store};
-pub use bind::BindError;
-use callbacks::Callback;
-pub use connection::Deadlines;
-use info::Info;
+use crate::json::{Object, Value};
+use crate::protocol::{Scope, Token};
+use crate::session::{Core, Session, Stats};
+use crate::store::{Change, Store, WatchEnd, Watcher};
+use connection::ServedConnection;
+use listener::listen;
+pub use listener::{BindError, ShutdownHandle};
 pub use log::{Level, Log};
-pub use options::{Mode, Options};
-use service::Service;
-pub use stop::ShutdownHandle;
 
-/// A server that has its port and is not serving yet. [The crate's page](crate) shows one at work.
+/// Who serves how many clients at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One request, then [`Server::run`] returns.
+    Once,
+    /// One client after another.
+    Iterative,
+    /// Many clients, a worker each.
+    Pool {
+        /// The most clients at once.
+        threads: usize,
+    },
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Once => "once",
+            Mode::Iterative => "iterative",
+            Mode::Pool { .. } => "pool",
+        })
+    }
+}
+
+/// What a server grants its clients. Every limit bounds what one client can take from the others.
+pub struct Options {
+    /// Who serves how many clients at once.
+    pub mode: Mode,
+    /// The largest request, in bytes.
+    pub request_bytes_max: usize,
+    /// The longest silence between requests. `None`: 300 s, and 10 s in iterative mode, where
+    /// all others wait for it.
+    pub idle: Option<Duration>,
+    /// For a request from its first byte to its last, and for taking a reply.
+    pub deadline: Duration,
+    /// The table that is served.
+    pub store: Arc<Store>,
+    /// What clients must show first.
+    pub token: Option<Token>,
+    /// Where events are told.
+    pub log: Log,
+}
+
+impl Default for Options {
+    /// A pool of 512 workers, 1 MiB a request, 10 s for it, an empty table without a limit, no token, no log.
+    fn default() -> Options {
+        Options {
+            mode: Mode::Pool { threads: 512 },
+            request_bytes_max: 1 << 20,
+            idle: None,
+            deadline: Duration::from_secs(10),
+            store: Arc::default(),
+            token: None,
+            log: Log::none(),
+        }
+    }
+}
+
+type Callback = Box<dyn Fn(&Change) + Send + Sync>;
+
+/// A server that has its port. [The crate's page](crate) shows one at work. Once it runs, its threads share
+/// it and nothing in it changes but what has its own lock.
 pub struct Server {
     listener: TcpListener,
-    address: SocketAddr,
-    options: Options,
-    actions: Actions,
-    callbacks: Vec<(Scope<'static>, Callback)>,
     stop: ShutdownHandle,
+    mode: Mode,
+    idle: Option<Duration>,
+    deadline: Duration,
+    log: Log,
+    /// What sessions need to answer requests.
+    core: Core,
+    callbacks: Vec<(Scope<'static>, Callback)>,
 }
 
 impl Server {
     /// Takes a port, with the default [`Options`]: of the first address given that this machine has.
     /// Port 0 is any that is free.
     pub fn bind(address: impl ToSocketAddrs) -> Result<Server, BindError> {
-        let (listener, address) = bind::listen(address)?;
-        Ok(Server {
-            listener,
-            address,
-            options: Options::default(),
-            actions: Actions::default(),
-            callbacks: Vec::new(),
-            stop: ShutdownHandle::new(bind::wake_address(address)),
-        })
+        let (listener, stop) = listen(address)?;
+        let Options { mode, request_bytes_max, idle, deadline, store, token, log } = Options::default();
+        let (actions, stats, may_watch) = (Actions::default(), Arc::default(), true);
+        let core = Core { store, actions, stats, token, may_watch, request_bytes_max };
+        Ok(Server { listener, stop, mode, idle, deadline, log, core, callbacks: Vec::new() })
     }
 
     /// Sets all options.
     pub fn options(self, options: Options) -> Server {
-        Server { options, ..self }
+        let Options { mode, request_bytes_max, idle, deadline, store, token, log } = options;
+        let core = Core { store, token, request_bytes_max, ..self.core };
+        Server { mode, idle, deadline, log, core, ..self }
     }
 
     /// Sets the mode.
-    pub fn mode(mut self, mode: Mode) -> Server {
-        self.options.mode = mode;
-        self
+    pub fn mode(self, mode: Mode) -> Server {
+        Server { mode, ..self }
     }
 
     /// Answers requests named `name` by `action`. A name that is taken, or is none, is an error. What
@@ -89,7 +147,7 @@ impl Server {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn action(mut self, name: &str, action: impl Action + 'static) -> Result<Server, RegisterError> {
-        self.actions.register(name, "[DATA]", "an action of this server's own", action)?;
+        self.actions().register(name, "[DATA]", "an action of this server's own", action)?;
         Ok(self)
     }
 
@@ -116,17 +174,17 @@ impl Server {
 
     /// The registry, for what [`Server::action`] does not do.
     pub fn actions(&mut self) -> &mut Actions {
-        &mut self.actions
+        &mut self.core.actions
     }
 
     /// The table, for actions and threads of the server's own program: that of the options set last.
     pub fn store(&self) -> Arc<Store> {
-        self.options.store.clone()
+        self.core.store.clone()
     }
 
     /// The address that clients connect to.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.stop.address()
     }
 
     /// Ends [`Server::run`], from any thread.
@@ -136,45 +194,97 @@ impl Server {
 
     /// Serves until it is shut down (in [`Mode::Once`]: until one request is answered). Requests
     /// under way are finished, and every thread has ended when this returns.
-    pub fn run(self) -> io::Result<()> {
-        let Server { listener, address, options, mut actions, callbacks, stop } = self;
-        let Options { mode, store, .. } = options;
-        let stats = Arc::new(Stats::new(actions.names()));
-        let help = info::help(&actions);
-        let (told, table) = (stats.clone(), store.clone());
-        let info = Info { stats: told, store: table, mode, address, started: Instant::now(), help };
-        actions.info = Box::new(move || info.value());
-        let idle = options.idle.unwrap_or(match mode {
-            Mode::Iterative => Duration::from_secs(10),
-            Mode::Once | Mode::Pool { .. } => Duration::from_secs(300),
-        });
-        // The watches come before the first request, so that a callback misses no change.
-        let watched = store.clone();
-        let watches: Vec<_> =
-            callbacks.iter().map(|(scope, call)| (watched.watch(scope.clone(), false), call)).collect();
-        let core = Core {
-            store,
-            actions,
-            stats,
-            token: options.token,
-            may_watch: matches!(mode, Mode::Pool { .. }),
-            request_bytes_max: options.request_bytes_max,
-        };
-        let deadlines = Deadlines { idle, request: options.deadline };
-        let service = Service { listener, core, deadlines, log: options.log, stop };
+    pub fn run(mut self) -> io::Result<()> {
+        // A client that watches is served for as long as it likes, and in the other modes it would be the
+        // only one.
+        self.core.may_watch = matches!(self.mode, Mode::Pool { .. });
+        self.core.stats = Arc::new(Stats::new(self.core.actions.names()));
+        self.core.actions.info = self.info();
+        let server = &self;
+        // The watches begin before the first request can come, so that a callback misses no change.
+        let watches: Vec<_> = server
+            .callbacks
+            .iter()
+            .map(|(scope, callback)| (server.core.store.watch(scope.clone(), false), callback))
+            .collect();
         thread::scope(|scope| {
-            let mut callbacks = watches.iter();
-            let started =
-                callbacks.try_for_each(|(watch, call)| callbacks::start(scope, watch, call, &service.log));
-            let ended = started.and_then(|()| match mode {
-                Mode::Once | Mode::Iterative => {
-                    service.one_by_one(mode == Mode::Once);
-                    Ok(())
-                }
-                Mode::Pool { threads } => service.side_by_side(threads),
+            let started = watches.iter().try_for_each(|(watch, callback)| {
+                Builder::new().spawn_scoped(scope, || server.call_back(watch, callback)).map(drop)
             });
+            let ended = started.and_then(|()| match server.mode {
+                Mode::Once => Ok(server.run_iterative(Session::once)),
+                Mode::Iterative => Ok(server.run_iterative(Session::new)),
+                Mode::Pool { threads } => pool::run(server, threads),
+            });
+            // The scope waits for the callbacks' threads, which wait for their watches to end.
             watches.iter().for_each(|(watch, _)| watch.end());
             ended
+        })
+    }
+
+    /// Serves one client after another, until a session has had all the requests that it takes.
+    fn run_iterative<'s>(&'s self, session: fn(&'s Core) -> Session<'s>) {
+        while let Some(accepted) = self.accept() {
+            let mut connection = ServedConnection::new(self, accepted, session);
+            connection.serve();
+            if connection.session.is_spent() {
+                return;
+            }
+        }
+    }
+
+    /// The longest silence between requests, in this mode.
+    fn idle(&self) -> Duration {
+        self.idle.unwrap_or(match self.mode {
+            Mode::Iterative => Duration::from_secs(10),
+            Mode::Once | Mode::Pool { .. } => Duration::from_secs(300),
+        })
+    }
+
+    /// Calls back for each change until the watch ends. This is done on a thread of its own, so that no client
+    /// waits for a callback: a write is answered when the change is queued.
+    fn call_back(&self, watch: &Watcher<'_>, callback: &Callback) {
+        loop {
+            match watch.take() {
+                Ok(Some(change)) => {
+                    // A callback is a guest's code. Its panic costs it one change and not the ones after it.
+                    if catch_unwind(AssertUnwindSafe(|| callback(&change))).is_err() {
+                        self.log.event(Level::Error, "callback_panic", &[("key", &change.key)]);
+                    }
+                }
+                Ok(None) => watch.wait(Duration::MAX),
+                Err(WatchEnd::TooSlow) => {
+                    return self.log.event(Level::Error, "callback_too_slow", &[]);
+                }
+                Err(WatchEnd::Stopped) => return,
+            }
+        }
+    }
+
+    /// What INFO answers: all that an operator may ask, and what a client can ask for. The closure owns
+    /// what it reads, since the actions that hold it are a part of this server themselves.
+    fn info(&self) -> Box<dyn Fn() -> Value + Send + Sync> {
+        let (store, stats) = (self.core.store.clone(), self.core.stats.clone());
+        let (mode, address, started) = (self.mode, self.local_addr(), Instant::now());
+        let usage = |name: &str, args: &str| format!("{name} {args}").trim_end().to_owned();
+        let specs = self.core.actions.specs();
+        let help: Object = specs.map(|spec| (usage(spec.name, spec.args), spec.help)).collect();
+        Box::new(move || {
+            let (watchers, watch_bytes) = store.watchers();
+            let mut info = Object::new();
+            info.push("version", env!("CARGO_PKG_VERSION"));
+            info.push("mode", mode.to_string());
+            info.push("address", address.to_string());
+            info.push("uptime_s", started.elapsed().as_secs());
+            info.push("keys", store.count("") as u64);
+            info.push("memory_bytes", store.bytes() as u64);
+            info.push("watchers", watchers as u64);
+            info.push("watch_bytes", watch_bytes as u64);
+            for (name, value) in stats.members() {
+                info.push(name, value);
+            }
+            info.push("help", help.clone());
+            Value::Object(info)
         })
     }
 }

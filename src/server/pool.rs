@@ -1,223 +1,251 @@
-//! The pool: a worker thread for each live connection, up to a limit.
+//! Pool mode: a worker thread for each live connection, up to a limit.
 //!
 //! A worker serves one connection from its first byte to its last, with blocking reads: the simplest
-//! server there is, and the kernel schedules it well. Workers are started as connections come and retire
-//! when they have been idle for a while, so the pool is as large as the load.
+//! server there is, and the kernel schedules it well. Three kinds of threads share the work:
 //!
-//! The threads that accept do nothing else: they queue a connection and go on. The usher, a thread
-//! of its own, sees to the queue: it starts workers while there are fewer than connections, and
-//! when the limit is reached and a connection has waited for a second, it tells the client
-//! `busy` and closes. All threads are scoped: they borrow what they share, and the
-//! scope cannot end before each of them has.
+//! - **Acceptors** take connections from the kernel, put them into the backlog, and do nothing else.
+//! - **Workers** take connections from the backlog and serve them. They are started as connections come
+//!   and end when they have had nothing to do for a while, so the pool is as large as its load.
+//! - The **usher** looks after the backlog: it starts workers while too few are idle, and when the limit is
+//!   reached and a connection has waited for a second, it tells the client `busy` and closes.
+//!
+//! This looks like one kind too many, and was not: the kernel holds 128 connections that nobody has
+//! accepted yet, drops the SYN of any client beyond those, and a client whose SYN was dropped tries again
+//! after a second. When one thread accepted and also started the workers, a burst of 10,000 connects took
+//! 2 to 5 s. Four acceptors that never wait for anything else keep those 128 places free.
+//!
+//! All threads are scoped: they borrow the server instead of counting references to it, and
+//! `thread::scope` does not return before each of them has ended. There is no way
+//! around the limit: a thread for each client, however many there are, would let a flood take all memory.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
-use std::mem;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder, Scope};
 use std::time::{Duration, Instant};
 
-use super::log::{Level, Log};
-use super::service::Accepted;
+use super::connection::{LINGER_MAX, ServedConnection, still_sends};
+use super::listener::Accepted;
+use super::{Level, Server};
 use crate::protocol::{Code, Failure, Framer, Reply};
-use crate::session::Stats;
+use crate::session::Session;
 
-/// Far more than the deepest request needs, for actions that need more; what is not touched costs no memory.
+/// Threads that accept. A client can fill the kernel's 128 places in three milliseconds; the scheduler may
+/// well leave one thread waiting for a processor that long, and rarely four at once.
+const ACCEPTORS: usize = 4;
+/// A request needs far less than std's 2 MiB, and an action may need half of one. Only pages that
+/// are touched take memory, but a limit on address space counts all of them, for each worker.
 const WORKER_STACK_BYTES: usize = 1 << 20;
-/// How long a worker without a connection stays.
-const WORKER_IDLE: Duration = Duration::from_secs(5);
-/// How long a connection waits for a worker, and a refused one for its client to read why.
+/// How long a worker without a connection stays. Starting a thread costs some 50 us, which a client that
+/// reconnects should not pay each time; a burst's workers should not hold their memory for ever.
+const WORKER_IDLE_MAX: Duration = Duration::from_secs(5);
+/// How long a connection waits for a worker.
 const WAIT_MAX: Duration = Duration::from_secs(1);
-/// Connections that may wait, and refused ones that may linger. One more is closed at once.
+/// Connections that may wait. One more is closed at once, without a word, so that a flood of clients
+/// takes no more than this many descriptors from those that are served.
 const WAITING_MAX: usize = 4096;
-/// How often the usher looks after refused connections, while there are any.
+/// How often the usher looks after connections that wait or linger, while there are any.
 const TICK: Duration = Duration::from_millis(20);
 /// The usher's rest after starting workers. Were it woken for each connection of a burst, it would take
-/// the processor from the thread that accepts each time.
+/// the processor from the acceptors each time.
 const BATCH: Duration = Duration::from_millis(1);
-/// How long to wait after the system had no thread for us.
+/// The usher's rest when the system had no thread for it. Others must end first; asking does not help.
 const START_AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves connections on a changing number of threads.
-pub struct Pool<'p, F> {
-    pub threads_max: usize,
-    pub stats: &'p Stats,
-    pub log: &'p Log,
-    /// Serves one connection to its end.
-    pub serve: F,
-    pub queue: Mutex<Queue>,
-    /// Told when a connection is queued for an idle worker, and at the end.
-    pub work: Condvar,
-    /// Told when a connection is queued and no worker is idle, and at the end.
-    pub waiting: Condvar,
+/// What the threads of pool mode share.
+pub(super) struct Pool<'s> {
+    server: &'s Server,
+    threads_max: usize,
+    backlog: Mutex<Backlog>,
+    /// Notified when a connection waits that an idle worker can take, and when the server stops.
+    work: Condvar,
+    /// Notified when a connection waits and no worker is idle, and when the server stops.
+    unserved: Condvar,
 }
 
-/// What the pool's threads share.
 #[derive(Default)]
-pub struct Queue {
-    /// Accepted, and since when they wait.
-    connections: VecDeque<(Accepted, Instant)>,
-    workers: usize,
-    /// Those of them without a connection: waiting for one, just being woken, or just being started.
+struct Backlog {
+    /// Accepted connections, and until when each of them waits.
+    waiting: VecDeque<(Accepted, Instant)>,
+    /// Workers that are idle, being woken or starting: each will take a connection without the usher's help.
     idle: usize,
-    closed: bool,
 }
 
-impl<F: Fn(Accepted) + Sync> Pool<'_, F> {
-    /// Starts the usher.
-    pub fn open<'s>(&'s self, scope: &'s Scope<'s, '_>) -> std::io::Result<()> {
-        Builder::new().name("usher".into()).spawn_scoped(scope, || self.usher(scope)).map(drop)
+impl Backlog {
+    /// How many connections no idle worker will take.
+    fn unserved(&self) -> usize {
+        self.waiting.len().saturating_sub(self.idle)
     }
 
-    /// Takes a connection for a worker, present or future. Never waits, nor starts a thread: the
-    /// kernel drops a client's SYN when the queue of those to be accepted is full, and holds only 128.
-    pub fn submit(&self, accepted: Accepted) {
-        let mut queue = self.lock();
-        if queue.connections.len() >= WAITING_MAX {
+    /// Takes out the connections that have waited too long; the oldest come first.
+    fn take_overdue(&mut self) -> Vec<Accepted> {
+        let now = Instant::now();
+        let oldest = self.waiting.iter().take(self.unserved());
+        let overdue = oldest.take_while(|(_, due)| now >= *due).count();
+        self.waiting.drain(..overdue).map(|(accepted, _)| accepted).collect()
+    }
+}
+
+/// Serves clients side by side until the server stops.
+pub(super) fn run(server: &Server, threads_max: usize) -> io::Result<()> {
+    let (backlog, work, unserved) = Default::default();
+    let pool = Pool { server, threads_max, backlog, work, unserved };
+    fill_descriptor_table(server, threads_max);
+    thread::scope(|scope| {
+        Builder::new().name("usher".into()).spawn_scoped(scope, || pool.usher(scope))?;
+        // Where the system has no thread for the others, this one accepts alone.
+        (1..ACCEPTORS).for_each(|_| drop(Builder::new().spawn_scoped(scope, || pool.accept_all())));
+        pool.accept_all();
+        pool.stop();
+        Ok(())
+    })
+}
+
+/// Has the kernel make the process's table of descriptors as large as it will be needed, by filling it
+/// once. The table doubles when it is full, and in a process with threads that stops the thread
+/// that needs it for tens of milliseconds: in a burst, long enough for the kernel's 128 places to overflow.
+fn fill_descriptor_table(server: &Server, descriptors: usize) {
+    let filled: Vec<_> = (0..descriptors).map_while(|_| server.listener.try_clone().ok()).collect();
+    drop(filled);
+}
+
+impl Pool<'_> {
+    fn accept_all(&self) {
+        while let Some(accepted) = self.server.accept() {
+            self.submit(accepted);
+        }
+        // Another acceptor still blocks in accept(): wake it too.
+        self.server.stop.wake();
+    }
+
+    /// Puts a connection into the backlog. It neither waits nor starts a thread, so that the acceptor is back
+    /// in `accept` before the kernel's places are taken.
+    fn submit(&self, accepted: Accepted) {
+        let mut backlog = self.lock();
+        if backlog.waiting.len() >= WAITING_MAX {
             return self.count_refused(accepted.1);
         }
-        queue.connections.push_back((accepted, Instant::now()));
-        match queue.connections.len() <= queue.idle {
-            true => self.work.notify_one(),
-            false => self.waiting.notify_one(),
+        backlog.waiting.push_back((accepted, Instant::now() + WAIT_MAX));
+        match backlog.unserved() {
+            0 => self.work.notify_one(),
+            _ => self.unserved.notify_one(),
         }
     }
 
     /// Ends all threads as soon as they have nothing left to serve.
-    pub fn close(&self) {
-        let mut queue = self.lock();
-        queue.closed = true;
-        queue.connections.clear();
+    fn stop(&self) {
+        // Threads look at the server's flag while they hold this lock, so none of them can look, find it
+        // unset, and begin to wait after it has been notified.
+        self.lock().waiting.clear();
         self.work.notify_all();
-        self.waiting.notify_all();
+        self.unserved.notify_all();
     }
 
     fn worker(&self) {
-        self.stats.workers.fetch_add(1, Relaxed);
         while let Some(accepted) = self.next() {
-            (self.serve)(accepted);
+            ServedConnection::new(self.server, accepted, Session::new).serve();
             self.lock().idle += 1;
         }
-        self.stats.workers.fetch_sub(1, Relaxed);
     }
 
-    /// The next connection; `None` when the worker is to end.
+    /// Waits for the next connection; `None` when the worker is to end.
     fn next(&self) -> Option<Accepted> {
-        let mut queue = self.lock();
-        let mut timed_out = false;
-        loop {
-            let next = queue.connections.pop_front();
-            if next.is_some() || queue.closed || timed_out {
-                queue.idle -= 1;
-                queue.workers -= usize::from(next.is_none());
-                return next.map(|(accepted, _)| accepted);
+        let is_idle = |backlog: &mut Backlog| backlog.waiting.is_empty() && !self.server.stop.is_stopping();
+        let woken = self.work.wait_timeout_while(self.lock(), WORKER_IDLE_MAX, is_idle);
+        let (mut backlog, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        let next = backlog.waiting.pop_front();
+        backlog.idle -= 1;
+        if next.is_none() {
+            self.workers().fetch_sub(1, Relaxed);
+        }
+        next.map(|(accepted, _)| accepted)
+    }
+
+    /// Starts workers where there are too few, and turns away clients that have waited too long.
+    fn usher<'s>(&'s self, scope: &'s Scope<'s, '_>) {
+        let mut lingering: Vec<(TcpStream, Instant)> = Vec::new();
+        let mut backlog = self.lock();
+        while !self.server.stop.is_stopping() {
+            // Workers count before they run, so that nobody starts another one for the same connection; and
+            // they are started without the lock, which the acceptors need meanwhile.
+            let missing = self.missing(&backlog);
+            backlog.idle += missing;
+            self.workers().fetch_add(missing as u64, Relaxed);
+            drop(backlog);
+            let failed = missing - (0..missing).take_while(|_| self.start_worker(scope)).count();
+            if missing > 0 {
+                thread::sleep(if failed > 0 { START_AGAIN } else { BATCH });
             }
-            let woken = self.work.wait_timeout(queue, WORKER_IDLE);
-            let (guard, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
-            queue = guard;
-            timed_out = timeout.timed_out();
+            lingering.retain(|(stream, due)| Instant::now() < *due && still_sends(stream));
+
+            backlog = self.lock();
+            backlog.idle -= failed;
+            self.workers().fetch_sub(failed as u64, Relaxed);
+            let overdue = backlog.take_overdue();
+            drop(backlog);
+            lingering.extend(overdue.into_iter().filter_map(|accepted| self.refuse(accepted).ok()));
+
+            backlog = self.lock();
+            let is_quiet = lingering.is_empty() && backlog.unserved() == 0;
+            let tick = if is_quiet { Duration::MAX } else { TICK };
+            // A connection that came since the workers were counted is seen here, before waiting.
+            let is_served =
+                |backlog: &mut Backlog| self.missing(backlog) == 0 && !self.server.stop.is_stopping();
+            let woken = self.unserved.wait_timeout_while(backlog, tick, is_served);
+            backlog = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Starts workers where there are too few, and turns away who has waited too long.
-    fn usher<'s>(&'s self, scope: &'s Scope<'s, '_>) {
-        let mut lingering = Vec::new();
-        let mut start_again = Instant::now();
-        let mut started_some = false;
-        let mut queue = self.lock();
-        while !queue.closed {
-            let now = Instant::now();
-            let unserved = queue.connections.len() > queue.idle;
-            let oldest = queue.connections.front().filter(|_| unserved);
-            let left = oldest.map(|(_, since)| (*since + WAIT_MAX).saturating_duration_since(now));
-            if unserved && queue.workers < self.threads_max && now >= start_again {
-                queue.workers += 1;
-                queue.idle += 1;
-                drop(queue);
-                let started = self.start_worker(scope);
-                queue = self.lock();
-                started_some = true;
-                if !started {
-                    queue.workers -= 1;
-                    queue.idle -= 1;
-                    start_again = now + START_AGAIN;
-                }
-            } else if left == Some(Duration::ZERO) {
-                let overdue = queue.connections.pop_front();
-                drop(queue);
-                if let Some(((stream, peer), _)) = overdue {
-                    self.count_refused(peer);
-                    lingering.extend(refuse(stream).map(|stream| (stream, now)));
-                }
-                queue = self.lock();
-            } else if mem::take(&mut started_some) {
-                drop(queue);
-                thread::sleep(BATCH);
-                queue = self.lock();
-            } else {
-                // Unserved and below the limit: a thread could not be started and will be tried again.
-                let soon = !lingering.is_empty() || unserved && queue.workers < self.threads_max;
-                let tick = if soon { TICK } else { Duration::MAX };
-                let woken = self.waiting.wait_timeout(queue, tick.min(left.unwrap_or(tick)));
-                queue = woken.unwrap_or_else(PoisonError::into_inner).0;
-                lingering.retain_mut(|(stream, since)| {
-                    since.elapsed() < WAIT_MAX && drain(stream, &mut Vec::new())
-                });
-            }
-        }
+    /// How many workers are to be started.
+    fn missing(&self, backlog: &Backlog) -> usize {
+        backlog.unserved().min(self.threads_max - self.workers().load(Relaxed) as usize)
+    }
+
+    /// How many worker threads there are, as INFO tells it. It changes only under the backlog's lock.
+    fn workers(&self) -> &AtomicU64 {
+        &self.server.core.stats.workers
     }
 
     fn start_worker<'s>(&'s self, scope: &'s Scope<'s, '_>) -> bool {
         let started = Builder::new().stack_size(WORKER_STACK_BYTES).spawn_scoped(scope, || self.worker());
         if let Err(error) = &started {
-            self.log.event(Level::Error, "no_thread", &[("error", error)]);
+            self.server.log.event(Level::Error, "no_thread", &[("error", error)]);
         }
         started.is_ok()
     }
 
+    /// Tells a client that there is no worker for it, in the dialect that its first bytes choose. Closing
+    /// without a word would leave it guessing whether the server is down; `busy` says that a later try
+    /// may succeed, and that nothing has been carried out. The connection then has to linger.
+    fn refuse(&self, (mut stream, peer): Accepted) -> io::Result<(TcpStream, Instant)> {
+        self.count_refused(peer);
+        stream.set_nonblocking(true)?;
+        let mut sent = [0; 4096];
+        let arrived = stream.read(&mut sent).unwrap_or(0);
+        let mut framer = Framer::default();
+        let request = sent[..arrived].trim_ascii_start();
+        if !request.is_empty() {
+            framer.next(request, false, usize::MAX);
+        }
+        let mut reply = Vec::new();
+        let failure = Failure::new(Code::Busy, "every worker of this server has a connection; try again");
+        Reply::Failure { key: None, failure: &failure, present: None }
+            .write_to(framer.form(None), &mut reply);
+        // A new connection's buffer has room for this, so the write does not fail for want of it.
+        stream.write_all(&reply)?;
+        stream.shutdown(Shutdown::Write)?;
+        Ok((stream, Instant::now() + LINGER_MAX))
+    }
+
     fn count_refused(&self, peer: SocketAddr) {
-        self.stats.refused.fetch_add(1, Relaxed);
-        self.log.event(Level::Info, "busy", &[("peer", &peer)]);
+        self.server.core.stats.refused.fetch_add(1, Relaxed);
+        self.server.log.event(Level::Info, "busy", &[("peer", &peer)]);
     }
 
     // Nothing between lock and unlock panics; should it ever, the counts are still whole numbers.
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Tells a client that there is no worker for it. The connection must linger until the client has
-/// read that: closed with bytes unread, it would be reset, and the reply thrown away.
-fn refuse(mut stream: TcpStream) -> Option<TcpStream> {
-    stream.set_nonblocking(true).ok()?;
-    let mut request = Vec::new();
-    let open = drain(&mut stream, &mut request);
-    let mut framer = Framer::default();
-    let request = request.trim_ascii_start();
-    if !request.is_empty() {
-        framer.next(request, false, usize::MAX);
-    }
-    let mut reply = Vec::new();
-    let failure = Failure::new(Code::Busy, "every worker of this server has a connection; try again");
-    Reply::Failure { key: None, failure: &failure, present: None }.write_to(framer.form(None), &mut reply);
-    stream.write_all(&reply).ok()?;
-    stream.shutdown(Shutdown::Write).ok()?;
-    open.then_some(stream)
-}
-
-/// Reads what has arrived, and keeps the first of it; false when the connection has ended.
-fn drain(stream: &mut TcpStream, first: &mut Vec<u8>) -> bool {
-    let mut bytes = [0; 4096];
-    // Bounded, so that one client cannot keep the usher to itself.
-    for _ in 0..16 {
-        match stream.read(&mut bytes) {
-            Ok(0) => return false,
-            Ok(n) if first.is_empty() => first.extend_from_slice(&bytes[..n]),
-            Ok(_) => {}
-            Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
-        }
-    }
-    true
 }
