@@ -21,9 +21,9 @@ use std::{error, fmt, thread};
 use super::{Level, Server};
 use crate::sys;
 
-/// After a failure to accept: how long to wait before the next try, at first and at most.
-const BACKOFF_MIN: Duration = Duration::from_millis(10);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// How long to wait after a failure to accept. A loop without a pause would take a whole processor, since
+/// the connection that could not be accepted is still there and `accept` fails again at once.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How long to try to reach our own listener. On one machine it answers at once or not at all.
 const WAKE_MAX: Duration = Duration::from_secs(1);
 
@@ -84,12 +84,9 @@ pub(super) fn listen(addresses: impl ToSocketAddrs) -> Result<(TcpListener, Shut
 
 impl Server {
     /// Waits for the next connection; `None` when the server is to stop. Where none can be accepted (the
-    /// process has no descriptor left, say) the failure is logged and accepting is tried again, a little
-    /// later each time. Such a failure is about the moment and not the server: clients leave and their
-    /// descriptors return. A loop without a pause would take a whole processor meanwhile, since the
-    /// connection that could not be accepted is still there and `accept` fails again at once.
+    /// process has no descriptor left, say) the failure is logged and accepting is tried again after a pause.
+    /// Such a failure is about the moment and not the server: clients leave and their descriptors return.
     pub(super) fn accept(&self) -> Option<Accepted> {
-        let mut backoff = BACKOFF_MIN;
         loop {
             let accepted = self.listener.accept();
             // This comes first, because what woke `accept` may be the handle's own connection.
@@ -105,8 +102,7 @@ impl Server {
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     self.log.event(Level::Error, "accept", &[("error", &error)]);
-                    thread::sleep(backoff);
-                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                    thread::sleep(ACCEPT_AGAIN);
                 }
             }
         }

@@ -212,8 +212,8 @@ impl Server {
                 Builder::new().spawn_scoped(scope, || server.call_back(watch, callback)).map(drop)
             });
             let ended = started.and_then(|()| match server.mode {
-                Mode::Once => Ok(server.run_iterative(Session::once)),
-                Mode::Iterative => Ok(server.run_iterative(Session::new)),
+                Mode::Once => server.run_iterative(Session::once),
+                Mode::Iterative => server.run_iterative(Session::new),
                 Mode::Pool { threads } => pool::run(server, threads),
             });
             // The scope waits for the callbacks' threads, which wait for their watches to end.
@@ -223,14 +223,15 @@ impl Server {
     }
 
     /// Serves one client after another, until a session has had all the requests that it takes.
-    fn run_iterative<'s>(&'s self, session: fn(&'s Core) -> Session<'s>) {
+    fn run_iterative<'s>(&'s self, session: fn(&'s Core) -> Session<'s>) -> io::Result<()> {
         while let Some(accepted) = self.accept() {
             let mut connection = ServedConnection::new(self, accepted, session);
             connection.serve();
             if connection.session.is_spent() {
-                return;
+                break;
             }
         }
+        Ok(())
     }
 
     /// The longest silence between requests, in this mode.
@@ -271,20 +272,18 @@ impl Server {
         let help: Object = specs.map(|spec| (usage(spec.name, spec.args), spec.help)).collect();
         Box::new(move || {
             let (watchers, watch_bytes) = store.watchers();
-            let mut info = Object::new();
-            info.push("version", env!("CARGO_PKG_VERSION"));
-            info.push("mode", mode.to_string());
-            info.push("address", address.to_string());
-            info.push("uptime_s", started.elapsed().as_secs());
-            info.push("keys", store.count("") as u64);
-            info.push("memory_bytes", store.bytes() as u64);
-            info.push("watchers", watchers as u64);
-            info.push("watch_bytes", watch_bytes as u64);
-            for (name, value) in stats.members() {
-                info.push(name, value);
-            }
-            info.push("help", help.clone());
-            Value::Object(info)
+            let own = [
+                ("version", env!("CARGO_PKG_VERSION").into()),
+                ("mode", mode.to_string().into()),
+                ("address", address.to_string().into()),
+                ("uptime_s", started.elapsed().as_secs().into()),
+                ("keys", (store.count("") as u64).into()),
+                ("memory_bytes", (store.bytes() as u64).into()),
+                ("watchers", (watchers as u64).into()),
+                ("watch_bytes", (watch_bytes as u64).into()),
+            ];
+            let help = [("help", Value::Object(help.clone()))];
+            Value::Object(own.into_iter().chain(stats.members()).chain(help).collect())
         })
     }
 }

@@ -90,25 +90,24 @@ impl Backlog {
 
 /// Serves clients side by side until the server stops.
 pub(super) fn run(server: &Server, threads_max: usize) -> io::Result<()> {
-    let (backlog, work, unserved) = Default::default();
+    let (backlog, work, unserved) = (Mutex::default(), Condvar::new(), Condvar::new());
     let pool = Pool { server, threads_max, backlog, work, unserved };
-    fill_descriptor_table(server, threads_max);
+    // The kernel's table of a process's descriptors doubles when it is full, and where there are threads that
+    // stops the one that needs it for tens of milliseconds: in a burst, long enough for the 128 places to
+    // overflow. Filling the table once, before there is a client, makes it as large as it will be needed.
+    drop((0..threads_max).map_while(|_| server.listener.try_clone().ok()).collect::<Vec<_>>());
     thread::scope(|scope| {
         Builder::new().name("usher".into()).spawn_scoped(scope, || pool.usher(scope))?;
         // Where the system has no thread for the others, this one accepts alone.
         (1..ACCEPTORS).for_each(|_| drop(Builder::new().spawn_scoped(scope, || pool.accept_all())));
         pool.accept_all();
-        pool.stop();
+        // Workers and the usher look at the server's flag while they hold this lock, so none of them can find
+        // it unset and then begin to wait after it has been notified.
+        pool.lock().waiting.clear();
+        pool.work.notify_all();
+        pool.unserved.notify_all();
         Ok(())
     })
-}
-
-/// Has the kernel make the process's table of descriptors as large as it will be needed, by filling it
-/// once. The table doubles when it is full, and in a process with threads that stops the thread
-/// that needs it for tens of milliseconds: in a burst, long enough for the kernel's 128 places to overflow.
-fn fill_descriptor_table(server: &Server, descriptors: usize) {
-    let filled: Vec<_> = (0..descriptors).map_while(|_| server.listener.try_clone().ok()).collect();
-    drop(filled);
 }
 
 impl Pool<'_> {
@@ -132,15 +131,6 @@ impl Pool<'_> {
             0 => self.work.notify_one(),
             _ => self.unserved.notify_one(),
         }
-    }
-
-    /// Ends all threads as soon as they have nothing left to serve.
-    fn stop(&self) {
-        // Threads look at the server's flag while they hold this lock, so none of them can look, find it
-        // unset, and begin to wait after it has been notified.
-        self.lock().waiting.clear();
-        self.work.notify_all();
-        self.unserved.notify_all();
     }
 
     fn worker(&self) {
