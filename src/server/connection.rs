@@ -8,7 +8,7 @@
 //! a byte a second never meets it; therefore every wait here has a deadline, an [`Instant`] that does not
 //! move, and the kernel is told what is left until then before each call. And telling the kernel is a
 //! system call, which would be a third one for each request; therefore it is told only what has
-//! changed. A client that sends whole requests and takes its replies causes that call once in all.
+//! changed, and after its first requests a client that takes its replies causes no such call.
 //!
 //! What the bytes mean is the session's business, and so is every word of every reply.
 
@@ -39,75 +39,9 @@ const AUTH_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// No deadline is later than this. A server may be given longer times, and an [`Instant`] would overflow.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// Decides until when the client may say what the connection waits for. It reads no clock and touches no
-/// socket, so it does not know how that is waited for.
-struct Patience {
-    idle: Duration,
-    request: Duration,
-    /// When the token must have been shown.
-    auth_due: Instant,
-    /// What is waited for: the number of the request, whether it has begun, and whether the client watches.
-    awaited: (u64, bool, bool),
-    due: Instant,
-}
-
-impl Patience {
-    /// When the client's time is over. It begins anew with each request that is complete and with the first
-    /// byte of the next. White space is neither, so newlines hold no worker for ever.
-    fn due(&mut self, session: &Session<'_>, now: Instant) -> Instant {
-        let awaited = (session.requests(), session.has_begun(), session.is_watching());
-        if awaited != self.awaited {
-            let allowed = match awaited {
-                (_, true, _) => self.request,
-                // A watcher has nothing to say, but what it begins to say must end in time.
-                (_, false, true) => YEAR,
-                (_, false, false) => self.idle,
-            };
-            (self.awaited, self.due) = (awaited, now + allowed);
-        }
-        if session.is_authenticated() { self.due } else { self.due.min(self.auth_due) }
-    }
-}
-
 /// The error that the system gives when a socket's timeout is over, and we when a deadline is. `TimedOut`
 /// is something else: keepalive has found that the client's machine no longer answers.
 const OVERDUE: ErrorKind = ErrorKind::WouldBlock;
-
-/// Has one of a socket's two timeouts end at `due`; `told` is what the kernel has been told of it so far.
-fn set_timeout(
-    told: &mut Duration,
-    due: Instant,
-    now: Instant,
-    tell: impl Fn(Option<Duration>) -> io::Result<()>,
-) -> io::Result<()> {
-    let left = due.saturating_duration_since(now);
-    if left.is_zero() {
-        return Err(OVERDUE.into());
-    }
-    if left != *told {
-        tell(Some(left))?;
-        *told = left;
-    }
-    Ok(())
-}
-
-/// Reads once what a client sends to a connection that is being closed, throws it away, and says whether
-/// more may come. A worker's socket blocks here; those of clients that the pool refuses do not.
-pub(super) fn still_sends(mut stream: &TcpStream) -> bool {
-    match stream.read(&mut [0; LINGER_READ_BYTES]) {
-        Ok(n) => n > 0,
-        Err(error) => matches!(error.kind(), OVERDUE | ErrorKind::Interrupted),
-    }
-}
-
-/// What a look at a socket found, without waiting.
-#[derive(PartialEq)]
-enum Arrived {
-    /// Bytes, or the end of them.
-    Something,
-    Nothing,
-}
 
 /// A client's connection and all that the server knows about it.
 pub(super) struct ServedConnection<'c> {
@@ -310,5 +244,72 @@ impl Drop for ServedConnection<'_> {
     fn drop(&mut self) {
         self.server.stop.untrack(&self.stream);
         self.server.core.stats.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Decides until when the client may say what the connection waits for. It reads no clock and touches no
+/// socket, so it does not know how that is waited for.
+struct Patience {
+    idle: Duration,
+    request: Duration,
+    /// When the token must have been shown.
+    auth_due: Instant,
+    /// What is waited for: the number of the request, whether it has begun, and whether the client watches.
+    awaited: (u64, bool, bool),
+    due: Instant,
+}
+
+impl Patience {
+    /// When the client's time is over. It begins anew with each request that is complete and with the first
+    /// byte of the next. White space is neither, so newlines hold no worker for ever.
+    fn due(&mut self, session: &Session<'_>, now: Instant) -> Instant {
+        let awaited = (session.requests(), session.has_begun(), session.is_watching());
+        if awaited != self.awaited {
+            let allowed = if session.has_begun() {
+                self.request
+            } else if session.is_watching() {
+                // A watcher need not say anything; what it begins to say must end in time all the same.
+                YEAR
+            } else {
+                self.idle
+            };
+            (self.awaited, self.due) = (awaited, now + allowed);
+        }
+        if session.is_authenticated() { self.due } else { self.due.min(self.auth_due) }
+    }
+}
+
+/// What a look at a socket found, without waiting.
+#[derive(PartialEq)]
+enum Arrived {
+    /// Bytes, or the end of them.
+    Something,
+    Nothing,
+}
+
+/// Has one of a socket's two timeouts end at `due`; `told` is what the kernel has been told of it so far.
+fn set_timeout(
+    told: &mut Duration,
+    due: Instant,
+    now: Instant,
+    tell: impl Fn(Option<Duration>) -> io::Result<()>,
+) -> io::Result<()> {
+    let left = due.saturating_duration_since(now);
+    if left.is_zero() {
+        return Err(OVERDUE.into());
+    }
+    if left != *told {
+        tell(Some(left))?;
+        *told = left;
+    }
+    Ok(())
+}
+
+/// Reads once what a client sends to a connection that is being closed, throws it away, and says whether
+/// more may come. A worker's socket blocks here; those of clients that the pool refuses do not.
+pub(super) fn still_sends(mut stream: &TcpStream) -> bool {
+    match stream.read(&mut [0; LINGER_READ_BYTES]) {
+        Ok(n) => n > 0,
+        Err(error) => matches!(error.kind(), OVERDUE | ErrorKind::Interrupted),
     }
 }

@@ -6,13 +6,21 @@
 //! | [`Mode::Iterative`] | this thread, one client after another | the simplest server that can be |
 //! | [`Mode::Pool`] | a worker thread for each client | everything else |
 //!
-//! The modes differ in who calls `ServedConnection::serve`, and in nothing else: [`Server::run_iterative`] is
-//! a whole server in five lines, and the pool answers what those lines lack, which is that a client who
-//! says nothing keeps all others waiting. What the bytes mean is the session's business.
+//! The smallest of them is a whole server, and very nearly what [`Server::run_iterative`] is:
 //!
-//! Read on in `connection` (one client), `listener` (taking a port, accepting, stopping), `pool` (many
-//! clients) and `log`. Considered and left: an event loop (`epoll` is not in std), and a thread for each
-//! connection without a bound (a flood of clients would take all memory).
+//! ```text
+//! while let Some(accepted) = self.accept() {
+//!     ServedConnection::new(self, accepted, Session::new).serve();
+//! }
+//! ```
+//!
+//! What it lacks is that a client who says nothing keeps all others waiting. The pool answers that by
+//! calling `serve` from many threads; the modes differ in who calls it, and in nothing else.
+//!
+//! To be read in this order: `listener` (taking a port, accepting, stopping), `connection` (one client),
+//! `pool` (many), `log`. What the bytes mean is the session's business and not known here. Considered and
+//! left: an event loop (`epoll` is not in std), and a thread for each connection without a bound (a flood of
+//! clients would take all memory).
 
 mod connection;
 mod listener;
@@ -214,7 +222,7 @@ impl Server {
             let ended = started.and_then(|()| match server.mode {
                 Mode::Once => server.run_iterative(Session::once),
                 Mode::Iterative => server.run_iterative(Session::new),
-                Mode::Pool { threads } => pool::run(server, threads),
+                Mode::Pool { threads } => server.run_pool(threads),
             });
             // The scope waits for the callbacks' threads, which wait for their watches to end.
             watches.iter().for_each(|(watch, _)| watch.end());

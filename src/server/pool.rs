@@ -38,7 +38,7 @@ const ACCEPTORS: usize = 4;
 /// A request needs far less than std's 2 MiB, and an action may need half of one. Only pages that
 /// are touched take memory, but a limit on address space counts all of them, for each worker.
 const WORKER_STACK_BYTES: usize = 1 << 20;
-/// How long a worker without a connection stays. Starting a thread costs some 50 us, which a client that
+/// How long a worker without a connection stays. Starting a thread takes 50 to 100 us, which a client that
 /// reconnects should not pay each time; a burst's workers should not hold their memory for ever.
 const WORKER_IDLE_MAX: Duration = Duration::from_secs(5);
 /// How long a connection waits for a worker.
@@ -60,9 +60,9 @@ pub(super) struct Pool<'s> {
     threads_max: usize,
     backlog: Mutex<Backlog>,
     /// Notified when a connection waits that an idle worker can take, and when the server stops.
-    work: Condvar,
+    wake_worker: Condvar,
     /// Notified when a connection waits and no worker is idle, and when the server stops.
-    unserved: Condvar,
+    wake_usher: Condvar,
 }
 
 #[derive(Default)]
@@ -88,62 +88,61 @@ impl Backlog {
     }
 }
 
-/// Serves clients side by side until the server stops.
-pub(super) fn run(server: &Server, threads_max: usize) -> io::Result<()> {
-    let (backlog, work, unserved) = (Mutex::default(), Condvar::new(), Condvar::new());
-    let pool = Pool { server, threads_max, backlog, work, unserved };
-    // The kernel's table of a process's descriptors doubles when it is full, and where there are threads that
-    // stops the one that needs it for tens of milliseconds: in a burst, long enough for the 128 places to
-    // overflow. Filling the table once, before there is a client, makes it as large as it will be needed.
-    drop((0..threads_max).map_while(|_| server.listener.try_clone().ok()).collect::<Vec<_>>());
-    thread::scope(|scope| {
-        Builder::new().name("usher".into()).spawn_scoped(scope, || pool.usher(scope))?;
-        // Where the system has no thread for the others, this one accepts alone.
-        (1..ACCEPTORS).for_each(|_| drop(Builder::new().spawn_scoped(scope, || pool.accept_all())));
-        pool.accept_all();
-        // Workers and the usher look at the server's flag while they hold this lock, so none of them can find
-        // it unset and then begin to wait after it has been notified.
-        pool.lock().waiting.clear();
-        pool.work.notify_all();
-        pool.unserved.notify_all();
-        Ok(())
-    })
+impl Server {
+    /// Serves clients side by side until the server stops.
+    pub(super) fn run_pool(&self, threads_max: usize) -> io::Result<()> {
+        let (backlog, wake_worker, wake_usher) = (Mutex::default(), Condvar::new(), Condvar::new());
+        let pool = Pool { server: self, threads_max, backlog, wake_worker, wake_usher };
+        // The kernel's table of a process's descriptors doubles when it is full, and where there are threads
+        // that stops the one that needs it for tens of milliseconds: in a burst, long enough for the 128
+        // places to overflow. Filling it once, before there is a client, makes it as large as it must be.
+        drop((0..threads_max).map_while(|_| self.listener.try_clone().ok()).collect::<Vec<_>>());
+        thread::scope(|scope| {
+            Builder::new().name("usher".into()).spawn_scoped(scope, || pool.usher(scope))?;
+            // Where the system has no thread for the others, this one accepts alone.
+            (1..ACCEPTORS).for_each(|_| drop(Builder::new().spawn_scoped(scope, || pool.accept_all())));
+            pool.accept_all();
+            // Workers and the usher look at the server's flag while they hold this lock, so none of them can
+            // find it unset and begin to wait after it has been notified.
+            pool.lock().waiting.clear();
+            pool.wake_worker.notify_all();
+            pool.wake_usher.notify_all();
+            Ok(())
+        })
+    }
 }
 
 impl Pool<'_> {
+    /// Puts connections into the backlog until the server stops. It neither waits there nor starts a thread, so
+    /// that it is back in `accept` before the kernel's 128 places are taken.
     fn accept_all(&self) {
         while let Some(accepted) = self.server.accept() {
-            self.submit(accepted);
+            let mut backlog = self.lock();
+            if backlog.waiting.len() >= WAITING_MAX {
+                self.count_refused(accepted.1);
+                continue;
+            }
+            backlog.waiting.push_back((accepted, Instant::now() + WAIT_MAX));
+            match backlog.unserved() {
+                0 => self.wake_worker.notify_one(),
+                _ => self.wake_usher.notify_one(),
+            }
         }
         // Another acceptor still blocks in accept(): wake it too.
         self.server.stop.wake();
     }
 
-    /// Puts a connection into the backlog. It neither waits nor starts a thread, so that the acceptor is back
-    /// in `accept` before the kernel's places are taken.
-    fn submit(&self, accepted: Accepted) {
-        let mut backlog = self.lock();
-        if backlog.waiting.len() >= WAITING_MAX {
-            return self.count_refused(accepted.1);
-        }
-        backlog.waiting.push_back((accepted, Instant::now() + WAIT_MAX));
-        match backlog.unserved() {
-            0 => self.work.notify_one(),
-            _ => self.unserved.notify_one(),
-        }
-    }
-
     fn worker(&self) {
-        while let Some(accepted) = self.next() {
+        while let Some(accepted) = self.next_connection() {
             ServedConnection::new(self.server, accepted, Session::new).serve();
             self.lock().idle += 1;
         }
     }
 
     /// Waits for the next connection; `None` when the worker is to end.
-    fn next(&self) -> Option<Accepted> {
+    fn next_connection(&self) -> Option<Accepted> {
         let is_idle = |backlog: &mut Backlog| backlog.waiting.is_empty() && !self.server.stop.is_stopping();
-        let woken = self.work.wait_timeout_while(self.lock(), WORKER_IDLE_MAX, is_idle);
+        let woken = self.wake_worker.wait_timeout_while(self.lock(), WORKER_IDLE_MAX, is_idle);
         let (mut backlog, _) = woken.unwrap_or_else(PoisonError::into_inner);
         let next = backlog.waiting.pop_front();
         backlog.idle -= 1;
@@ -183,7 +182,7 @@ impl Pool<'_> {
             // A connection that came since the workers were counted is seen here, before waiting.
             let is_served =
                 |backlog: &mut Backlog| self.missing(backlog) == 0 && !self.server.stop.is_stopping();
-            let woken = self.unserved.wait_timeout_while(backlog, tick, is_served);
+            let woken = self.wake_usher.wait_timeout_while(backlog, tick, is_served);
             backlog = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
