@@ -176,6 +176,7 @@ impl<'c> ServedConnection<'c> {
         }
     }
 
+    /// Reads once, for as long as the socket's timeout says, and hands the session what there is.
     fn read(&mut self) -> io::Result<()> {
         match (&*self.stream).read(self.session.space()) {
             Ok(0) => self.session.ended(),

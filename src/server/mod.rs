@@ -6,7 +6,7 @@
 //! | [`Mode::Iterative`] | this thread, one client after another | the simplest server that can be |
 //! | [`Mode::Pool`] | a worker thread for each client | everything else |
 //!
-//! The smallest of them is a whole server, and very nearly what [`Server::run_iterative`] is:
+//! The smallest of them is a whole server, and very nearly what `Server::run_iterative` is:
 //!
 //! ```text
 //! while let Some(accepted) = self.accept() {
@@ -14,8 +14,8 @@
 //! }
 //! ```
 //!
-//! What it lacks is that a client who says nothing keeps all others waiting. The pool answers that by
-//! calling `serve` from many threads; the modes differ in who calls it, and in nothing else.
+//! It has one flaw: a client that says nothing keeps all others waiting. The pool mends that by calling
+//! `serve` from many threads; the modes differ in who calls it, and in nothing else.
 //!
 //! To be read in this order: `listener` (taking a port, accepting, stopping), `connection` (one client),
 //! `pool` (many), `log`. What the bytes mean is the session's business and not known here. Considered and
