@@ -160,38 +160,39 @@ impl<'c> ServedConnection<'c> {
         set_timeout(&mut self.read_timeout, due, now, |left| self.stream.set_read_timeout(left))?;
         self.read()?;
         // Where more has arrived than there was space for, all of it is to be answered by one write.
-        while self.session.has_most_likely_more() && self.read_ready()? == Arrived::Something {}
+        while self.session.has_most_likely_more() && self.read_ready()? > 0 {}
         Ok(())
     }
 
     /// Takes what the client has said meanwhile, without waiting for more.
-    fn read_ready(&mut self) -> io::Result<Arrived> {
+    fn read_ready(&mut self) -> io::Result<usize> {
         self.stream.set_nonblocking(true)?;
         let read = self.read();
         self.stream.set_nonblocking(false)?;
         match read {
-            Ok(()) => Ok(Arrived::Something),
-            Err(error) if error.kind() == OVERDUE => Ok(Arrived::Nothing),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == OVERDUE => Ok(0),
+            read => read,
         }
     }
 
-    /// Reads once, for as long as the socket's timeout says, and hands the session what there is.
-    fn read(&mut self) -> io::Result<()> {
-        match (&*self.stream).read(self.session.space()) {
+    /// Reads once, for as long as the socket's timeout says, and hands the session what there is. The
+    /// number of bytes is also 0 at their end.
+    fn read(&mut self) -> io::Result<usize> {
+        let read = (&*self.stream).read(self.session.space());
+        match &read {
             Ok(0) => self.session.ended(),
-            Ok(n) => self.session.received(n),
+            Ok(n) => self.session.received(*n),
             // A signal came between. The session still needs bytes, and will ask for them again.
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(0),
+            Err(_) => {}
         }
-        Ok(())
+        read
     }
 
     /// Hears a watcher out: once in [`LOOK_EVERY`], and then until it has no more to say.
     fn look_at_watcher(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        if now >= self.look_due && self.read_ready()? == Arrived::Nothing {
+        if now >= self.look_due && self.read_ready()? == 0 {
             self.look_due = now + LOOK_EVERY;
         }
         if now >= self.patience.due(&self.session, now) {
@@ -278,14 +279,6 @@ impl Patience {
         }
         if session.is_authenticated() { self.due } else { self.due.min(self.auth_due) }
     }
-}
-
-/// What a look at a socket found, without waiting.
-#[derive(PartialEq)]
-enum Arrived {
-    /// Bytes, or the end of them.
-    Something,
-    Nothing,
 }
 
 /// Has one of a socket's two timeouts end at `due`; `told` is what the kernel has been told of it so far.

@@ -179,10 +179,13 @@ impl Pool<'_> {
             backlog = self.lock();
             let is_quiet = lingering.is_empty() && backlog.unserved() == 0;
             let tick = if is_quiet { Duration::MAX } else { TICK };
-            // A connection that came since the workers were counted is seen here, before waiting.
-            let is_served =
-                |backlog: &mut Backlog| self.missing(backlog) == 0 && !self.server.stop.is_stopping();
-            let woken = self.wake_usher.wait_timeout_while(backlog, tick, is_served);
+            // Between ticks the usher is needed only by connections for which a worker can be started; one that
+            // came while it was busy above is seen before it waits.
+            let goes_on = |backlog: &mut Backlog| {
+                let needed_by = if is_quiet { backlog.unserved() } else { self.missing(backlog) };
+                needed_by == 0 && !self.server.stop.is_stopping()
+            };
+            let woken = self.wake_usher.wait_timeout_while(backlog, tick, goes_on);
             backlog = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
