@@ -1,7 +1,16 @@
 //! Framing: cutting the stream of bytes into requests, in whichever dialect the client speaks.
 //!
-//! The first byte that is not white space chooses the dialect for the whole connection: `{` JSON, a
+//! One read from a socket may bring half a request, or three and a half, so something in the bytes themselves must
+//! say where a request ends: a JSON object ends at its closing brace, a line at its newline, and a frame says its
+//! length first. The first byte that is not white space chooses the dialect for the whole connection: `{` JSON, a
 //! letter or `&` text lines, a digit frames. White space before a request belongs to no request.
+//!
+//! Three answers, not two: a request that is incomplete is not a wrong one. And where the framing itself is wrong,
+//! nobody can say where the next request begins, so the connection cannot go on; a request that is well framed
+//! and makes no sense costs its sender one error reply.
+//!
+//! Whatever is incomplete is not looked at twice: scanner and line remember how far they have looked. A client who
+//! sends a megabyte byte by byte would otherwise cost the server 500,000,000,000 looks.
 
 use std::ops::Range;
 
@@ -47,26 +56,33 @@ impl Framer {
     /// Looks for a request at the start of `data`, which has no white space before it, is not empty
     /// and goes on where it was left if the last answer was `Incomplete`. `ended`: no more will come.
     pub fn next(&mut self, data: &[u8], ended: bool, request_bytes_max: usize) -> Frame {
-        let dialect = match self.dialect.or_else(|| dialect_of(data[0])) {
-            Some(dialect) => *self.dialect.insert(dialect),
-            None => return lost(Code::BadJson, unknown_dialect(data[0])),
+        let dialect = match (self.dialect, data[0]) {
+            (Some(dialect), _) => dialect,
+            (None, b'{') => Dialect::Json,
+            (None, b'a'..=b'z' | b'A'..=b'Z' | b'&') => Dialect::Text,
+            (None, b'0'..=b'9') => Dialect::Framed,
+            (None, other) => {
+                let other = std::ascii::escape_default(other);
+                let message = format!(
+                    "no request begins with the byte \"{other}\": send a JSON object such as \
+                     {{\"request\":\"GET\",\"key\":\"door\"}}, or a line such as GET door"
+                );
+                return lost(Code::BadJson, message);
+            }
         };
-        let frame = match dialect {
-            Dialect::Json => self.json(data),
-            Dialect::Text => self.line(data, ended),
-            Dialect::Framed => header(data, request_bytes_max),
+        self.dialect = Some(dialect);
+        let (frame, bytes) = match dialect {
+            Dialect::Json => (self.json(data), data.len()),
+            // A carriage return at the end may turn out to belong to the line's end, which is not counted.
+            Dialect::Text => (self.line(data, ended), data.strip_suffix(b"\r").unwrap_or(data).len()),
+            // A frame states its length, and was judged by that.
+            Dialect::Framed => (framed(data, request_bytes_max), 0),
         };
         match frame {
             Frame::Complete { payload, .. } if payload.len() > request_bytes_max => {
                 too_large(request_bytes_max)
             }
-            // A carriage return at the end may turn out to belong to the line's end, which is not counted.
-            Frame::Incomplete
-                if dialect != Dialect::Framed
-                    && data.strip_suffix(b"\r").unwrap_or(data).len() > request_bytes_max =>
-            {
-                too_large(request_bytes_max)
-            }
+            Frame::Incomplete if bytes > request_bytes_max => too_large(request_bytes_max),
             Frame::Incomplete if ended => lost(Code::BadRequest, "the input ends within a request"),
             frame => frame,
         }
@@ -117,25 +133,9 @@ impl Framer {
     }
 }
 
-fn dialect_of(first: u8) -> Option<Dialect> {
-    match first {
-        b'{' => Some(Dialect::Json),
-        b'a'..=b'z' | b'A'..=b'Z' | b'&' => Some(Dialect::Text),
-        b'0'..=b'9' => Some(Dialect::Framed),
-        _ => None,
-    }
-}
-
-fn unknown_dialect(first: u8) -> String {
-    let first = std::ascii::escape_default(first);
-    format!(
-        "no request begins with the byte \"{first}\": send a JSON object such as \
-         {{\"request\":\"GET\",\"key\":\"door\"}}, or a line such as GET door"
-    )
-}
-
-/// The header: decimal digits, then spaces, 64 bytes in all.
-fn header(data: &[u8], request_bytes_max: usize) -> Frame {
+/// A frame: a header of decimal digits, then spaces, 64 bytes in all; then as many bytes of payload. One that is too
+/// large is refused when its header is there, before the rest has come.
+fn framed(data: &[u8], request_bytes_max: usize) -> Frame {
     let header = &data[..data.len().min(HEADER_BYTES)];
     let digits = header.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits == 0 || header[digits..].iter().any(|&byte| byte != b' ') {
@@ -143,45 +143,33 @@ fn header(data: &[u8], request_bytes_max: usize) -> Frame {
         return lost(Code::BadRequest, message);
     }
     let Some(payload) = data.get(HEADER_BYTES..) else { return Frame::Incomplete };
-    // Digits alone fail to parse only when they are too many.
-    let length = header[..digits]
-        .iter()
-        .try_fold(0_usize, |length, digit| length.checked_mul(10)?.checked_add(usize::from(digit - b'0')));
-    match length {
-        Some(length) if length <= request_bytes_max => {
-            let next = HEADER_BYTES + length;
-            match payload.len() < length {
-                true => Frame::Incomplete,
-                false => {
-                    let space = payload[..length].iter().take_while(|b| b.is_ascii_whitespace()).count();
-                    // A line may be framed with its end.
-                    let line = payload[..length].strip_suffix(b"\n").unwrap_or(&payload[..length]);
-                    let end = HEADER_BYTES + line.strip_suffix(b"\r").unwrap_or(line).len();
-                    Frame::Complete { payload: (HEADER_BYTES + space).min(end)..end, next }
-                }
-            }
-        }
-        _ => too_large(request_bytes_max),
+    // Digits alone are no number only where it is too large for one.
+    let digits = str::from_utf8(&header[..digits]).ok();
+    let length = digits.and_then(|digits| digits.parse().ok()).unwrap_or(usize::MAX);
+    if length > request_bytes_max {
+        return too_large(request_bytes_max);
     }
+    let Some(payload) = payload.get(..length) else { return Frame::Incomplete };
+    // A line may be framed with its end, and white space before a request belongs to none.
+    let space = payload.iter().take_while(|b| b.is_ascii_whitespace()).count();
+    let line = payload.strip_suffix(b"\n").unwrap_or(payload);
+    let end = HEADER_BYTES + line.strip_suffix(b"\r").unwrap_or(line).len();
+    Frame::Complete { payload: (HEADER_BYTES + space).min(end)..end, next: HEADER_BYTES + length }
 }
 
 /// Whether this is the first line of an HTTP request: it ends in ` HTTP/` and a version. HTTP servers are
 /// lenient about case and about spaces at the end, so we must be as well.
 fn is_http_request(line: &[u8]) -> bool {
     let line = line.trim_ascii_end();
-    let version = line.len() - line.iter().rev().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
-    version < line.len() && ends_with_ignore_case(&line[..version], b" HTTP/")
+    let version = line.iter().rev().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
+    let name = line[..line.len() - version].last_chunk::<6>();
+    version > 0 && name.is_some_and(|name| name.eq_ignore_ascii_case(b" HTTP/"))
 }
 
 /// Whether this is the header that every HTTP request has, on whichever line. No request of ours has a name
 /// with a colon.
 fn is_host_header(line: &[u8]) -> bool {
-    const HOST: &[u8] = b"Host:";
-    line.get(..HOST.len()).is_some_and(|start| start.eq_ignore_ascii_case(HOST))
-}
-
-fn ends_with_ignore_case(line: &[u8], end: &[u8]) -> bool {
-    line.len().checked_sub(end.len()).is_some_and(|from| line[from..].eq_ignore_ascii_case(end))
+    line.first_chunk::<5>().is_some_and(|name| name.eq_ignore_ascii_case(b"Host:"))
 }
 
 fn too_large(request_bytes_max: usize) -> Frame {

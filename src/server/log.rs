@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::actions::rfc3339;
+use crate::protocol::{Escape, one_line};
 
 /// Lines of one event in one second.
 const EVENTS_MAX: u64 = 20;
@@ -110,17 +111,7 @@ impl Display for Field<'_> {
         if !self.0.is_empty() && self.0.len() <= FIELD_BYTES_MAX && self.0.bytes().all(plain) {
             return f.write_str(self.0);
         }
-        let mut left = FIELD_BYTES_MAX - "\"…\"".len();
-        f.write_char('"')?;
-        for escaped in self.0.chars().map(char::escape_debug) {
-            let Some(rest) = left.checked_sub(escaped.clone().map(char::len_utf8).sum()) else {
-                f.write_char('…')?;
-                break;
-            };
-            left = rest;
-            write!(f, "{escaped}")?;
-        }
-        f.write_char('"')
+        write!(f, "\"{}\"", one_line(self.0, FIELD_BYTES_MAX - "\"…\"".len(), Escape::Quoted))
     }
 }
 

@@ -201,7 +201,7 @@ fn refuse(mut stream: TcpStream) -> Option<TcpStream> {
     }
     let mut reply = Vec::new();
     let failure = Failure::new(Code::Busy, "every worker of this server has a connection; try again");
-    Reply::Failure { key: None, failure: &failure, present: None }.write_to(framer.form(None), &mut reply);
+    Reply::Failure(&failure).write_to(framer.form(None), &mut reply);
     stream.write_all(&reply).ok()?;
     stream.shutdown(Shutdown::Write).ok()?;
     open.then_some(stream)
