@@ -137,50 +137,37 @@ const LETTERS_MAX: usize = 32;
 /// The candidate nearest to a misspelt `word`, if any is near enough to be meant: with one slip (a letter wrong,
 /// missing, added, or two swapped), or two where the word has five letters or more. In a shorter word two slips
 /// make nearly any word of any other: `lock` is not `load`.
-///
-/// A server does this for whoever sends names that it does not know, so it must cost little: nothing is
-/// allocated, and most candidates are out before they are compared.
 pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if word.len() > LETTERS_MAX {
-        return None;
-    }
-    let allowed = if word.len() < 5 { 1 } else { 2 };
-    // A slip changes the length by one at most, and takes one letter away and brings one at most.
-    let letters_of_word = letters(word);
-    let may_be_near = |candidate: &&str| {
-        candidate.len().abs_diff(word.len()) <= allowed
-            && (letters(candidate) ^ letters_of_word).count_ones() as usize <= 2 * allowed
-    };
-    let near = candidates.into_iter().filter(may_be_near);
-    let slips = near.map(|candidate| (distance(word.as_bytes(), candidate.as_bytes()), candidate));
-    slips.filter(|(slips, _)| *slips <= allowed).min_by_key(|(slips, _)| *slips).map(|(_, near)| near)
+    let slips_max = if word.len() < 5 { 1 } else { 2 };
+    // A server does this for whoever sends names that it does not know, so words that cannot be near are out
+    // before they are compared: a slip changes the length by one at most.
+    let fits = |near: &&str| word.len() <= LETTERS_MAX && near.len().abs_diff(word.len()) <= slips_max;
+    let compared =
+        candidates.into_iter().filter(fits).map(|near| (slips(word.as_bytes(), near.as_bytes()), near));
+    compared.filter(|(slips, _)| *slips <= slips_max).min_by_key(|(slips, _)| *slips).map(|(_, near)| near)
 }
 
-/// Which letters a word has, a bit each; characters that are no letters share the same bits.
-fn letters(word: &str) -> u32 {
-    word.bytes().fold(0, |letters, byte| letters | 1 << (byte & 31))
-}
-
-/// How many slips lead from one word to the other: the optimal string alignment distance, compared without case,
-/// of two words of at most `LETTERS_MAX` and two more letters. Of the matrix that the textbooks fill, three rows
-/// are enough, since a step looks back by two at most.
-fn distance(a: &[u8], b: &[u8]) -> usize {
-    let mut rows = [[0_usize; LETTERS_MAX + 3]; 3];
-    rows[0].iter_mut().enumerate().for_each(|(j, cell)| *cell = j);
-    let same = |x: u8, y: u8| x.eq_ignore_ascii_case(&y);
-    for i in 1..=a.len() {
-        let (now, last, before) = (i % 3, (i + 2) % 3, (i + 1) % 3);
-        rows[now][0] = i;
-        for j in 1..=b.len() {
-            let changed = rows[last][j - 1] + usize::from(!same(a[i - 1], b[j - 1]));
-            let mut best = changed.min(rows[last][j] + 1).min(rows[now][j - 1] + 1);
-            if i > 1 && j > 1 && same(a[i - 1], b[j - 2]) && same(a[i - 2], b[j - 1]) {
-                best = best.min(rows[before][j - 2] + 1);
-            }
-            rows[now][j] = best;
+/// How many slips lead from one word to the other, compared without case: the optimal string alignment distance, by
+/// the textbook's matrix. Its cell `[i][j]` holds the slips between the first `i` letters of the one word and the
+/// first `j` of the other.
+fn slips(a: &[u8], b: &[u8]) -> usize {
+    let mut cells = [[0_usize; LETTERS_MAX + 3]; LETTERS_MAX + 1];
+    let same = |i: usize, j: usize| a[i - 1].eq_ignore_ascii_case(&b[j - 1]);
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            cells[i][j] = match (i, j) {
+                (0, _) | (_, 0) => i + j,
+                _ => {
+                    let changed = cells[i - 1][j - 1] + usize::from(!same(i, j));
+                    let one_more = 1 + cells[i - 1][j].min(cells[i][j - 1]);
+                    let swapped = i > 1 && j > 1 && same(i, j - 1) && same(i - 1, j);
+                    let swap = if swapped { 1 + cells[i - 2][j - 2] } else { usize::MAX };
+                    changed.min(one_more).min(swap)
+                }
+            };
         }
     }
-    rows[a.len() % 3][b.len()]
+    cells[a.len()][b.len()]
 }
 
 #[cfg(test)]

@@ -34,17 +34,11 @@ pub enum Frame {
     Http,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Dialect {
-    Json,
-    Text,
-    Framed,
-}
-
 /// Cuts one connection's requests out of its bytes.
 #[derive(Default)]
 pub struct Framer {
-    dialect: Option<Dialect>,
+    /// How the first request looked, which tells the dialect.
+    dialect: Option<Form>,
     scanner: Scanner,
     /// Of the line that is being received, the bytes known to hold no newline.
     no_newline: usize,
@@ -58,9 +52,9 @@ impl Framer {
     pub fn next(&mut self, data: &[u8], ended: bool, request_bytes_max: usize) -> Frame {
         let dialect = match (self.dialect, data[0]) {
             (Some(dialect), _) => dialect,
-            (None, b'{') => Dialect::Json,
-            (None, b'a'..=b'z' | b'A'..=b'Z' | b'&') => Dialect::Text,
-            (None, b'0'..=b'9') => Dialect::Framed,
+            (None, b'{') => Form::Json,
+            (None, b'a'..=b'z' | b'A'..=b'Z' | b'&') => Form::Line,
+            (None, b'0'..=b'9') => Form::FramedJson,
             (None, other) => {
                 let other = std::ascii::escape_default(other);
                 let message = format!(
@@ -72,11 +66,11 @@ impl Framer {
         };
         self.dialect = Some(dialect);
         let (frame, bytes) = match dialect {
-            Dialect::Json => (self.json(data), data.len()),
+            Form::Json => (self.json(data), data.len()),
             // A carriage return at the end may turn out to belong to the line's end, which is not counted.
-            Dialect::Text => (self.line(data, ended), data.strip_suffix(b"\r").unwrap_or(data).len()),
+            Form::Line => (self.line(data, ended), data.strip_suffix(b"\r").unwrap_or(data).len()),
             // A frame states its length, and was judged by that.
-            Dialect::Framed => (framed(data, request_bytes_max), 0),
+            Form::FramedJson | Form::FramedBare => (framed(data, request_bytes_max), 0),
         };
         match frame {
             Frame::Complete { payload, .. } if payload.len() > request_bytes_max => {
@@ -90,12 +84,10 @@ impl Framer {
 
     /// How a reply to this payload must look; without one, how a reply to the connection.
     pub fn form(&self, payload: Option<&[u8]>) -> Form {
-        let json = payload.is_none_or(|payload| payload.first() == Some(&b'{'));
-        match self.dialect {
-            None | Some(Dialect::Json) => Form::Json,
-            Some(Dialect::Text) => Form::Line,
-            Some(Dialect::Framed) if json => Form::FramedJson,
-            Some(Dialect::Framed) => Form::FramedBare,
+        match (self.dialect.unwrap_or(Form::Json), payload) {
+            (Form::FramedJson | Form::FramedBare, Some([b'{', ..]) | None) => Form::FramedJson,
+            (Form::FramedJson | Form::FramedBare, Some(_)) => Form::FramedBare,
+            (form @ (Form::Json | Form::Line), _) => form,
         }
     }
 

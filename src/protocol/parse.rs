@@ -54,8 +54,8 @@ struct Members<'a>([Found<'a>; Member::ALL.len()]);
 impl<'a> Request<'a> {
     /// Reads a request from the text of one JSON object.
     pub fn parse_json(text: &'a str) -> Result<Request<'a>, Failure> {
-        let mut members =
-            Members::read(text).map_err(|error| Failure::new(Code::BadJson, error.to_string()))?;
+        let mut members = Members::default();
+        members.read(text).map_err(|error| Failure::new(Code::BadJson, error.to_string()))?;
         members.request().map_err(|failure| match members.key() {
             Ok(key) => failure.about(&key),
             Err(_) => failure,
@@ -107,8 +107,7 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Members<'a> {
-    fn read(text: &'a str) -> Result<Members<'a>, Error> {
-        let mut members = Members::default();
+    fn read(&mut self, text: &'a str) -> Result<(), Error> {
         let mut parser = Parser::new(text);
         parser.object(|parser, name| {
             let Some(member) = Member::from_word(&name.unescape()) else { return parser.skip() };
@@ -116,12 +115,11 @@ impl<'a> Members<'a> {
             // stored must fit there, or a client could not parse the listing.
             let levels = usize::from(member == Member::Value);
             let text = parser.compact_with_room(levels)?;
-            let found = &mut members.0[member as usize];
+            let found = &mut self.0[member as usize];
             *found = if matches!(found, Found::Nothing) { Found::Once(text) } else { Found::Twice };
             Ok(())
         })?;
-        parser.end()?;
-        Ok(members)
+        parser.end()
     }
 
     /// Judges the members by the request's name.

@@ -405,17 +405,17 @@ impl<'c> Session<'c> {
     /// Counts and traces a request, `None` where it could not even be read, and writes why it failed, if it did.
     fn conclude(&mut self, form: Form, request: Option<&Request<'_>>, outcome: Result<(), Failure>) {
         self.requests += 1;
-        let failure = outcome.err();
         if let Some(trace) = &self.trace {
             let name = match request.map(Request::verb) {
                 Some(Ok(verb)) => verb.as_str(),
                 Some(Err(name)) if self.core.actions.knows(name) => name,
                 Some(Err(_)) | None => "?",
             };
-            let key = failure.as_ref().and_then(|failure| failure.key.as_deref());
-            trace(name, request.and_then(Request::key).or(key), failure.as_ref().map(|failure| failure.code));
+            let failure = outcome.as_ref().err();
+            let key = failure.and_then(|failure| failure.key.as_deref());
+            trace(name, request.and_then(Request::key).or(key), failure.map(|failure| failure.code));
         }
-        if let Some(failure) = failure {
+        if let Err(failure) = outcome {
             self.refuse(form, &failure);
             // A stranger gets one try.
             if !self.authenticated {
