@@ -229,14 +229,11 @@ impl Actions {
     /// much as some GETs.
     pub fn unknown(&self, name: &str, hint: bool) -> Failure {
         let near = if hint { did_you_mean(name, self.names()) } else { None };
-        let hint = match near {
-            Some(near) => format!("did you mean {near}?"),
-            None => "INFO tells what there is".to_owned(),
-        };
-        Failure::new(
-            Code::UnknownRequest,
-            format!("no request is named {}: {hint}", excerpt(name.as_bytes())),
-        )
+        let (named, near) =
+            (excerpt(name.as_bytes()), near.map(|near| ["did you mean ", near, "?"].concat()));
+        let hint = near.as_deref().unwrap_or("INFO tells what there is");
+        // `format!` would cost a fifth of such a refusal, and some clients send nothing else.
+        Failure::new(Code::UnknownRequest, ["no request is named ", &named, ": ", hint].concat())
     }
 }
 

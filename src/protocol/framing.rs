@@ -135,9 +135,9 @@ fn framed(data: &[u8], request_bytes_max: usize) -> Frame {
         return lost(Code::BadRequest, message);
     }
     let Some(payload) = data.get(HEADER_BYTES..) else { return Frame::Incomplete };
-    // Digits alone are no number only where it is too large for one.
-    let digits = str::from_utf8(&header[..digits]).ok();
-    let length = digits.and_then(|digits| digits.parse().ok()).unwrap_or(usize::MAX);
+    // A number that is too large for a `usize` is larger than any limit, too.
+    let append = |n: usize, digit: &u8| n.saturating_mul(10).saturating_add(usize::from(digit - b'0'));
+    let length = header[..digits].iter().fold(0, append);
     if length > request_bytes_max {
         return too_large(request_bytes_max);
     }

@@ -56,9 +56,12 @@ impl<'a> Request<'a> {
     pub fn parse_json(text: &'a str) -> Result<Request<'a>, Failure> {
         let mut members = Members::default();
         members.read(text).map_err(|error| Failure::new(Code::BadJson, error.to_string()))?;
-        members.request().map_err(|failure| match members.key() {
-            Ok(key) => failure.about(&key),
-            Err(_) => failure,
+        members.request().map_err(|failure| match &members.0[Member::Key as usize] {
+            Found::Once(key) => match key.as_string() {
+                Some(key) if check_key(&key).is_ok() => failure.about(&key),
+                Some(_) | None => failure,
+            },
+            Found::Nothing | Found::Twice => failure,
         })
     }
 
@@ -69,12 +72,14 @@ impl<'a> Request<'a> {
             None => (line.trim_end(), None),
         };
         let words = rest.unwrap_or_default().trim_matches(' ');
-        let name = name.to_ascii_uppercase();
-        // micro-client-server's clients end by this word.
-        let verb = if name == "&END" { Some(Verb::Close) } else { Verb::from_word(&name) };
+        // Capitals, as most write them, need no copy.
+        let verb = Verb::from_word(name).or_else(|| Verb::from_word(&name.to_ascii_uppercase()));
         let Some(verb) = verb else {
+            let name = name.to_ascii_uppercase();
             let data = match &*name {
                 "" => return Err(bad("an empty line is no request; one is GET door")),
+                // micro-client-server's clients end by this word.
+                "&END" => return Ok(Request::Close),
                 "EXEC" => Some(array(words)),
                 _ => rest.map(JsonText::string),
             };
@@ -219,6 +224,7 @@ impl<'a> Members<'a> {
 }
 
 /// A key or prefix in a line, which must be all that is left of it.
+#[inline]
 fn word(words: &str) -> Result<Cow<'_, str>, Failure> {
     if words.contains(' ') {
         return Err(bad("here a key is one word; in JSON it may hold spaces"));

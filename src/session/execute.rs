@@ -31,28 +31,32 @@ impl<'c> Session<'c> {
             return Err(Failure::new(Code::Denied, message));
         }
         let out = &mut self.output;
-        let mut entry = |key: &str, value: Option<&str>| Reply::Entry { key, value }.write_to(form, out);
+        let entry = |out: &mut Vec<u8>, key: &str, value: Option<&str>| {
+            Reply::Entry { key, value }.write_to(form, out)
+        };
         match request {
             Request::Get { key } => match form {
                 // JSON is copied straight from the table into the output.
-                Form::Json | Form::FramedJson => store.get(key, |value| entry(key, value)),
+                Form::Json | Form::FramedJson => {
+                    store.get(key, |value| Reply::Entry { key, value }.write_to(form, out));
+                }
                 // A string is unescaped, and perhaps escaped anew: not while the table is locked.
                 Form::Line | Form::FramedBare => {
                     let value = store.get(key, |value| value.map(str::to_owned));
-                    entry(key, value.as_deref());
+                    entry(out, key, value.as_deref());
                 }
             },
             Request::Update { key, value, condition } => {
                 store.update(key, value, condition.as_ref()).map_err(|rejected| refusal(key, rejected))?;
-                entry(key, Some(value.as_str()));
+                entry(out, key, Some(value.as_str()));
             }
             Request::Increment { key, by } => {
                 let sum = store.increment(key, *by).map_err(|rejected| refusal(key, rejected))?;
-                entry(key, Some(&sum.to_string()));
+                entry(out, key, Some(&sum.to_string()));
             }
             Request::Delete { key, condition } => {
                 let old = store.delete(key, condition.as_ref()).map_err(|rejected| refusal(key, rejected))?;
-                entry(key, old.as_ref().map(JsonText::as_str));
+                entry(out, key, old.as_ref().map(JsonText::as_str));
             }
             Request::GetAll { prefix } => {
                 self.phase = Phase::Listing(Listing::new(Columns::KeysAndValues, form, prefix));

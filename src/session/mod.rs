@@ -397,12 +397,14 @@ impl<'c> Session<'c> {
         may_wait && self.core.actions.may_take_long(name)
     }
 
+    #[inline(always)]
     fn carry_out(&mut self, form: Form, request: &Request<'_>) {
         let outcome = self.execute(form, request);
         self.conclude(form, Some(request), outcome);
     }
 
     /// Counts and traces a request, `None` where it could not even be read, and writes why it failed, if it did.
+    #[inline(always)]
     fn conclude(&mut self, form: Form, request: Option<&Request<'_>>, outcome: Result<(), Failure>) {
         self.requests += 1;
         if let Some(trace) = &self.trace {
