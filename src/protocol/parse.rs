@@ -56,12 +56,10 @@ impl<'a> Request<'a> {
     pub fn parse_json(text: &'a str) -> Result<Request<'a>, Failure> {
         let mut members = Members::default();
         members.read(text).map_err(|error| Failure::new(Code::BadJson, error.to_string()))?;
-        members.request().map_err(|failure| match &members.0[Member::Key as usize] {
-            Found::Once(key) => match key.as_string() {
-                Some(key) if check_key(&key).is_ok() => failure.about(&key),
-                Some(_) | None => failure,
-            },
-            Found::Nothing | Found::Twice => failure,
+        members.request().map_err(|failure| {
+            // Who sent many requests may tell by the key which of them failed.
+            let key = members.string(Member::Key).ok().flatten().filter(|key| check_key(key).is_ok());
+            Failure { key: key.map(Cow::into_owned), ..failure }
         })
     }
 
@@ -118,8 +116,8 @@ impl<'a> Members<'a> {
             let Some(member) = Member::from_word(&name.unescape()) else { return parser.skip() };
             // A value will stand one level deeper in GETALL's reply, and in an "if", than it does here. What is
             // stored must fit there, or a client could not parse the listing.
-            let levels = usize::from(member == Member::Value);
-            let text = parser.compact_with_room(levels)?;
+            let is_value = member == Member::Value;
+            let text = if is_value { parser.compact_with_room(1)? } else { parser.compact()? };
             let found = &mut self.0[member as usize];
             *found = if matches!(found, Found::Nothing) { Found::Once(text) } else { Found::Twice };
             Ok(())

@@ -61,7 +61,8 @@ impl Reply<'_> {
         end(form, out, start);
     }
 
-    fn write_json(&self, out: &mut Vec<u8>) {
+    /// Appends the JSON of the reply alone, without what the dialect puts around it.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
         match self {
             Reply::Entry { key, value } => {
                 write_text(out, "{\"key\":", key);

@@ -178,7 +178,10 @@ impl Listing {
             if !std::mem::take(&mut first) {
                 out.push(b',');
             }
-            self.columns.write(out, key, value);
+            match self.columns {
+                Columns::Keys => write_str(out, key),
+                Columns::KeysAndValues => Reply::Entry { key, value: Some(value) }.write_json(out),
+            }
             let full = out.len() >= bytes_max;
             if full {
                 self.after = Some(key.to_owned());
@@ -197,21 +200,6 @@ impl Listing {
             return Left::Nothing;
         }
         Left::More
-    }
-}
-
-impl Columns {
-    fn write(self, out: &mut Vec<u8>, key: &str, value: &str) {
-        match self {
-            Columns::Keys => write_str(out, key),
-            Columns::KeysAndValues => {
-                out.extend_from_slice(b"{\"key\":");
-                write_str(out, key);
-                out.extend_from_slice(b",\"value\":");
-                out.extend_from_slice(value.as_bytes());
-                out.push(b'}');
-            }
-        }
     }
 }
 
