@@ -19,7 +19,7 @@ pub const DEFAULT: &str = "127.0.0.1:7777";
 /// The most of a file of services that is read. Debian's has 12 KiB.
 const SERVICES_BYTES_MAX: u64 = 16 << 20;
 
-/// A host and a port, not yet resolved.
+/// A host and a port, not yet resolved. Messages name it as it was written, not the numbers that it led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     host: String,

@@ -77,12 +77,14 @@ impl Framer {
                 too_large(request_bytes_max)
             }
             Frame::Incomplete if bytes > request_bytes_max => too_large(request_bytes_max),
+            // Half a line that ended is a line, but half an object or frame may lack what mattered most.
             Frame::Incomplete if ended => lost(Code::BadRequest, "the input ends within a request"),
             frame => frame,
         }
     }
 
-    /// How a reply to this payload must look; without one, how a reply to the connection.
+    /// How a reply to this payload must look; without one, how a reply to the connection. A frame is answered by what
+    /// it held: micro-client-server's clients want the bare value, and those that frame JSON want JSON.
     pub fn form(&self, payload: Option<&[u8]>) -> Form {
         match (self.dialect.unwrap_or(Form::Json), payload) {
             (Form::FramedJson | Form::FramedBare, Some([b'{', ..]) | None) => Form::FramedJson,
@@ -116,6 +118,7 @@ impl Framer {
             }
         };
         self.no_newline = 0;
+        // Telnet and Windows end lines by both.
         let line = data[..end].strip_suffix(b"\r").unwrap_or(&data[..end]);
         let is_first = !std::mem::replace(&mut self.past_first_line, true);
         if is_host_header(line) || is_first && is_http_request(line) {
@@ -151,6 +154,10 @@ fn framed(data: &[u8], request_bytes_max: usize) -> Frame {
 
 /// Whether this is the first line of an HTTP request: it ends in ` HTTP/` and a version. HTTP servers are
 /// lenient about case and about spaces at the end, so we must be as well.
+///
+/// Any web page can have its reader's browser send a POST to 127.0.0.1:7777, from inside a firewall. Each header
+/// would be an unknown request to us, answered by an error and forgotten; but the body is the page's to write, and
+/// its lines would be carried out. So a connection that speaks HTTP is closed before any of it is.
 fn is_http_request(line: &[u8]) -> bool {
     let line = line.trim_ascii_end();
     let version = line.iter().rev().take_while(|b| b.is_ascii_digit() || **b == b'.').count();

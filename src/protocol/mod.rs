@@ -69,7 +69,8 @@ pub use token::{BadToken, TOKEN_BYTES_MAX, TOKEN_VARIABLE, Token, TokenError};
 
 use reply::{write_member, write_text};
 
-/// The most bytes that a key may have.
+/// The most bytes that a key may have. Keys are repeated in every reply, listing and line of the log; what is longer
+/// is a value.
 pub const KEY_BYTES_MAX: usize = 1024;
 
 words! {
@@ -120,7 +121,8 @@ impl Verb {
     }
 }
 
-/// One request. Keys have been checked; values are JSON text without white space outside strings.
+/// One request. It borrows from the bytes that it was read from, which the session holds until it is answered; `Cow`,
+/// since a string with escapes has to be copied to be read. Keys have been checked; values are JSON text without white space outside strings.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the fields are the members of the wire's requests, by their names there")]
 pub enum Request<'a> {
@@ -148,7 +150,8 @@ pub enum Request<'a> {
     Call { name: Cow<'a, str>, data: Option<JsonText<'a>> },
 }
 
-/// What must hold for a write to happen.
+/// What must hold for a write to happen. With it two clients that read, decide and write cannot undo each other: of
+/// two that saw the same value, the second one's write is a `conflict`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition<'a> {
     /// The key has no value.
@@ -157,7 +160,8 @@ pub enum Condition<'a> {
     Equals(JsonText<'a>),
 }
 
-/// What a WATCH is about.
+/// What a WATCH is about. Both ends judge by it: the server which changes to tell, and the client whether it was
+/// told what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope<'a> {
     /// One key.
@@ -214,8 +218,8 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// A key is 1 to [`KEY_BYTES_MAX`] bytes of UTF-8 with no control characters, so that it can be printed, logged and
-/// typed as one word of a line.
+/// A key is 1 to [`KEY_BYTES_MAX`] bytes of UTF-8 with no control characters, so that it can be printed and logged
+/// as it is. The table relies on it, too: a newline ends the key where key and value lie side by side.
 pub fn check_key(key: &str) -> Result<(), KeyError> {
     if key.is_empty() {
         return Err(KeyError::Empty);
@@ -231,7 +235,7 @@ pub fn check_key(key: &str) -> Result<(), KeyError> {
 }
 
 impl Request<'_> {
-    /// Its verb, or else the name of the action that it calls.
+    /// Its verb, by which it is counted and traced, or else the name of the action that it calls.
     pub fn verb(&self) -> Result<Verb, &str> {
         Ok(match self {
             Request::Get { .. } => Verb::Get,

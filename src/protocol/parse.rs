@@ -5,6 +5,9 @@
 //! come last. So the object is walked once: the JSON parser checks all of it and hands over each member, those
 //! that some request takes are kept as slices of the input, and they are judged when the walk is over.
 //!
+//! Strings are borrowed from the input wherever they hold no escapes, and values where they hold no white space, so
+//! most requests are read without a copy. What is kept longer (by the table, or a call that waits) is copied there.
+//!
 //! Nothing is judged that the request does not take. Clients of other systems send members of no use to us
 //! (SocketTables' Java client says `"value":"null"` with GET), and they must get their answer.
 
@@ -28,7 +31,8 @@ words! {
     }
 }
 
-/// What an object held under one name. Two members of one name are an error, but only of a request that takes it.
+/// What an object held under one name. Of two members of one name, JSON's standard leaves open which one counts; a
+/// proxy that checks the first while we obey the second could be fooled. So two are an error, but only of a request that takes it.
 #[derive(Clone, Default)]
 enum Found<'a> {
     #[default]
@@ -52,7 +56,8 @@ impl<'a> Found<'a> {
 struct Members<'a>([Found<'a>; Member::ALL.len()]);
 
 impl<'a> Request<'a> {
-    /// Reads a request from the text of one JSON object.
+    /// Reads a request from the text of one JSON object. Fails with `bad_json` where it is no JSON, and else with
+    /// `bad_request` and the key.
     pub fn parse_json(text: &'a str) -> Result<Request<'a>, Failure> {
         let mut members = Members::default();
         members.read(text).map_err(|error| Failure::new(Code::BadJson, error.to_string()))?;
@@ -63,7 +68,11 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Reads a request from a line: a name in any case, and its arguments separated by spaces.
+    /// Reads a request from a line: a name in any case, and its arguments separated by spaces. People type these, so
+    /// spaces around arguments do not matter, but for those of UPDATE's value: they are data.
+    ///
+    /// A line can say less than JSON can: its keys have no spaces, its values are strings, its writes have no
+    /// conditions. Who needs more speaks JSON; escapes and quotes would make lines another language to learn.
     pub fn parse_line(line: &'a str) -> Result<Request<'a>, Failure> {
         let (name, rest) = match line.split_once(' ') {
             Some((name, rest)) => (name, Some(rest)),
@@ -92,6 +101,7 @@ impl<'a> Request<'a> {
                 Request::Update { key, value: JsonText::string(value), condition: None }
             }
             Verb::Increment => {
+                // The number may have more than one space before it, unlike UPDATE's value.
                 let (key, by) = first_word(words)?;
                 let by = by.map_or(Ok(1), |by| by.trim_start().parse());
                 let by = by.map_err(|_| bad("what INCREMENT adds must be an integer").about(&key))?;
@@ -101,6 +111,7 @@ impl<'a> Request<'a> {
             Verb::GetAll => Request::GetAll { prefix: word_or_nothing(words)? },
             Verb::Keys => Request::Keys { prefix: word_or_nothing(words)? },
             Verb::Count => Request::Count { prefix: word_or_nothing(words)? },
+            // To a person at `nc`, WATCH alone means all there is.
             Verb::Watch if words.is_empty() => Request::Watch { scope: Scope::Prefix("".into()) },
             Verb::Watch => Request::Watch { scope: Scope::Key(word(words)?) },
             Verb::Auth => Request::Auth { token: words.into() },
@@ -125,12 +136,14 @@ impl<'a> Members<'a> {
         parser.end()
     }
 
-    /// Judges the members by the request's name.
+    /// Judges the members by the request's name. The key is judged before the value, and the value before the
+    /// condition, so that of several things wrong the client is told the first.
     fn request(&mut self) -> Result<Request<'a>, Failure> {
         let name = self.string(Member::Request)?.ok_or_else(|| {
             bad(r#"an object without the member "request"; one is {"request":"GET","key":"door"}"#)
         })?;
         let Some(verb) = Verb::from_word(&name) else {
+            // Whether there is such an action is not known here: this room knows the wire alone.
             return Ok(Request::Call { data: self.take(Member::Data)?, name });
         };
         Ok(match verb {
@@ -167,6 +180,7 @@ impl<'a> Members<'a> {
         string.map(Some).ok_or_else(|| bad(format!("the member {:?} must be a string", member.as_str())))
     }
 
+    /// The key that the request needs. Whoever carries the request out may rely on it being a good one.
     fn key(&self) -> Result<Cow<'a, str>, Failure> {
         let key = self.string(Member::Key)?.ok_or_else(|| bad(r#"this request needs the member "key""#))?;
         check_key(&key).map_err(|error| bad(error.to_string()))?;
@@ -184,11 +198,14 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// What INCREMENT adds. 128 bits hold any sum of 64-bit counters; `1e2` and `5.0` are integers by their value.
     fn by(&mut self) -> Result<i128, Failure> {
         let Some(text) = self.take(Member::By)? else { return Ok(1) };
         text.as_i128().ok_or_else(|| bad(r#"the member "by" must be an integer of 128 bits"#))
     }
 
+    /// What WATCH is about. An empty prefix is every key; no member at all is an error, since a client that forgot
+    /// the key would otherwise be told of everything.
     fn scope(&self) -> Result<Scope<'a>, Failure> {
         match (self.prefix()?, &self.0[Member::Key as usize]) {
             (None, _) => Ok(Scope::Key(self.key()?)),
@@ -200,6 +217,8 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// The condition of a write: one of the two forms, and nothing beside it. A form that a later version may add
+    /// must not be taken for "no condition" by this one.
     fn condition(&mut self) -> Result<Option<Condition<'a>>, Failure> {
         let Some(text) = self.take(Member::If)? else { return Ok(None) };
         let wrong = || bad(r#"the member "if" must be {"absent":true} or {"equals":VALUE}"#);
@@ -231,6 +250,7 @@ fn word(words: &str) -> Result<Cow<'_, str>, Failure> {
     Ok(words.into())
 }
 
+/// A prefix in a line, which is nothing where every key is meant.
 fn word_or_nothing(words: &str) -> Result<Cow<'_, str>, Failure> {
     if words.is_empty() { Ok("".into()) } else { word(words) }
 }

@@ -12,7 +12,8 @@ use crate::json::{JsonText, write_str};
 /// Bytes of a frame's header: the payload's length in decimal, padded with spaces. It is micro-client-server's.
 pub const HEADER_BYTES: usize = 64;
 
-/// How replies look: which of the three dialects, and within frames, which payload.
+/// How replies look: which of the three dialects, and within frames, which payload. Only this room and listings,
+/// which write their replies in pieces, look at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// One line of compact JSON.
@@ -25,7 +26,7 @@ pub enum Form {
     FramedBare,
 }
 
-/// What a request is answered. Values are JSON text.
+/// What a request is answered. Values are JSON text: the table holds them so, and nothing is parsed to be sent.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the fields are the members of the wire's replies, by their names there")]
 pub enum Reply<'a> {
@@ -97,6 +98,7 @@ impl Reply<'_> {
         out.push(b'}');
     }
 
+    /// Appends what a line or a bare frame says: the value alone, for people and shells to use as it is.
     fn write_bare(&self, out: &mut Vec<u8>) {
         match self {
             Reply::Entry { value: Some(value), .. } | Reply::Value(value) | Reply::Hello { value, .. } => {
@@ -148,6 +150,7 @@ pub(super) fn write_text(out: &mut Vec<u8>, before: &str, text: &str) {
     write_str(out, text);
 }
 
+/// A key's value in an object, or that it has none. A stored `null` is a value, so `found` says which of the two it is.
 fn write_present(out: &mut Vec<u8>, value: Option<&str>) {
     match value {
         Some(value) => write_member(out, ",\"value\":", value),

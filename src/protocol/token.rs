@@ -19,7 +19,8 @@ pub const TOKEN_VARIABLE: &str = "ST_TOKEN";
 /// as `\uXXXX`: AUTH must fit into the 4 KiB that a client may send before it is authenticated.
 pub const TOKEN_BYTES_MAX: usize = 2048;
 
-/// A secret that every client can show, in every dialect.
+/// A secret that every client can show, in every dialect. It does not say itself: `Debug` of whatever holds one may
+/// end in a log.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -48,7 +49,8 @@ pub enum TokenError {
 }
 
 impl Token {
-    /// The token of this text.
+    /// The token of this text, if it can be shown in each of the dialects. A server whose token cannot be sent as a
+    /// line would be one that some clients can never use, and it would not say why.
     pub fn new(text: &str) -> Result<Token, BadToken> {
         let written = text.chars().map(|c| match c {
             '"' | '\\' => 2,

@@ -63,7 +63,6 @@ mod shared;
 use std::mem;
 use std::time::Duration;
 
-use crate::json::JsonText;
 use crate::protocol::{Code, Failure, Form, Frame, Framer, Reply, Request};
 use buffer::Buffer;
 use execute::{Left, Listing, Watching};
@@ -363,67 +362,6 @@ impl<'c> Session<'c> {
             }
         }
         Step::Done
-    }
-
-    /// Answers a request. One that must wait for the replies before it is kept, as it was read.
-    fn answer(&mut self, payload: &[u8]) {
-        let form = self.framer.form(Some(payload));
-        if self.output.is_empty() {
-            self.output.reserve(self.output_bytes);
-        }
-        let request = match (str::from_utf8(payload), form) {
-            (Ok(text), Form::Json | Form::FramedJson) => Request::parse_json(text),
-            (Ok(text), Form::Line | Form::FramedBare) => Request::parse_line(text),
-            (Err(error), _) => {
-                self.phase = Phase::Closing;
-                let at = error.valid_up_to();
-                let message = format!("the bytes are not UTF-8 from byte {at} of the request on");
-                Err(Failure::new(Code::BadJson, message))
-            }
-        };
-        match request {
-            Err(failure) => self.conclude(form, None, Err(failure)),
-            Ok(Request::Call { name, data }) if self.must_wait(&name) => {
-                let (name, data) = (name.into_owned().into(), data.map(JsonText::into_owned));
-                self.phase = Phase::Deferred(form, Request::Call { name, data });
-            }
-            Ok(request) => self.carry_out(form, &request),
-        }
-    }
-
-    /// Whether a call of this action must wait until the replies before it have been sent.
-    fn must_wait(&self, name: &str) -> bool {
-        let may_wait = !self.output.is_empty() && matches!(self.phase, Phase::Requests);
-        may_wait && self.core.actions.may_take_long(name)
-    }
-
-    #[inline(always)]
-    fn carry_out(&mut self, form: Form, request: &Request<'_>) {
-        let outcome = self.execute(form, request);
-        self.conclude(form, Some(request), outcome);
-    }
-
-    /// Counts and traces a request, `None` where it could not even be read, and writes why it failed, if it did.
-    #[inline(always)]
-    fn conclude(&mut self, form: Form, request: Option<&Request<'_>>, outcome: Result<(), Failure>) {
-        self.requests += 1;
-        if let Some(trace) = &self.trace {
-            let name = match request.map(Request::verb) {
-                Some(Ok(verb)) => verb.as_str(),
-                Some(Err(name)) if self.core.actions.knows(name) => name,
-                Some(Err(_)) | None => "?",
-            };
-            let failure = outcome.as_ref().err();
-            let key = failure.and_then(|failure| failure.key.as_deref());
-            trace(name, request.and_then(Request::key).or(key), failure.map(|failure| failure.code));
-        }
-        if let Err(failure) = outcome {
-            self.refuse(form, &failure);
-            // A stranger gets one try.
-            if !self.authenticated {
-                self.phase = Phase::Closing;
-            }
-        }
     }
 
     fn refuse(&mut self, form: Form, failure: &Failure) {
