@@ -32,7 +32,8 @@ words! {
 }
 
 /// What an object held under one name. Of two members of one name, JSON's standard leaves open which one counts; a
-/// proxy that checks the first while we obey the second could be fooled. So two are an error, but only of a request that takes it.
+/// proxy that checks the first while we obey the second could be fooled. So two are an error, but only of a request
+/// that takes them.
 #[derive(Clone, Default)]
 enum Found<'a> {
     #[default]
@@ -42,6 +43,7 @@ enum Found<'a> {
 }
 
 impl<'a> Found<'a> {
+    /// The member's value, of which there must not be two.
     fn once(self, member: Member) -> Result<Option<JsonText<'a>>, Failure> {
         match self {
             Found::Nothing => Ok(None),

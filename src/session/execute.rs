@@ -98,8 +98,7 @@ impl Session<'_> {
     /// Carries out a request: writes its reply, or begins one that is written in pieces. To add a request, add its
     /// arm here; the match has no `_` so that the compiler asks for it.
     fn execute(&mut self, form: Form, request: &Request<'_>) -> Result<(), Failure> {
-        let core = self.core;
-        let store = &core.store;
+        let store = &self.core.store;
         let out = &mut self.output;
         let entry = |out: &mut Vec<u8>, key: &str, value: Option<&str>| {
             Reply::Entry { key, value }.write_to(form, out)
@@ -137,7 +136,7 @@ impl Session<'_> {
             }
             Request::Count { prefix } => Reply::Value(&store.count(prefix).to_string()).write_to(form, out),
             // A mode that serves one client at a time would serve nobody else until the watcher leaves.
-            Request::Watch { .. } if !core.may_watch => {
+            Request::Watch { .. } if !self.core.may_watch => {
                 let message = "WATCH needs a server in pool mode: here it would keep all others waiting";
                 return Err(Failure::new(Code::Denied, message));
             }

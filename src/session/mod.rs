@@ -295,6 +295,7 @@ impl<'c> Session<'c> {
         self.ended
     }
 
+    /// Does the next thing that can be done without the client, whatever the phase.
     fn step(&mut self) -> Step {
         // A watcher may still say CLOSE, or be told that it can ask for nothing else.
         if self.is_watching()
@@ -307,6 +308,7 @@ impl<'c> Session<'c> {
             Phase::Requests => return self.next_request(),
             Phase::Deferred(..) if !self.output.is_empty() => return Step::Needs(Next::Write),
             Phase::Deferred(form, request) => {
+                // The request is moved out; what stands in its place goes with the phase.
                 let (form, request) = (*form, mem::replace(request, Request::Close));
                 self.phase = Phase::Requests;
                 self.carry_out(form, &request);
