@@ -243,7 +243,6 @@ impl<'a> Members<'a> {
 }
 
 /// A key or prefix in a line, which must be all that is left of it.
-#[inline]
 fn word(words: &str) -> Result<Cow<'_, str>, Failure> {
     if words.contains(' ') {
         return Err(bad("here a key is one word; in JSON it may hold spaces"));

@@ -47,15 +47,13 @@ impl Session<'_> {
         may_wait && self.core.actions.may_take_long(name)
     }
 
-    // These two are called once for each request; inlined, they save 3% of a GET in the text dialect.
-    #[inline(always)]
+    /// Carries out a request that has been read, and concludes it.
     pub(super) fn carry_out(&mut self, form: Form, request: &Request<'_>) {
         let outcome = self.admit(request).and_then(|()| self.execute(form, request));
         self.conclude(form, Some(request), outcome);
     }
 
     /// Counts and traces a request, `None` where it could not even be read, and writes why it failed, if it did.
-    #[inline(always)]
     fn conclude(&mut self, form: Form, request: Option<&Request<'_>>, outcome: Result<(), Failure>) {
         self.requests += 1;
         if let Some(trace) = &self.trace {
