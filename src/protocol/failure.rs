@@ -47,7 +47,7 @@ words! {
 pub struct Failure {
     /// What kind of failure.
     pub code: Code,
-    /// What is wrong and what to do. It may quote anything: see [`one_line`] before it is shown.
+    /// What is wrong and what to do. It may quote anything, so whoever shows it keeps it to one line.
     pub message: String,
     /// The key that the request was about, where it had a good one.
     pub key: Option<String>,
