@@ -9,9 +9,9 @@ use std::sync::PoisonError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::run::look_up;
-use super::{Call, Spec, spec};
+use super::{Call, spec};
 use crate::json::{JsonText, Value};
-use crate::protocol::{Code, Failure};
+use crate::protocol::{Code, Failure, Spec};
 
 /// HISTORY keeps this many commands, and this many bytes of them; the oldest go first.
 const HISTORY_COMMANDS_MAX: usize = 1_000;

@@ -144,14 +144,17 @@ impl<'a> Run<'a> {
     /// Asks for a change to a key. Where a condition prevents it, what prevents it is told.
     fn change(&mut self, request: &Request<'_>) -> Result<Answer, Trouble> {
         self.client.ask(request).map_err(|error| match error {
-            ClientError::Refused(_, failure, present) if failure.code == Code::Conflict => {
+            ClientError::Refused(_, failure) if failure.code == Code::Conflict => {
                 let wanted = match request {
                     Request::Update { condition: Some(Condition::Equals(wanted)), .. }
                     | Request::Delete { condition: Some(Condition::Equals(wanted)), .. } => Some(wanted),
                     _ => None,
                 };
                 let key = request.key().unwrap_or_default();
-                self.no(&format!("conflict: {key:?} is {}", difference(present.as_ref(), wanted)))
+                self.no(&format!(
+                    "conflict: {key:?} is {}",
+                    difference(failure.present.flatten().as_ref(), wanted)
+                ))
             }
             error => error.into(),
         })

@@ -5,7 +5,8 @@ use super::args::{JSON_OPTIONS, Topic};
 use super::client::{COMMANDS, OPTIONS as CLIENT_OPTIONS};
 use super::options::Opt;
 use super::server::OPTIONS as SERVER_OPTIONS;
-use crate::actions::{Actions, Spec};
+use crate::actions::Actions;
+use crate::protocol::Spec;
 
 const PROGRAM: &str = "\
 {st}: a JSON-over-TCP table in memory, and its client

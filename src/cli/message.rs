@@ -5,12 +5,10 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use crate::client::ClientError;
 use crate::json;
-use crate::protocol::AddressError;
-use crate::protocol::Code;
-use crate::protocol::TokenError;
+use crate::protocol::{AddressError, Code, Escape, TokenError, one_line};
 
 /// A message is one line of at most this, whatever the server put into it.
-const MESSAGE_CHARS_MAX: usize = 1_000;
+const MESSAGE_BYTES_MAX: usize = 2_000;
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -63,7 +61,7 @@ impl From<ClientError> for Trouble {
         let code = match &error {
             ClientError::Address(AddressError::UnknownHost(..)) | ClientError::Connect(..) => 3,
             ClientError::Address(_) => 2,
-            ClientError::Refused(_, failure, _) if failure.code == Code::Conflict => 1,
+            ClientError::Refused(_, failure) if failure.code == Code::Conflict => 1,
             ClientError::Refused(..) => 5,
             ClientError::Timeout(_)
             | ClientError::Lost(..)
@@ -112,11 +110,8 @@ impl Messages<'_> {
             return;
         }
         self.clear();
-        let mut line = format!("{}: ", self.program);
-        for c in text.chars().take(MESSAGE_CHARS_MAX) {
-            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-        }
-        line.push('\n');
+        let text = one_line(text, MESSAGE_BYTES_MAX, Escape::Message);
+        let line = format!("{}: {text}\n", self.program);
         let _ = self.out.write_all(line.as_bytes());
     }
 

@@ -124,7 +124,7 @@ impl Connection {
     pub fn understand(&self, line: &str) -> Result<Answer, ClientError> {
         match Answer::parse(line) {
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err((failure, present))) => Err(ClientError::Refused(self.address.clone(), failure, present)),
+            Ok(Err(failure)) => Err(ClientError::Refused(self.address.clone(), failure)),
             Err(problem) => Err(self.bad(problem)),
         }
     }

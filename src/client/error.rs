@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use crate::json::{self, JsonText};
+use crate::json;
 use crate::protocol::AddressError;
 use crate::protocol::{Code, Failure, KeyError};
 
@@ -24,8 +24,8 @@ pub enum ClientError {
     WatchLost(String, io::Error),
     /// What came is no reply of ours: is this an `st` server at all?
     BadReply(String, ReplyProblem),
-    /// The server's error reply, as it was; after `conflict`, the present value, if there is one.
-    Refused(String, Failure, Option<JsonText<'static>>),
+    /// The server's error reply, as it was.
+    Refused(String, Failure),
 }
 
 /// What is wrong with a reply.
@@ -78,7 +78,7 @@ impl fmt::Display for ClientError {
             ClientError::BadReply(address, problem) => {
                 write!(f, "{address}: not the reply of an st server: {problem}")
             }
-            ClientError::Refused(address, failure, _) => write!(f, "{address}: {failure}"),
+            ClientError::Refused(address, failure) => write!(f, "{address}: {failure}"),
         }
     }
 }
@@ -101,7 +101,7 @@ impl ClientError {
     /// The server's refusal, if that is what this is.
     pub fn refusal(&self) -> Option<&Failure> {
         match self {
-            ClientError::Refused(_, failure, _) => Some(failure),
+            ClientError::Refused(_, failure) => Some(failure),
             _ => None,
         }
     }

@@ -20,10 +20,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads a line; the server's refusal is the inner error, after `conflict` with the present value.
-    pub(crate) fn parse(
-        line: &str,
-    ) -> Result<Result<Answer, (Failure, Option<JsonText<'static>>)>, ReplyProblem> {
+    /// Reads a line; the server's refusal is the inner error.
+    pub(crate) fn parse(line: &str) -> Result<Result<Answer, Failure>, ReplyProblem> {
         let mut parser = Parser::new(line);
         let (mut event, mut key, mut value, mut missing, mut failure) = (None, None, None, false, None);
         let is_list = parser.peek() == b'[';
@@ -44,7 +42,8 @@ impl Answer {
         }
         parser.end()?;
         if let Some(failure) = failure {
-            return Ok(Err((failure, value.filter(|_| !missing))));
+            let present = value.map(|value| Some(value).filter(|_| !missing));
+            return Ok(Err(Failure { key, present, ..failure }));
         }
         let value = value.or((event.as_deref() == Some("READY")).then_some(JsonText::NULL));
         let value = value.ok_or(ReplyProblem::Lacks("a value"))?;
@@ -85,7 +84,7 @@ fn read_failure(parser: &mut Parser<'_>) -> Result<Failure, Error> {
         Ok::<(), Error>(())
     })?;
     Ok(match Code::from_word(&code) {
-        Some(code) => Failure { code, message },
-        None => Failure { code: Code::Unknown, message: format!("{code}: {message}") },
+        Some(code) => Failure::new(code, message),
+        None => Failure::new(Code::Unknown, format!("{code}: {message}")),
     })
 }

@@ -19,14 +19,14 @@ pub const DEFAULT: &str = "127.0.0.1:7777";
 /// The most of a file of services that is read. Debian's has 12 KiB.
 const SERVICES_BYTES_MAX: u64 = 16 << 20;
 
-/// A host and a port, not yet resolved.
+/// A host and a port, not yet resolved. Messages name it as it was written, not the numbers that it led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     host: String,
     port: u16,
 }
 
-/// Why a text is no address, or an address leads nowhere.
+/// Why a text is no address, or an address leads nowhere. `Display` tells the cause too.
 #[derive(Debug)]
 pub enum AddressError {
     /// This text is of no form we know.
@@ -57,14 +57,7 @@ impl fmt::Display for AddressError {
     }
 }
 
-impl std::error::Error for AddressError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            AddressError::Services(.., error) | AddressError::UnknownHost(_, error) => Some(error),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for AddressError {}
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,23 +109,24 @@ impl Address {
             return Ok(known);
         }
         // A scoped IPv6 address is understood by the system alone: `(host, port)` takes it.
-        let found = (&*self.host, self.port).to_socket_addrs().map(Vec::from_iter);
-        found
-            .and_then(|all| match all.is_empty() {
-                true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
-                false => Ok(all),
-            })
-            .map_err(|error| self.unknown(error))
+        let found = (&*self.host, self.port).to_socket_addrs().map_err(|error| self.unknown(error))?;
+        let found = Vec::from_iter(found);
+        if found.is_empty() {
+            return Err(self.unknown(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+        }
+        Ok(found)
     }
 
     /// The addresses of a host that is a number or `localhost`: they are known without asking the system.
     pub fn known(&self) -> Option<Vec<SocketAddr>> {
-        if let Ok(ip) = self.host.parse::<IpAddr>() {
-            return Some(vec![SocketAddr::new(ip, self.port)]);
-        }
-        let both: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-        let localhost = self.host.eq_ignore_ascii_case("localhost");
-        localhost.then(|| both.map(|ip| SocketAddr::new(ip, self.port)).to_vec())
+        let hosts = match self.host.parse() {
+            Ok(ip) => vec![ip],
+            Err(_) if self.host.eq_ignore_ascii_case("localhost") => {
+                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+            }
+            Err(_) => return None,
+        };
+        Some(hosts.into_iter().map(|ip: IpAddr| SocketAddr::new(ip, self.port)).collect())
     }
 
     /// The error that says why the host's name led nowhere.

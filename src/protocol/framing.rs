@@ -1,7 +1,16 @@
 //! Framing: cutting the stream of bytes into requests, in whichever dialect the client speaks.
 //!
-//! The first byte that is not white space chooses the dialect for the whole connection: `{` JSON, a
+//! One read from a socket may bring half a request, or three and a half, so something in the bytes themselves must
+//! say where a request ends: a JSON object ends at its closing brace, a line at its newline, and a frame says its
+//! length first. The first byte that is not white space chooses the dialect for the whole connection: `{` JSON, a
 //! letter or `&` text lines, a digit frames. White space before a request belongs to no request.
+//!
+//! Three answers, not two: a request that is incomplete is not a wrong one. And where the framing itself is wrong,
+//! nobody can say where the next request begins, so the connection cannot go on; a request that is well framed
+//! and makes no sense costs its sender one error reply.
+//!
+//! Whatever is incomplete is not looked at twice: scanner and line remember how far they have looked. A client who
+//! sends a megabyte byte by byte would otherwise cost the server 500,000,000,000 looks.
 
 use std::ops::Range;
 
@@ -25,17 +34,11 @@ pub enum Frame {
     Http,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Dialect {
-    Json,
-    Text,
-    Framed,
-}
-
 /// Cuts one connection's requests out of its bytes.
 #[derive(Default)]
 pub struct Framer {
-    dialect: Option<Dialect>,
+    /// How the first request looked, which tells the dialect.
+    dialect: Option<Form>,
     scanner: Scanner,
     /// Of the line that is being received, the bytes known to hold no newline.
     no_newline: usize,
@@ -47,39 +50,46 @@ impl Framer {
     /// Looks for a request at the start of `data`, which has no white space before it, is not empty
     /// and goes on where it was left if the last answer was `Incomplete`. `ended`: no more will come.
     pub fn next(&mut self, data: &[u8], ended: bool, request_bytes_max: usize) -> Frame {
-        let dialect = match self.dialect.or_else(|| dialect_of(data[0])) {
-            Some(dialect) => *self.dialect.insert(dialect),
-            None => return lost(Code::BadJson, unknown_dialect(data[0])),
+        let dialect = match (self.dialect, data[0]) {
+            (Some(dialect), _) => dialect,
+            (None, b'{') => Form::Json,
+            (None, b'a'..=b'z' | b'A'..=b'Z' | b'&') => Form::Line,
+            (None, b'0'..=b'9') => Form::FramedJson,
+            (None, other) => {
+                let other = std::ascii::escape_default(other);
+                let message = format!(
+                    "no request begins with the byte \"{other}\": send a JSON object such as \
+                     {{\"request\":\"GET\",\"key\":\"door\"}}, or a line such as GET door"
+                );
+                return lost(Code::BadJson, message);
+            }
         };
-        let frame = match dialect {
-            Dialect::Json => self.json(data),
-            Dialect::Text => self.line(data, ended),
-            Dialect::Framed => header(data, request_bytes_max),
+        self.dialect = Some(dialect);
+        let (frame, bytes) = match dialect {
+            Form::Json => (self.json(data), data.len()),
+            // A carriage return at the end may turn out to belong to the line's end, which is not counted.
+            Form::Line => (self.line(data, ended), data.strip_suffix(b"\r").unwrap_or(data).len()),
+            // A frame states its length, and was judged by that.
+            Form::FramedJson | Form::FramedBare => (framed(data, request_bytes_max), 0),
         };
         match frame {
             Frame::Complete { payload, .. } if payload.len() > request_bytes_max => {
                 too_large(request_bytes_max)
             }
-            // A carriage return at the end may turn out to belong to the line's end, which is not counted.
-            Frame::Incomplete
-                if dialect != Dialect::Framed
-                    && data.strip_suffix(b"\r").unwrap_or(data).len() > request_bytes_max =>
-            {
-                too_large(request_bytes_max)
-            }
+            Frame::Incomplete if bytes > request_bytes_max => too_large(request_bytes_max),
+            // Half a line that ended is a line, but half an object or frame may lack what mattered most.
             Frame::Incomplete if ended => lost(Code::BadRequest, "the input ends within a request"),
             frame => frame,
         }
     }
 
-    /// How a reply to this payload must look; without one, how a reply to the connection.
+    /// How a reply to this payload must look; without one, how a reply to the connection. A frame is answered by what
+    /// it held: micro-client-server's clients want the bare value, and those that frame JSON want JSON.
     pub fn form(&self, payload: Option<&[u8]>) -> Form {
-        let json = payload.is_none_or(|payload| payload.first() == Some(&b'{'));
-        match self.dialect {
-            None | Some(Dialect::Json) => Form::Json,
-            Some(Dialect::Text) => Form::Line,
-            Some(Dialect::Framed) if json => Form::FramedJson,
-            Some(Dialect::Framed) => Form::FramedBare,
+        match (self.dialect.unwrap_or(Form::Json), payload) {
+            (Form::FramedJson | Form::FramedBare, Some([b'{', ..]) | None) => Form::FramedJson,
+            (Form::FramedJson | Form::FramedBare, Some(_)) => Form::FramedBare,
+            (form @ (Form::Json | Form::Line), _) => form,
         }
     }
 
@@ -108,6 +118,7 @@ impl Framer {
             }
         };
         self.no_newline = 0;
+        // Telnet and Windows end lines by both.
         let line = data[..end].strip_suffix(b"\r").unwrap_or(&data[..end]);
         let is_first = !std::mem::replace(&mut self.past_first_line, true);
         if is_host_header(line) || is_first && is_http_request(line) {
@@ -117,25 +128,9 @@ impl Framer {
     }
 }
 
-fn dialect_of(first: u8) -> Option<Dialect> {
-    match first {
-        b'{' => Some(Dialect::Json),
-        b'a'..=b'z' | b'A'..=b'Z' | b'&' => Some(Dialect::Text),
-        b'0'..=b'9' => Some(Dialect::Framed),
-        _ => None,
-    }
-}
-
-fn unknown_dialect(first: u8) -> String {
-    let first = std::ascii::escape_default(first);
-    format!(
-        "no request begins with the byte \"{first}\": send a JSON object such as \
-         {{\"request\":\"GET\",\"key\":\"door\"}}, or a line such as GET door"
-    )
-}
-
-/// The header: decimal digits, then spaces, 64 bytes in all.
-fn header(data: &[u8], request_bytes_max: usize) -> Frame {
+/// A frame: a header of decimal digits, then spaces, 64 bytes in all; then as many bytes of payload. One that is too
+/// large is refused when its header is there, before the rest has come.
+fn framed(data: &[u8], request_bytes_max: usize) -> Frame {
     let header = &data[..data.len().min(HEADER_BYTES)];
     let digits = header.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits == 0 || header[digits..].iter().any(|&byte| byte != b' ') {
@@ -143,45 +138,37 @@ fn header(data: &[u8], request_bytes_max: usize) -> Frame {
         return lost(Code::BadRequest, message);
     }
     let Some(payload) = data.get(HEADER_BYTES..) else { return Frame::Incomplete };
-    // Digits alone fail to parse only when they are too many.
-    let length = header[..digits]
-        .iter()
-        .try_fold(0_usize, |length, digit| length.checked_mul(10)?.checked_add(usize::from(digit - b'0')));
-    match length {
-        Some(length) if length <= request_bytes_max => {
-            let next = HEADER_BYTES + length;
-            match payload.len() < length {
-                true => Frame::Incomplete,
-                false => {
-                    let space = payload[..length].iter().take_while(|b| b.is_ascii_whitespace()).count();
-                    // A line may be framed with its end.
-                    let line = payload[..length].strip_suffix(b"\n").unwrap_or(&payload[..length]);
-                    let end = HEADER_BYTES + line.strip_suffix(b"\r").unwrap_or(line).len();
-                    Frame::Complete { payload: (HEADER_BYTES + space).min(end)..end, next }
-                }
-            }
-        }
-        _ => too_large(request_bytes_max),
+    // A number that is too large for a `usize` is larger than any limit, too.
+    let append = |n: usize, digit: &u8| n.saturating_mul(10).saturating_add(usize::from(digit - b'0'));
+    let length = header[..digits].iter().fold(0, append);
+    if length > request_bytes_max {
+        return too_large(request_bytes_max);
     }
+    let Some(payload) = payload.get(..length) else { return Frame::Incomplete };
+    // A line may be framed with its end, and white space before a request belongs to none.
+    let space = payload.iter().take_while(|b| b.is_ascii_whitespace()).count();
+    let line = payload.strip_suffix(b"\n").unwrap_or(payload);
+    let end = HEADER_BYTES + line.strip_suffix(b"\r").unwrap_or(line).len();
+    Frame::Complete { payload: (HEADER_BYTES + space).min(end)..end, next: HEADER_BYTES + length }
 }
 
 /// Whether this is the first line of an HTTP request: it ends in ` HTTP/` and a version. HTTP servers are
 /// lenient about case and about spaces at the end, so we must be as well.
+///
+/// Any web page can have its reader's browser send a POST to 127.0.0.1:7777, from inside a firewall. Each header
+/// would be an unknown request to us, answered by an error and forgotten; but the body is the page's to write, and
+/// its lines would be carried out. So a connection that speaks HTTP is closed before any of it is.
 fn is_http_request(line: &[u8]) -> bool {
     let line = line.trim_ascii_end();
-    let version = line.len() - line.iter().rev().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
-    version < line.len() && ends_with_ignore_case(&line[..version], b" HTTP/")
+    let version = line.iter().rev().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
+    let name = line[..line.len() - version].last_chunk::<6>();
+    version > 0 && name.is_some_and(|name| name.eq_ignore_ascii_case(b" HTTP/"))
 }
 
 /// Whether this is the header that every HTTP request has, on whichever line. No request of ours has a name
 /// with a colon.
 fn is_host_header(line: &[u8]) -> bool {
-    const HOST: &[u8] = b"Host:";
-    line.get(..HOST.len()).is_some_and(|start| start.eq_ignore_ascii_case(HOST))
-}
-
-fn ends_with_ignore_case(line: &[u8], end: &[u8]) -> bool {
-    line.len().checked_sub(end.len()).is_some_and(|from| line[from..].eq_ignore_ascii_case(end))
+    line.first_chunk::<5>().is_some_and(|name| name.eq_ignore_ascii_case(b"Host:"))
 }
 
 fn too_large(request_bytes_max: usize) -> Frame {

@@ -1,24 +1,315 @@
-//! The wire: requests, replies and errors, and how each looks in the three dialects. Bytes in,
-//! bytes out; nothing here opens a socket or knows what a request does.
+//! The wire: requests, replies and failures, and how each looks in the three dialects. Bytes in, bytes out;
+//! nothing here opens a socket or knows what a request does.
+//!
+//! This file says what can be asked. The rest of the room, in the order in which a request meets it:
+//!
+//! - `framing` cuts the stream of bytes into requests: TCP carries bytes, not messages.
+//! - `parse` reads a [`Request`] from JSON or from a line of text.
+//! - `reply` writes the answer in the dialect that the connection speaks.
+//! - `failure` is what is said instead when something is wrong, and how to say it to people.
+//! - `address` and `token` are what both ends must have before the first byte is sent.
+//!
+//! Both ends share these types: the client writes a request by [`Request::write_to`], the server reads it by
+//! [`Request::parse_json`], and tests compare the two.
+//!
+//! # To add a request
+//!
+//! Add a variant to [`Verb`] and one to [`Request`]. Every match over them is exhaustive, so the compiler then
+//! names each place that is left: its help text, its members in JSON, its words in a line, and the arm in
+//! `session/execute.rs` that carries it out. INFO counts it and hints know it without another line.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::json::JsonText;
+
+/// An enum whose variants each stand for a word on the wire. The list of all variants, each one's word and the way
+/// back are made of one list, so that none of the three can lack a variant or have another order.
+macro_rules! words {
+    ($(#[$about:meta])* $vis:vis enum $enum:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        $vis enum $enum { $($(#[$doc])* $variant,)+ }
+
+        impl $enum {
+            /// Each of them, in the order of their numbers (`as usize`).
+            $vis const ALL: &[$enum] = &[$($enum::$variant,)+];
+
+            /// The word on the wire.
+            $vis fn as_str(self) -> &'static str {
+                match self { $($enum::$variant => $word,)+ }
+            }
+
+            /// What a word on the wire stands for.
+            $vis fn from_word(word: &str) -> Option<$enum> {
+                match word {
+                    $($word => Some($enum::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
 
 mod address;
-mod error;
+mod failure;
 mod framing;
-mod hint;
-mod line;
-mod members;
+mod parse;
 mod reply;
-mod request;
 mod scanner;
 mod token;
 
 pub use address::{Address, AddressError, DEFAULT as ADDRESS_DEFAULT};
-pub(crate) use error::excerpt;
-pub use error::{Code, Failure};
+pub use failure::{Code, Failure};
+pub(crate) use failure::{Escape, did_you_mean, excerpt, one_line};
 pub use framing::{Frame, Framer};
-pub(crate) use hint::did_you_mean;
-pub use line::not_utf8;
 pub use reply::{Form, HEADER_BYTES, Reply, begin, end};
-pub use request::{Condition, KEY_BYTES_MAX, KeyError, Refused, Request, Scope, check_key};
 pub use scanner::{Scan, Scanner};
 pub use token::{BadToken, TOKEN_BYTES_MAX, TOKEN_VARIABLE, Token, TokenError};
+
+use reply::{write_member, write_text};
+
+/// The most bytes that a key may have. Keys are repeated in every reply, listing and line of the log; what is longer
+/// is a value.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+words! {
+    /// The names of the requests that a session answers itself, since they need the table or the connection. Any
+    /// other name is an action's.
+    #[allow(missing_docs, reason = "the variants of Request say it")]
+    pub enum Verb {
+        Get = "GET",
+        Update = "UPDATE",
+        Increment = "INCREMENT",
+        Delete = "DELETE",
+        GetAll = "GETALL",
+        Keys = "KEYS",
+        Count = "COUNT",
+        Watch = "WATCH",
+        Auth = "AUTH",
+        Close = "CLOSE",
+    }
+}
+
+/// What people are told about a request: `--help`, INFO and error messages read this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spec<'a> {
+    /// The name, in capitals.
+    pub name: &'a str,
+    /// Its arguments as the text dialect takes them; empty for none.
+    pub args: &'a str,
+    /// What it answers, in a few words.
+    pub help: &'a str,
+}
+
+impl Verb {
+    /// What people are told about it.
+    pub fn spec(self) -> Spec<'static> {
+        let (args, help) = match self {
+            Verb::Get => ("KEY", "the value of a key"),
+            Verb::Update => ("KEY VALUE", "set a key"),
+            Verb::Increment => ("KEY [BY]", "add to a number"),
+            Verb::Delete => ("KEY", "remove a key"),
+            Verb::GetAll => ("[PREFIX]", "keys and values, sorted by key"),
+            Verb::Keys => ("[PREFIX]", "keys, sorted"),
+            Verb::Count => ("[PREFIX]", "how many keys there are"),
+            Verb::Watch => ("[KEY]", "what is there, of one key or of all, then every change"),
+            Verb::Auth => ("TOKEN", "show the token, where the server wants one"),
+            Verb::Close => ("", "end the connection"),
+        };
+        Spec { name: self.as_str(), args, help }
+    }
+}
+
+/// One request. It borrows from the bytes that it was read from, which the session holds until it is answered; `Cow`,
+/// since a string with escapes has to be copied to be read. Keys have been checked; values are JSON text without white space outside strings.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields are the members of the wire's requests, by their names there")]
+pub enum Request<'a> {
+    /// The value of a key.
+    Get { key: Cow<'a, str> },
+    /// Set a key, if the condition holds.
+    Update { key: Cow<'a, str>, value: JsonText<'a>, condition: Option<Condition<'a>> },
+    /// Add to an integer, or a string that is one; a missing key counts as 0.
+    Increment { key: Cow<'a, str>, by: i128 },
+    /// Remove a key, if the condition holds.
+    Delete { key: Cow<'a, str>, condition: Option<Condition<'a>> },
+    /// Every key and value under a prefix, sorted by key.
+    GetAll { prefix: Cow<'a, str> },
+    /// The keys under a prefix, sorted.
+    Keys { prefix: Cow<'a, str> },
+    /// How many keys there are under a prefix.
+    Count { prefix: Cow<'a, str> },
+    /// Be told of changes.
+    Watch { scope: Scope<'a> },
+    /// Show the secret that the server was started with.
+    Auth { token: Cow<'a, str> },
+    /// End the connection.
+    Close,
+    /// An action by name: built in (HELLO, TIME, ECHO, INFO, EXEC, HISTORY) or registered.
+    Call { name: Cow<'a, str>, data: Option<JsonText<'a>> },
+}
+
+/// What must hold for a write to happen. With it two clients that read, decide and write cannot undo each other: of
+/// two that saw the same value, the second one's write is a `conflict`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Condition<'a> {
+    /// The key has no value.
+    Absent,
+    /// The key's value equals this JSON: numbers by value, objects regardless of member order.
+    Equals(JsonText<'a>),
+}
+
+/// What a WATCH is about. Both ends judge by it: the server which changes to tell, and the client whether it was
+/// told what it asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// One key.
+    Key(Cow<'a, str>),
+    /// Every key that begins so; empty for all.
+    Prefix(Cow<'a, str>),
+}
+
+impl Scope<'_> {
+    /// Whether it is about this key.
+    pub fn covers(&self, key: &str) -> bool {
+        match self {
+            Scope::Key(one) => one == key,
+            Scope::Prefix(prefix) => key.starts_with(&**prefix),
+        }
+    }
+
+    /// The same, borrowed from nobody.
+    pub fn into_owned(self) -> Scope<'static> {
+        match self {
+            Scope::Key(key) => Scope::Key(key.into_owned().into()),
+            Scope::Prefix(prefix) => Scope::Prefix(prefix.into_owned().into()),
+        }
+    }
+}
+
+/// One key.
+impl<'a> From<&'a str> for Scope<'a> {
+    fn from(key: &'a str) -> Scope<'a> {
+        Scope::Key(key.into())
+    }
+}
+
+/// Why a string cannot be a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// It has no bytes.
+    Empty,
+    /// It has this many bytes, more than [`KEY_BYTES_MAX`].
+    TooLong(usize),
+    /// It holds this control character.
+    Control(char),
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyError::Empty => write!(f, "a key may not be empty"),
+            KeyError::TooLong(n) => write!(f, "a key may have {KEY_BYTES_MAX} bytes, this one has {n}"),
+            KeyError::Control(c) => write!(f, "a key may not hold control characters, this one holds {c:?}"),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// A key is 1 to [`KEY_BYTES_MAX`] bytes of UTF-8 with no control characters, so that it can be printed and logged
+/// as it is. The table relies on it, too: a newline ends the key where key and value lie side by side.
+pub fn check_key(key: &str) -> Result<(), KeyError> {
+    if key.is_empty() {
+        return Err(KeyError::Empty);
+    }
+    if key.len() > KEY_BYTES_MAX {
+        return Err(KeyError::TooLong(key.len()));
+    }
+    // Nearly every key is printable ASCII, and bytes are quicker to look at than characters.
+    if key.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        return Ok(());
+    }
+    key.chars().find(|c| c.is_control()).map_or(Ok(()), |c| Err(KeyError::Control(c)))
+}
+
+impl Request<'_> {
+    /// Its verb, by which it is counted and traced, or else the name of the action that it calls.
+    pub fn verb(&self) -> Result<Verb, &str> {
+        Ok(match self {
+            Request::Get { .. } => Verb::Get,
+            Request::Update { .. } => Verb::Update,
+            Request::Increment { .. } => Verb::Increment,
+            Request::Delete { .. } => Verb::Delete,
+            Request::GetAll { .. } => Verb::GetAll,
+            Request::Keys { .. } => Verb::Keys,
+            Request::Count { .. } => Verb::Count,
+            Request::Watch { .. } => Verb::Watch,
+            Request::Auth { .. } => Verb::Auth,
+            Request::Close => Verb::Close,
+            Request::Call { name, .. } => return Err(name),
+        })
+    }
+
+    /// The key that the request is about, if it is about one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Request::Get { key }
+            | Request::Update { key, .. }
+            | Request::Increment { key, .. }
+            | Request::Delete { key, .. }
+            | Request::Watch { scope: Scope::Key(key) } => Some(key),
+            Request::GetAll { .. } | Request::Keys { .. } | Request::Count { .. } => None,
+            Request::Watch { scope: Scope::Prefix(_) } => None,
+            Request::Auth { .. } | Request::Close | Request::Call { .. } => None,
+        }
+    }
+
+    /// Appends the request as compact JSON with a newline, as [`Request::parse_json`] reads it. Members that have
+    /// their default are left out.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        let name = match self.verb() {
+            Ok(verb) => verb.as_str(),
+            Err(name) => name,
+        };
+        write_text(out, "{\"request\":", name);
+        if let Some(key) = self.key() {
+            write_text(out, ",\"key\":", key);
+        }
+        match self {
+            Request::Get { .. } | Request::Close | Request::Watch { scope: Scope::Key(_) } => {}
+            Request::Update { value, condition, .. } => {
+                write_member(out, ",\"value\":", value.as_str());
+                write_condition(out, condition.as_ref());
+            }
+            Request::Delete { condition, .. } => write_condition(out, condition.as_ref()),
+            Request::Increment { by: 1, .. } => {}
+            Request::Increment { by, .. } => write_member(out, ",\"by\":", &by.to_string()),
+            Request::GetAll { prefix } | Request::Keys { prefix } | Request::Count { prefix } => {
+                if !prefix.is_empty() {
+                    write_text(out, ",\"prefix\":", prefix);
+                }
+            }
+            Request::Watch { scope: Scope::Prefix(prefix) } => write_text(out, ",\"prefix\":", prefix),
+            Request::Auth { token } => write_text(out, ",\"token\":", token),
+            Request::Call { data, .. } => {
+                if let Some(data) = data {
+                    write_member(out, ",\"data\":", data.as_str());
+                }
+            }
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn write_condition(out: &mut Vec<u8>, condition: Option<&Condition<'_>>) {
+    match condition {
+        None => {}
+        Some(Condition::Absent) => out.extend_from_slice(b",\"if\":{\"absent\":true}"),
+        Some(Condition::Equals(value)) => {
+            write_member(out, ",\"if\":{\"equals\":", value.as_str());
+            out.push(b'}');
+        }
+    }
+}

@@ -1,15 +1,19 @@
 //! Replies, and how each looks in the dialect that the connection speaks.
 //!
-//! A reply is written straight into the connection's output buffer, often while the table is being
-//! read: it borrows what it says and is never stored.
+//! A reply is written straight into the connection's output buffer, often while the table is being read: it borrows
+//! what it says and is never stored. So a GET copies its value once, from the table into the buffer that is sent.
+//!
+//! The members of an object come in the order of these lines. That is part of the protocol: SocketTables' Java
+//! client does not parse JSON but looks for `"value":` and reads on to the brace.
 
-use super::Failure;
+use super::{Escape, Failure, one_line};
 use crate::json::{JsonText, write_str};
 
-/// Bytes of a frame's header: the payload's length in decimal, padded with spaces.
+/// Bytes of a frame's header: the payload's length in decimal, padded with spaces. It is micro-client-server's.
 pub const HEADER_BYTES: usize = 64;
 
-/// How replies look: which of the three dialects, and within frames, which payload.
+/// How replies look: which of the three dialects, and within frames, which payload. Only this room and listings,
+/// which write their replies in pieces, look at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// One line of compact JSON.
@@ -22,7 +26,7 @@ pub enum Form {
     FramedBare,
 }
 
-/// What a request is answered. Values are JSON text.
+/// What a request is answered. Values are JSON text: the table holds them so, and nothing is parsed to be sent.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the fields are the members of the wire's replies, by their names there")]
 pub enum Reply<'a> {
@@ -32,9 +36,8 @@ pub enum Reply<'a> {
     Value(&'a str),
     /// The greeting, which also tells the server's version, a plain string.
     Hello { value: &'a str, version: &'a str },
-    /// The request was refused. `key` is there where the request had a good one, `present` after
-    /// `conflict`: the key's value, if it has one.
-    Failure { key: Option<&'a str>, failure: &'a Failure, present: Option<Option<&'a str>> },
+    /// The request was refused.
+    Failure(&'a Failure),
     /// The answer to CLOSE.
     Closed,
     /// To a watcher: after `UPDATE` a key has this value, before `DELETE` it had.
@@ -49,70 +52,62 @@ impl Reply<'_> {
         let start = begin(form, out);
         match (form, self) {
             (Form::Json | Form::FramedJson, _) => self.write_json(out),
+            // The one reply without MSG: ClientServerPython's clients wait for these very words.
             (Form::Line, Reply::Closed) => {
                 out.truncate(start);
-                out.extend_from_slice(b"CLOSE CONFIRM");
+                self.write_bare(out);
             }
             (Form::Line | Form::FramedBare, _) => self.write_bare(out),
         }
         end(form, out, start);
     }
 
-    fn write_json(&self, out: &mut Vec<u8>) {
+    /// Appends the JSON of the reply alone, without what the dialect puts around it.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
         match self {
             Reply::Entry { key, value } => {
-                out.extend_from_slice(b"{\"key\":");
-                write_str(out, key);
-                write_value(out, *value);
+                write_text(out, "{\"key\":", key);
+                write_present(out, *value);
             }
-            Reply::Value(value) => {
-                out.extend_from_slice(b"{\"value\":");
-                out.extend_from_slice(value.as_bytes());
-            }
+            Reply::Value(value) => write_member(out, "{\"value\":", value),
             Reply::Hello { value, version } => {
-                out.extend_from_slice(b"{\"value\":");
-                out.extend_from_slice(value.as_bytes());
-                out.extend_from_slice(b",\"version\":");
-                write_str(out, version);
+                write_member(out, "{\"value\":", value);
+                write_text(out, ",\"version\":", version);
             }
-            Reply::Failure { key, failure, present } => {
+            Reply::Failure(Failure { code, message, key, present }) => {
                 out.push(b'{');
                 if let Some(key) = key {
-                    out.extend_from_slice(b"\"key\":");
-                    write_str(out, key);
+                    write_text(out, "\"key\":", key);
                     out.push(b',');
                 }
-                out.extend_from_slice(b"\"error\":{\"code\":");
-                write_str(out, failure.code.as_str());
-                out.extend_from_slice(b",\"message\":");
-                write_str(out, &failure.message);
+                write_text(out, "\"error\":{\"code\":", code.as_str());
+                write_text(out, ",\"message\":", message);
                 out.push(b'}');
                 if let Some(present) = present {
-                    write_value(out, *present);
+                    write_present(out, present.as_ref().map(JsonText::as_str));
                 }
             }
             Reply::Closed => out.extend_from_slice(b"{\"value\":\"CLOSE CONFIRM\""),
             Reply::Change { event, key, value } => {
-                out.extend_from_slice(b"{\"request\":");
-                write_str(out, event);
-                out.extend_from_slice(b",\"key\":");
-                write_str(out, key);
-                write_value(out, Some(value));
+                write_text(out, "{\"request\":", event);
+                write_text(out, ",\"key\":", key);
+                write_member(out, ",\"value\":", value);
             }
             Reply::Ready => out.extend_from_slice(b"{\"request\":\"READY\""),
         }
         out.push(b'}');
     }
 
+    /// Appends what a line or a bare frame says: the value alone, for people and shells to use as it is.
     fn write_bare(&self, out: &mut Vec<u8>) {
         match self {
             Reply::Entry { value: Some(value), .. } | Reply::Value(value) | Reply::Hello { value, .. } => {
                 write_plain(out, value);
             }
             Reply::Entry { value: None, .. } => out.extend_from_slice(b"null"),
-            Reply::Failure { failure, .. } => {
+            Reply::Failure(failure) => {
                 out.extend_from_slice(b"error: ");
-                write_printable(out, &failure.message);
+                out.extend_from_slice(one_line(&failure.message, usize::MAX, Escape::Json).as_bytes());
             }
             Reply::Closed => out.extend_from_slice(b"CLOSE CONFIRM"),
             Reply::Change { .. } | Reply::Ready => self.write_json(out),
@@ -120,12 +115,13 @@ impl Reply<'_> {
     }
 }
 
-/// Begins a reply whose body the caller appends; [`end`] wants what this returns.
+/// Begins a reply whose body the caller appends; [`end`] wants the place that this returns.
 pub fn begin(form: Form, out: &mut Vec<u8>) -> usize {
     let start = out.len();
     match form {
         Form::Json => {}
         Form::Line => out.extend_from_slice(b"MSG "),
+        // The length comes first and is known last: room is left for it.
         Form::FramedJson | Form::FramedBare => out.extend_from_slice(&[b' '; HEADER_BYTES]),
     }
     start
@@ -142,43 +138,35 @@ pub fn end(form: Form, out: &mut Vec<u8>, start: usize) {
     }
 }
 
-fn write_value(out: &mut Vec<u8>, value: Option<&str>) {
+/// Appends what stands before a member's value, `,"name":` say, and the value, which is JSON.
+pub(super) fn write_member(out: &mut Vec<u8>, before: &str, json: &str) {
+    out.extend_from_slice(before.as_bytes());
+    out.extend_from_slice(json.as_bytes());
+}
+
+/// The same with a string, which is escaped.
+pub(super) fn write_text(out: &mut Vec<u8>, before: &str, text: &str) {
+    out.extend_from_slice(before.as_bytes());
+    write_str(out, text);
+}
+
+/// A key's value in an object, or that it has none. A stored `null` is a value, so `found` says which of the two it is.
+fn write_present(out: &mut Vec<u8>, value: Option<&str>) {
     match value {
-        Some(value) => {
-            out.extend_from_slice(b",\"value\":");
-            out.extend_from_slice(value.as_bytes());
-        }
+        Some(value) => write_member(out, ",\"value\":", value),
         None => out.extend_from_slice(b",\"value\":null,\"found\":false"),
     }
 }
 
-/// A string as it is, unless a control character in it could end the line or drive a terminal;
-/// anything else as JSON.
+/// A string as it is, unless a control character in it could end the line or drive a terminal; anything else as
+/// JSON. Such a string is JSON too; since JSON leaves DEL and the C1 control characters as they are, and a
+/// terminal does not, these are escaped on top.
 fn write_plain(out: &mut Vec<u8>, value: &str) {
     match JsonText::trusted(value).as_string() {
         Some(string) if !string.contains(char::is_control) => out.extend_from_slice(string.as_bytes()),
-        Some(string) if value.contains(char::is_control) => write_escaped(out, &string),
-        _ => out.extend_from_slice(value.as_bytes()),
+        Some(_) if value.contains(char::is_control) => {
+            out.extend_from_slice(one_line(value, usize::MAX, Escape::Json).as_bytes());
+        }
+        Some(_) | None => out.extend_from_slice(value.as_bytes()),
     }
-}
-
-/// JSON leaves DEL and the C1 control characters as they are; a terminal does not.
-fn write_escaped(out: &mut Vec<u8>, string: &str) {
-    let mut quoted = Vec::new();
-    write_str(&mut quoted, string);
-    write_printable(out, &String::from_utf8_lossy(&quoted));
-}
-
-/// A text whose control characters are escaped as JSON would, so that it stays on its line.
-fn write_printable(out: &mut Vec<u8>, mut text: &str) {
-    while let Some(at) = text.find(char::is_control) {
-        let mut rest = text[at..].chars();
-        out.extend_from_slice(&text.as_bytes()[..at]);
-        // C0, DEL and C1: all lie below U+00A0.
-        let code = rest.next().map_or(0, u32::from) as u8;
-        let hex = |half: u8| b"0123456789abcdef"[usize::from(half)];
-        out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(code >> 4), hex(code & 15)]);
-        text = rest.as_str();
-    }
-    out.extend_from_slice(text.as_bytes());
 }

@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::actions::rfc3339;
+use crate::protocol::{Escape, one_line};
 
 /// Lines of one event in one second.
 const EVENTS_MAX: u64 = 20;
@@ -121,17 +122,8 @@ fn push_escaped(line: &mut String, value: &str) {
     if !value.is_empty() && value.len() <= FIELD_BYTES_MAX && value.bytes().all(plain) {
         return line.push_str(value);
     }
-    let mut left = FIELD_BYTES_MAX - "\"…\"".len();
-    line.push('"');
-    for escaped in value.chars().map(char::escape_debug) {
-        let Some(rest) = left.checked_sub(escaped.clone().map(char::len_utf8).sum()) else {
-            line.push('…');
-            break;
-        };
-        left = rest;
-        line.extend(escaped);
-    }
-    line.push('"');
+    let value = one_line(value, FIELD_BYTES_MAX - "\"…\"".len(), Escape::Quoted);
+    line.extend(["\"", &value, "\""]);
 }
 
 /// Writes lines until the last [`Log`] is gone. It wakes up only while there is something to tell: at the end of

@@ -223,8 +223,7 @@ impl Pool<'_> {
         }
         let mut reply = Vec::new();
         let failure = Failure::new(Code::Busy, "every worker of this server has a connection; try again");
-        Reply::Failure { key: None, failure: &failure, present: None }
-            .write_to(framer.form(None), &mut reply);
+        Reply::Failure(&failure).write_to(framer.form(None), &mut reply);
         // A new connection's buffer has room for this, so the write does not fail for want of it.
         stream.write_all(&reply)?;
         stream.shutdown(Shutdown::Write)?;

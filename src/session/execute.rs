@@ -1,154 +1,330 @@
-//! Requests carried out: one arm each, in which the store or an action is asked and its answer written.
+//! Requests answered: read, carried out, concluded. Each has an arm in which the store or an action is asked and its
+//! answer written. What cannot be read or done comes back as a [`Failure`], and one place writes, counts and traces it.
+//!
+//! GETALL, KEYS and WATCH are answered by more than one piece of output, so they only begin here. A table may be
+//! larger than what is left of the memory, and a watch has no end: neither is ever held whole. [`Listing`] and
+//! [`Watching`] remember how far they have come, and the session asks them for the next piece when the last one has
+//! been sent, so that a client which does not read costs one buffer and no more.
 
-use super::core::Core;
-use super::listing::{Columns, Listing};
-use super::stats::Counts;
-use crate::json::JsonText;
-use crate::protocol::{Code, Failure, Form, Reply, Request};
-use crate::store::{Rejected, Watcher};
+use super::{OUTPUT_BYTES_HIGH, Phase, Session, TurnedAway};
+use crate::json::{JsonText, write_str};
+use crate::protocol::{Code, Failure, Form, Reply, Request, begin, end};
+use crate::store::{ChangeKind, Rejected, Store, WatchEnd, Watcher};
 
-/// What the session does after the request.
-pub enum After<'c> {
-    /// The next request.
-    Nothing,
-    /// Tells changes.
-    Watch(Watcher<'c>),
-    /// Sends a listing.
-    List(Listing),
-    /// Ends, when what is written has been sent.
-    Close,
-}
+/// A frame tells its length first, so its payload must be held whole, and is bounded.
+const FRAME_BYTES_MAX: usize = 1 << 20;
 
-/// Where a request is carried out: for whom, and where to the reply goes.
-pub struct Execution<'c, 'e> {
-    pub core: &'c Core,
-    pub form: Form,
-    pub out: &'e mut Vec<u8>,
-    pub counts: &'e mut Counts,
-    /// How many unknown names will still be told which name was probably meant.
-    pub hints: &'e mut u32,
-    /// What the request was refused with, if it was.
-    pub failed: Option<Code>,
-}
+impl Session<'_> {
+    /// Answers a request. One that must wait for the replies before it is kept, as it was read.
+    pub(super) fn answer(&mut self, payload: &[u8]) {
+        let form = self.framer.form(Some(payload));
+        if self.output.is_empty() {
+            self.output.reserve(self.output_bytes);
+        }
+        let request = match (str::from_utf8(payload), form) {
+            (Ok(text), Form::Json | Form::FramedJson) => Request::parse_json(text),
+            (Ok(text), Form::Line | Form::FramedBare) => Request::parse_line(text),
+            (Err(error), _) => {
+                self.phase = Phase::Closing;
+                let at = error.valid_up_to();
+                let message = format!("the bytes are not UTF-8 from byte {at} of the request on");
+                Err(Failure::new(Code::BadJson, message))
+            }
+        };
+        match request {
+            Err(failure) => self.conclude(form, None, Err(failure)),
+            Ok(Request::Call { name, data }) if self.must_wait(&name) => {
+                let (name, data) = (name.into_owned().into(), data.map(JsonText::into_owned));
+                self.phase = Phase::Deferred(form, Request::Call { name, data });
+            }
+            Ok(request) => self.carry_out(form, &request),
+        }
+    }
 
-impl<'c> Execution<'c, '_> {
-    /// Carries out a request. `authenticated` tells, and learns, whether the client has shown the token.
-    pub fn run(&mut self, request: &Request<'_>, authenticated: &mut bool) -> After<'c> {
-        if !*authenticated && !matches!(request, Request::Auth { .. }) {
+    /// Whether a call of this action must wait until the replies before it have been sent.
+    fn must_wait(&self, name: &str) -> bool {
+        let may_wait = !self.output.is_empty() && matches!(self.phase, Phase::Requests);
+        may_wait && self.core.actions.may_take_long(name)
+    }
+
+    /// Carries out a request that has been read, and concludes it.
+    pub(super) fn carry_out(&mut self, form: Form, request: &Request<'_>) {
+        let outcome = self.admit(request).and_then(|()| self.execute(form, request));
+        self.conclude(form, Some(request), outcome);
+    }
+
+    /// Counts and traces a request, `None` where it could not even be read, and writes why it failed, if it did.
+    fn conclude(&mut self, form: Form, request: Option<&Request<'_>>, outcome: Result<(), Failure>) {
+        self.requests += 1;
+        if let Some(trace) = &self.trace {
+            let name = match request.map(Request::verb) {
+                Some(Ok(verb)) => verb.as_str(),
+                Some(Err(name)) if self.core.actions.knows(name) => name,
+                Some(Err(_)) | None => "?",
+            };
+            let failure = outcome.as_ref().err();
+            let key = failure.and_then(|failure| failure.key.as_deref());
+            trace(name, request.and_then(Request::key).or(key), failure.map(|failure| failure.code));
+        }
+        if let Err(failure) = outcome {
+            self.refuse(form, &failure);
+            // A stranger gets one try.
+            if !self.authenticated {
+                self.phase = Phase::Closing;
+            }
+        }
+    }
+
+    /// Whether the client may ask this now. What may be asked is counted; so is what needs a token first, so that an
+    /// operator sees in INFO that somebody tries.
+    fn admit(&mut self, request: &Request<'_>) -> Result<(), Failure> {
+        // Replies among changes could not be told apart: a change of a key looks much as the reply to its UPDATE.
+        if matches!(self.phase, Phase::Watching(_)) && !matches!(request, Request::Close) {
+            return Err(Failure::new(Code::BadRequest, "this connection watches: ask on another one"));
+        }
+        if let Ok(verb) = request.verb() {
+            self.counts.requests[verb as usize] += 1;
+        }
+        if !self.authenticated && !matches!(request, Request::Auth { .. }) {
             let message = "this server wants a token first: AUTH in the text dialect, \
                  {\"request\":\"AUTH\",\"token\":\"…\"} in JSON, ST_TOKEN or --token-file for st client";
-            return self.deny(message);
+            return Err(Failure::new(Code::Denied, message));
         }
+        Ok(())
+    }
+
+    /// Carries out a request: writes its reply, or begins one that is written in pieces. To add a request, add its
+    /// arm here; the match has no `_` so that the compiler asks for it.
+    fn execute(&mut self, form: Form, request: &Request<'_>) -> Result<(), Failure> {
         let store = &self.core.store;
+        let out = &mut self.output;
+        let entry = |out: &mut Vec<u8>, key: &str, value: Option<&str>| {
+            Reply::Entry { key, value }.write_to(form, out)
+        };
         match request {
-            Request::Get { key } => match self.form {
-                // JSON is copied straight from the table into the output.
-                form @ (Form::Json | Form::FramedJson) => {
-                    store.get(key, |value| Reply::Entry { key, value }.write_to(form, self.out));
-                }
+            Request::Get { key } => match form {
+                // JSON is copied straight from the table into the output, under the lock for reading: the copy is
+                // a `memcpy` of what may be a megabyte, and other readers do not wait for it.
+                Form::Json | Form::FramedJson => store.get(key, |value| entry(out, key, value)),
                 // A string is unescaped, and perhaps escaped anew: not while the table is locked.
                 Form::Line | Form::FramedBare => {
                     let value = store.get(key, |value| value.map(str::to_owned));
-                    self.reply(&Reply::Entry { key, value: value.as_deref() });
+                    entry(out, key, value.as_deref());
                 }
             },
+            // Writes answer with the value as it now stands, or stood, so that a client needs no GET to know it. The
+            // store judges the condition and writes under one turn: nobody else's write comes between.
             Request::Update { key, value, condition } => {
-                let outcome = store.update(key, value, condition.as_ref());
-                self.written(key, outcome.map(|()| Some(value.borrowed())));
+                store.update(key, value, condition.as_ref()).map_err(|rejected| refusal(key, rejected))?;
+                entry(out, key, Some(value.as_str()));
             }
             Request::Increment { key, by } => {
-                let outcome = store.increment(key, *by);
-                self.written(key, outcome.map(|sum| Some(JsonText::trusted(sum.to_string()))));
+                let sum = store.increment(key, *by).map_err(|rejected| refusal(key, rejected))?;
+                entry(out, key, Some(&sum.to_string()));
             }
             Request::Delete { key, condition } => {
-                let outcome = store.delete(key, condition.as_ref());
-                self.written(key, outcome);
+                let old = store.delete(key, condition.as_ref()).map_err(|rejected| refusal(key, rejected))?;
+                entry(out, key, old.as_ref().map(JsonText::as_str));
             }
             Request::GetAll { prefix } => {
-                return After::List(Listing::new(Columns::KeysAndValues, self.form, prefix));
+                self.phase = Phase::Listing(Listing::new(Columns::KeysAndValues, form, prefix));
             }
-            Request::Keys { prefix } => return After::List(Listing::new(Columns::Keys, self.form, prefix)),
-            Request::Count { prefix } => {
-                let count = store.count(prefix).to_string();
-                self.reply(&Reply::Value(&count));
+            Request::Keys { prefix } => {
+                self.phase = Phase::Listing(Listing::new(Columns::Keys, form, prefix))
             }
+            Request::Count { prefix } => Reply::Value(&store.count(prefix).to_string()).write_to(form, out),
+            // A mode that serves one client at a time would serve nobody else until the watcher leaves.
             Request::Watch { .. } if !self.core.may_watch => {
-                self.fail(
-                    Code::Denied,
-                    "WATCH needs a server in pool mode: here it would keep all others waiting",
-                );
+                let message = "WATCH needs a server in pool mode: here it would keep all others waiting";
+                return Err(Failure::new(Code::Denied, message));
             }
-            Request::Watch { scope } => return After::Watch(store.watch(scope.clone(), true)),
-            Request::Auth { token } => match &self.core.token {
-                Some(secret) if !secret.matches(token) => return self.deny("this is not the token"),
-                _ => {
-                    *authenticated = true;
-                    self.reply(&Reply::Value("\"ok\""));
-                }
-            },
+            Request::Watch { scope } => {
+                let watcher = store.watch(scope.clone(), true);
+                self.phase = Phase::Watching(Watching { watcher, form, ready: false });
+            }
+            Request::Auth { token } => {
+                self.authenticate(token)?;
+                Reply::Value("\"ok\"").write_to(form, &mut self.output);
+            }
+            // The client waits for this reply to know that all it asked before is done; only then we close.
             Request::Close => {
-                self.reply(&Reply::Closed);
-                return After::Close;
+                Reply::Closed.write_to(form, out);
+                self.phase = Phase::Closing;
             }
-            Request::Call { name, data } => self.call(name, data.as_ref()),
+            Request::Call { name, data } => return self.call(form, name, data.as_ref()),
         }
-        After::Nothing
+        Ok(())
     }
 
-    fn call(&mut self, name: &str, data: Option<&JsonText<'_>>) {
+    /// Looks at the token that a client shows. Who shows a wrong one is closed at once, so that guessing costs a
+    /// connection for each guess, and is told in the log.
+    fn authenticate(&mut self, token: &str) -> Result<(), Failure> {
+        // Who starts a server for one request means the one after this.
+        self.requests_max = self.requests_max.saturating_add(1);
+        if self.core.token.as_ref().is_some_and(|secret| !secret.matches(token)) {
+            self.turned_away = Some(TurnedAway::Auth);
+            self.phase = Phase::Closing;
+            return Err(Failure::new(Code::Denied, "this is not the token"));
+        }
+        self.authenticated = true;
+        Ok(())
+    }
+
+    /// Calls an action. This is the one place where a session may wait for anything but its client: a program may
+    /// run for seconds. No lock is held meanwhile, and in pool mode other clients have threads of their own.
+    fn call(&mut self, form: Form, name: &str, data: Option<&JsonText<'_>>) -> Result<(), Failure> {
+        let core = self.core;
+        if !core.actions.knows(name) {
+            // To look for the name that was meant costs as much as some GETs.
+            let hint = self.hints > 0;
+            self.hints = self.hints.saturating_sub(1);
+            return Err(core.actions.unknown(name, hint));
+        }
         if name == "INFO" {
-            // So that it tells of the request that asks it, too.
-            self.counts.flush(&self.core.stats);
+            // What this batch has counted so far is to be told, too.
+            self.counts.flush(&core.stats);
         }
-        if !self.core.actions.knows(name) {
-            let hint = *self.hints > 0;
-            *self.hints = self.hints.saturating_sub(1);
-            return self.refuse(None, &self.core.actions.unknown(name, hint), None);
-        }
-        self.core.stats.call(name);
-        match self.core.actions.call(name, data.map(JsonText::borrowed)) {
-            Ok(value) if name == "HELLO" => {
-                let version = env!("CARGO_PKG_VERSION");
-                self.reply(&Reply::Hello { value: value.as_str(), version });
-            }
-            Ok(value) => self.reply(&Reply::Value(value.as_str())),
-            Err(failure) => self.refuse(None, &failure, None),
-        }
+        core.stats.call(name);
+        let value = core.actions.call(name, data.map(JsonText::borrowed))?;
+        let (value, version) = (value.as_str(), env!("CARGO_PKG_VERSION"));
+        let reply = if name == "HELLO" { Reply::Hello { value, version } } else { Reply::Value(value) };
+        reply.write_to(form, &mut self.output);
+        Ok(())
+    }
+}
+
+/// Why the store did not write, as the client is told. The store's own error knows no codes: it serves actions and
+/// programs that use it as a library, too, and this is the one place where it becomes a reply.
+fn refusal(key: &str, rejected: Rejected) -> Failure {
+    let message = rejected.to_string();
+    let (code, present) = match rejected {
+        Rejected::Conflict(present) => (Code::Conflict, Some(present)),
+        Rejected::NotANumber(_) => (Code::NotANumber, None),
+        Rejected::BadKey(_) => (Code::BadRequest, None),
+        Rejected::Full => (Code::Full, None),
+    };
+    Failure { present, ..Failure::new(code, message).about(key) }
+}
+
+/// What is left to tell after a piece.
+pub(super) enum Left {
+    /// More, as soon as this piece has been sent.
+    More,
+    /// Nothing at present.
+    NothingYet,
+    /// Nothing any more.
+    Nothing,
+}
+
+/// What a listing tells of each key.
+#[derive(Clone, Copy, PartialEq)]
+enum Columns {
+    Keys,
+    KeysAndValues,
+}
+
+/// The reply to GETALL or KEYS, under way. Each piece is read under the table's lock and sent without it; the next
+/// goes on behind the last key sent. So a reply that fits one piece is a snapshot; a longer one tells every key
+/// once, and each with a value that it had while the reply was being sent.
+pub(super) struct Listing {
+    columns: Columns,
+    form: Form,
+    prefix: String,
+    /// The last key told; `None` before the first piece.
+    after: Option<String>,
+}
+
+impl Listing {
+    fn new(columns: Columns, form: Form, prefix: &str) -> Listing {
+        Listing { columns, form, prefix: prefix.to_owned(), after: None }
     }
 
-    /// Answers a write: with the value as it now stands (or stood), or why nothing was changed.
-    fn written(&mut self, key: &str, outcome: Result<Option<JsonText<'_>>, Rejected>) {
-        let rejected = match outcome {
-            Ok(value) => {
-                return self.reply(&Reply::Entry { key, value: value.as_ref().map(JsonText::as_str) });
-            }
-            Err(rejected) => rejected,
+    /// Appends the next piece.
+    pub fn write_piece(&mut self, store: &Store, out: &mut Vec<u8>) -> Left {
+        let framed = matches!(self.form, Form::FramedJson | Form::FramedBare);
+        // GETALL is answered by an array, as SocketTables does it; KEYS by an object, as all else.
+        let (opening, closing): (&[u8], &[u8]) = match (self.columns, self.form) {
+            (Columns::Keys, Form::Json | Form::FramedJson) => (b"{\"value\":[", b"]}"),
+            (Columns::Keys, Form::Line | Form::FramedBare) | (Columns::KeysAndValues, _) => (b"[", b"]"),
         };
-        let (code, present) = match &rejected {
-            Rejected::Conflict(present) => (Code::Conflict, Some(present.as_ref().map(JsonText::as_str))),
-            Rejected::NotANumber(_) => (Code::NotANumber, None),
-            Rejected::BadKey(_) => (Code::BadRequest, None),
-            Rejected::Full => (Code::Full, None),
+        let start = out.len();
+        let mut first = self.after.is_none();
+        if first {
+            begin(self.form, out);
+            out.extend_from_slice(opening);
+        }
+        // At least one key, even where the replies before it have all but filled the buffer.
+        let bytes_max = if framed { start + FRAME_BYTES_MAX } else { OUTPUT_BYTES_HIGH.max(start + 1) };
+        let all = store.list(&self.prefix, self.after.take().as_deref(), |key, value| {
+            if !std::mem::take(&mut first) {
+                out.push(b',');
+            }
+            match self.columns {
+                Columns::Keys => write_str(out, key),
+                Columns::KeysAndValues => Reply::Entry { key, value: Some(value) }.write_json(out),
+            }
+            let full = out.len() >= bytes_max;
+            if full {
+                self.after = Some(key.to_owned());
+            }
+            !full
+        });
+        if all {
+            out.extend_from_slice(closing);
+            end(self.form, out, start);
+            return Left::Nothing;
+        }
+        if framed {
+            // The length would have had to be known before the first byte was sent.
+            out.truncate(start);
+            let message = "the listing is too long for a frame: ask for a prefix, or in the JSON dialect";
+            Reply::Failure(&Failure::new(Code::TooLarge, message)).write_to(self.form, out);
+            return Left::Nothing;
+        }
+        Left::More
+    }
+}
+
+/// A watch under way: first the state as it is, then every change as it happens.
+pub(super) struct Watching<'c> {
+    pub watcher: Watcher<'c>,
+    form: Form,
+    /// The state has been told.
+    pub ready: bool,
+}
+
+impl Watching<'_> {
+    /// Appends what there is to tell, up to a bound.
+    pub fn write_piece(&mut self, out: &mut Vec<u8>) -> Left {
+        let form = self.form;
+        let mut tell = |event: ChangeKind, key: &str, value: &str| {
+            Reply::Change { event: event.as_str(), key, value }.write_to(form, out);
+            out.len() < OUTPUT_BYTES_HIGH
         };
-        self.refuse(Some(key), &Failure::new(code, rejected.to_string()), present);
-    }
-
-    fn deny(&mut self, message: &str) -> After<'c> {
-        self.fail(Code::Denied, message);
-        After::Close
-    }
-
-    fn fail(&mut self, code: Code, message: &str) {
-        self.refuse(None, &Failure::new(code, message), None);
-    }
-
-    fn refuse(&mut self, key: Option<&str>, failure: &Failure, present: Option<Option<&str>>) {
-        self.counts.error(failure.code);
-        self.failed = Some(failure.code);
-        self.reply(&Reply::Failure { key, failure, present });
-    }
-
-    fn reply(&mut self, reply: &Reply<'_>) {
-        reply.write_to(self.form, self.out);
+        if !self.ready {
+            // Changes gather in the watcher's queue from its first moment on, so none is lost between the state and
+            // the first change; a key that changed before it was listed is told by the listing alone.
+            self.ready = self.watcher.tell_state(|key, value| tell(ChangeKind::Update, key, value));
+            if self.ready {
+                Reply::Ready.write_to(form, out);
+            }
+            return Left::More;
+        }
+        loop {
+            match self.watcher.take() {
+                Ok(Some(change)) if tell(change.event, &change.key, change.value.as_str()) => {}
+                Ok(Some(_)) => return Left::More,
+                Ok(None) => return Left::NothingYet,
+                // Ended by the server itself.
+                Err(WatchEnd::Stopped) => return Left::Nothing,
+                // What waited for it has been thrown away. It must connect anew, and gets the state again: better
+                // than to go on with a gap that it cannot see.
+                Err(WatchEnd::TooSlow) => {
+                    let failure = Failure::new(Code::Timeout, "changes came faster than they were taken");
+                    Reply::Failure(&failure).write_to(form, out);
+                    return Left::Nothing;
+                }
+            }
+        }
     }
 }

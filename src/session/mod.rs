@@ -1,58 +1,115 @@
-//! A session: one connection as a pure machine. Bytes go in, bytes come out, and it says what it
-//! needs next; it owns no socket, no thread and no clock.
+//! A session: one connection as a pure machine. Bytes go in, bytes come out, and it says what it needs next; it
+//! owns no socket, no thread and no clock.
 //!
-//! That is the point of it. A test feeds it bytes cut at every place and compares the replies, with no
-//! network and no waiting, and the server's modes differ only in who calls it:
+//! That is the point of it. A test feeds it bytes cut at every place and compares the replies, with no network and
+//! no waiting, and the server's modes differ only in who calls it. This is a whole server, for one client at a time:
 //!
-//! ```text
-//! loop {
-//!     match session.advance() {
-//!         Next::Read  => read into session.space(), tell session.received(n), or session.ended()
-//!         Next::Write => write session.output(), tell session.sent()
-//!         Next::Wait  => session.wait(a while), and see whether the client is still there
-//!         Next::Close => break
+//! ```
+//! use socket_tables::session::{Core, Next, Session};
+//! use std::io::{Read, Write};
+//! use std::net::{TcpListener, TcpStream};
+//! use std::time::Duration;
+//!
+//! fn serve(mut client: TcpStream, core: &Core) -> std::io::Result<()> {
+//!     let mut session = Session::new(core);
+//!     loop {
+//!         match session.advance() {
+//!             Next::Read => match client.read(session.space())? {
+//!                 0 => session.ended(),
+//!                 n => session.received(n),
+//!             },
+//!             Next::Write => {
+//!                 client.write_all(session.output())?;
+//!                 session.sent();
+//!             }
+//!             Next::Wait => session.wait(Duration::from_secs(1)),
+//!             Next::Close => return Ok(()),
+//!         }
 //!     }
 //! }
+//!
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let address = listener.local_addr()?;
+//! std::thread::spawn(move || {
+//!     let core = Core { request_bytes_max: 1 << 20, ..Core::default() };
+//!     for client in listener.incoming() {
+//!         // A connection that breaks is its client's loss and nobody else's.
+//!         let _ = client.and_then(|client| serve(client, &core));
+//!     }
+//! });
+//!
+//! let mut client = TcpStream::connect(address)?;
+//! client.write_all(b"UPDATE door open\nGET door\nCLOSE\n")?;
+//! let mut replies = String::new();
+//! client.read_to_string(&mut replies)?;
+//! assert_eq!(replies, "MSG open\nMSG open\nCLOSE CONFIRM\n");
+//! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Replies gather until there is no whole request left or [`OUTPUT_BYTES_HIGH`] is reached, so a
-//! batch of pipelined requests costs one read and one write, and a client that sends and
-//! never reads costs one buffer: nothing is read or executed while output waits.
+//! What the rest of the program adds to these lines is: more clients than one, clients that are slow, silent, gone
+//! or hostile, and an orderly end.
+//!
+//! Replies gather until there is no whole request left or [`OUTPUT_BYTES_HIGH`] is reached, so a batch of pipelined
+//! requests costs one read and one write, and a client that sends and never reads costs one buffer: nothing is
+//! read or executed while output waits.
+//!
+//! A request comes by here on its way: `protocol/framing` cuts it out, `protocol/parse` reads it, `execute` asks the
+//! store or an action, and `protocol/reply` writes the answer into the output.
 
 mod buffer;
-mod core;
 mod execute;
-mod listing;
-mod next;
-mod stats;
-mod watching;
+mod shared;
 
+use std::mem;
 use std::time::Duration;
 
-pub use self::core::Core;
-pub use next::{Next, TurnedAway};
-pub use stats::Stats;
-
-use crate::protocol::{Code, Failure, Form, Frame, Framer, Refused, Reply, Request, not_utf8};
+use crate::protocol::{Code, Failure, Form, Frame, Framer, Reply, Request};
 use buffer::Buffer;
-use execute::{After, Execution};
-use listing::Listing;
-use stats::Counts;
-use watching::{Told, Watching};
+use execute::{Left, Listing, Watching};
+use shared::Counts;
+pub use shared::{Core, Stats};
 
 /// Output that is sent before more is made. One reply can go past it by its own size.
 pub const OUTPUT_BYTES_HIGH: usize = 16 << 10;
-/// The most that a client may send before it has shown the token, where one is set.
-const UNKNOWN_REQUEST_BYTES_MAX: usize = 4 << 10;
+
+/// The most that a client may send before it has shown the token, where one is set. Any token that a server takes
+/// fits, and strangers cannot have it hold megabytes for each connection.
+const STRANGERS_REQUEST_BYTES_MAX: usize = 4 << 10;
 
 /// Unknown names for which the one that was meant is looked up. A person makes no more slips on one connection, and
 /// a program that sends such names without end should get no more of the processor than it could by GET.
 const HINTS_MAX: u32 = 16;
 
+/// What a session needs before it can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// More bytes from the client: read into [`Session::space`] and tell [`Session::received`], or
+    /// [`Session::ended`] where there are no more.
+    Read,
+    /// Its output taken: send all of [`Session::output`], then tell [`Session::sent`].
+    Write,
+    /// A change to tell: [`wait`](Session::wait) for it, and look now and then whether the client is still there.
+    Wait,
+    /// Nothing: close the connection.
+    Close,
+}
+
+/// Why a client was turned away, where an operator wants to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// It spoke HTTP.
+    Http,
+    /// It showed a token, and not the right one.
+    Auth,
+}
+
 /// What a session is about.
-enum State<'c> {
+enum Phase<'c> {
     /// Answering requests as they come.
     Requests,
+    /// About to call an action that may take long, when the replies before it have been sent: whoever waits for
+    /// those is not to wait for the action.
+    Deferred(Form, Request<'static>),
     /// Sending a long reply piece by piece.
     Listing(Listing),
     /// Telling a watcher the present state, then changes.
@@ -61,10 +118,18 @@ enum State<'c> {
     Closing,
 }
 
+/// What became of a try to go on.
+enum Step {
+    /// Something was done; there may be more.
+    Done,
+    /// Nothing can be done before this has happened, and before the output has been sent.
+    Needs(Next),
+}
+
 /// One connection's state.
 pub struct Session<'c> {
     core: &'c Core,
-    state: State<'c>,
+    phase: Phase<'c>,
     input: Buffer,
     /// No more will come.
     ended: bool,
@@ -77,7 +142,7 @@ pub struct Session<'c> {
     counts: Counts,
     /// Of [`HINTS_MAX`], what is left.
     hints: u32,
-    /// Requests cut from the input so far, and how many will be.
+    /// Requests answered so far, and how many will be.
     requests: u64,
     requests_max: u64,
     turned_away: Option<TurnedAway>,
@@ -93,7 +158,7 @@ impl<'c> Session<'c> {
     pub fn new(core: &'c Core) -> Session<'c> {
         Session {
             core,
-            state: State::Requests,
+            phase: Phase::Requests,
             input: Buffer::default(),
             ended: false,
             framer: Framer::default(),
@@ -125,34 +190,15 @@ impl<'c> Session<'c> {
             if self.output.len() >= OUTPUT_BYTES_HIGH {
                 break Next::Write;
             }
-            if self.is_watching() && self.request() {
-                continue;
-            }
-            match &mut self.state {
-                State::Requests if self.requests == self.requests_max => self.state = State::Closing,
-                State::Requests => {
-                    if !self.request() {
-                        break if self.output.is_empty() { self.at_end() } else { Next::Write };
-                    }
-                }
-                State::Listing(listing) => {
-                    if listing.write_piece(&self.core.store, &mut self.output) {
-                        self.state = State::Requests;
-                    }
-                }
-                State::Watching(watching) => match watching.write_piece(&mut self.output) {
-                    Told::All if !self.output.is_empty() => break Next::Write,
-                    Told::All if self.ended => self.state = State::Closing,
-                    Told::All => break Next::Wait,
-                    Told::Some => {}
-                    Told::Ended => self.state = State::Closing,
-                },
-                State::Closing => break if self.output.is_empty() { Next::Close } else { Next::Write },
+            match self.step() {
+                Step::Done => {}
+                Step::Needs(next) if self.output.is_empty() => break next,
+                Step::Needs(_) => break Next::Write,
             }
         };
-        // Before they are sent: who has a reply finds it counted.
+        // Count before sending, so that INFO includes every reply that a client has read.
         if next == Next::Write {
-            self.counts.sent(self.output.len());
+            self.counts.bytes_out += self.output.len() as u64;
         }
         self.counts.flush(&self.core.stats);
         next
@@ -165,7 +211,7 @@ impl<'c> Session<'c> {
 
     /// This many bytes have been read into [`Session::space`].
     pub fn received(&mut self, n: usize) {
-        self.counts.received(n);
+        self.counts.bytes_in += n as u64;
         self.input.received(n);
     }
 
@@ -182,11 +228,11 @@ impl<'c> Session<'c> {
 
     /// The time for the request that has begun is over.
     pub fn timed_out(&mut self) {
-        let failure = match self.authenticated {
-            true => Failure::new(Code::Timeout, "the request was begun and not finished in time"),
-            false => Failure::new(Code::Denied, "no token was shown in time"),
+        let (code, message) = match self.authenticated {
+            true => (Code::Timeout, "the request was begun and not finished in time"),
+            false => (Code::Denied, "no token was shown in time"),
         };
-        self.refuse_and_close(self.framer.form(None), &failure);
+        self.refuse_and_close(&Failure::new(code, message));
     }
 
     /// What to send, after [`Next::Write`].
@@ -228,19 +274,19 @@ impl<'c> Session<'c> {
 
     /// Answer nothing that comes after what has come so far.
     pub fn close(&mut self) {
-        self.state = State::Closing;
+        self.phase = Phase::Closing;
     }
 
     /// Whether the client is told changes, and is read from only when somebody looks. It is not read from
     /// before it has been told the state: what it has sent behind WATCH is answered after that.
     pub fn is_watching(&self) -> bool {
-        matches!(&self.state, State::Watching(watching) if watching.is_ready())
+        matches!(&self.phase, Phase::Watching(watching) if watching.ready)
     }
 
     /// After [`Next::Wait`]: waits until there is a change to tell, or this long.
     pub fn wait(&self, timeout: Duration) {
-        if let State::Watching(watching) = &self.state {
-            watching.wait(timeout);
+        if let Phase::Watching(watching) = &self.phase {
+            watching.watcher.wait(timeout);
         }
     }
 
@@ -249,112 +295,85 @@ impl<'c> Session<'c> {
         self.ended
     }
 
-    fn at_end(&self) -> Next {
-        if self.ended { Next::Close } else { Next::Read }
+    /// Does the next thing that can be done without the client, whatever the phase.
+    fn step(&mut self) -> Step {
+        // A watcher may still say CLOSE, or be told that it can ask for nothing else.
+        if self.is_watching()
+            && let Step::Done = self.next_request()
+        {
+            return Step::Done;
+        }
+        match &mut self.phase {
+            Phase::Requests if self.requests == self.requests_max => self.phase = Phase::Closing,
+            Phase::Requests => return self.next_request(),
+            Phase::Deferred(..) if !self.output.is_empty() => return Step::Needs(Next::Write),
+            Phase::Deferred(form, request) => {
+                // The request is moved out; what stands in its place goes with the phase.
+                let (form, request) = (*form, mem::replace(request, Request::Close));
+                self.phase = Phase::Requests;
+                self.carry_out(form, &request);
+            }
+            Phase::Listing(listing) => match listing.write_piece(&self.core.store, &mut self.output) {
+                Left::More => {}
+                Left::NothingYet | Left::Nothing => self.phase = Phase::Requests,
+            },
+            Phase::Watching(watching) => match watching.write_piece(&mut self.output) {
+                Left::More => {}
+                Left::NothingYet => return self.needs(Next::Wait),
+                Left::Nothing => self.phase = Phase::Closing,
+            },
+            Phase::Closing => return Step::Needs(Next::Close),
+        }
+        Step::Done
+    }
+
+    /// Nothing is left to do for now, and where the client will send no more, nothing at all.
+    fn needs(&self, next: Next) -> Step {
+        Step::Needs(if self.ended { Next::Close } else { next })
     }
 
     /// Answers the next request, if it is all there.
-    fn request(&mut self) -> bool {
+    fn next_request(&mut self) -> Step {
         let space = self.input.data().iter().take_while(|b| b" \t\r\n".contains(b)).count();
         self.input.consume(space);
         let data = self.input.data();
         if data.is_empty() {
-            return false;
+            return self.needs(Next::Read);
         }
         let request_bytes_max = match self.authenticated {
             true => self.core.request_bytes_max,
-            // Whatever requests may have here: any token that the server takes can be shown.
-            false => UNKNOWN_REQUEST_BYTES_MAX,
+            false => STRANGERS_REQUEST_BYTES_MAX,
         };
         match self.framer.next(data, self.ended, request_bytes_max) {
-            Frame::Incomplete => return false,
+            Frame::Incomplete => return self.needs(Next::Read),
             Frame::Complete { payload, next } => {
-                if !self.answer(payload) {
-                    return false;
-                }
-                self.requests += 1;
+                // Taken out for a moment: the request is a slice of it, and answering changes the session.
+                let input = mem::take(&mut self.input);
+                self.answer(&input.data()[payload]);
+                self.input = input;
                 self.input.consume(next);
             }
-            Frame::Lost(mut failure) => {
-                if !self.authenticated && failure.code == Code::TooLarge {
-                    let message = format!("before AUTH a client may send {request_bytes_max} bytes");
-                    failure = Failure::new(Code::Denied, message);
-                }
-                self.refuse_and_close(self.framer.form(None), &failure);
+            Frame::Lost(failure) if failure.code == Code::TooLarge && !self.authenticated => {
+                let message = format!("before AUTH a client may send {request_bytes_max} bytes");
+                self.refuse_and_close(&Failure::new(Code::Denied, message));
             }
+            Frame::Lost(failure) => self.refuse_and_close(&failure),
             Frame::Http => {
                 self.turned_away = Some(TurnedAway::Http);
-                self.state = State::Closing;
+                self.phase = Phase::Closing;
             }
         }
-        true
+        Step::Done
     }
 
-    /// Answers a request; false where the replies before it must be sent first.
-    fn answer(&mut self, payload: std::ops::Range<usize>) -> bool {
-        let payload = &self.input.data()[payload];
-        let form = self.framer.form(Some(payload));
-        let text = match std::str::from_utf8(payload) {
-            Ok(text) => text,
-            Err(error) => {
-                self.refuse_and_close(form, &not_utf8(error));
-                return true;
-            }
-        };
-        let request = match form {
-            Form::Json | Form::FramedJson => Request::parse_json(text),
-            Form::Line | Form::FramedBare => Request::parse_line(text),
-        };
-        let (core, out, counts) = (self.core, &mut self.output, &mut self.counts);
-        if out.is_empty() {
-            out.reserve(self.output_bytes);
-        }
-        match request {
-            Err(Refused { key, failure }) => {
-                counts.error(failure.code);
-                if let Some(trace) = &self.trace {
-                    trace("?", key.as_deref(), Some(failure.code));
-                }
-                Reply::Failure { key: key.as_deref(), failure: &failure, present: None }.write_to(form, out);
-                if !self.authenticated {
-                    self.state = State::Closing;
-                }
-            }
-            Ok(request) if matches!(self.state, State::Watching(_)) && request != Request::Close => {
-                let failure = Failure::new(Code::BadRequest, "this connection watches: ask on another one");
-                counts.error(failure.code);
-                Reply::Failure { key: None, failure: &failure, present: None }.write_to(form, out);
-            }
-            Ok(Request::Call { name, .. }) if !out.is_empty() && core.actions.may_take_long(&name) => {
-                return false;
-            }
-            Ok(request) => {
-                counts.request(&request);
-                let mut execution =
-                    Execution { core, form, out, counts, hints: &mut self.hints, failed: None };
-                let after = execution.run(&request, &mut self.authenticated);
-                if let Some(trace) = &self.trace {
-                    let name = core.actions.names().find(|name| *name == request.name());
-                    trace(name.unwrap_or("?"), request.key(), execution.failed);
-                }
-                if matches!(request, Request::Auth { .. }) {
-                    self.requests_max = self.requests_max.saturating_add(1);
-                    self.turned_away = execution.failed.map(|_| TurnedAway::Auth);
-                }
-                match after {
-                    After::Nothing => {}
-                    After::Watch(watch) => self.state = State::Watching(Watching::new(watch, form)),
-                    After::List(listing) => self.state = State::Listing(listing),
-                    After::Close => self.state = State::Closing,
-                }
-            }
-        }
-        true
+    fn refuse(&mut self, form: Form, failure: &Failure) {
+        self.counts.errors[failure.code as usize] += 1;
+        Reply::Failure(failure).write_to(form, &mut self.output);
     }
 
-    fn refuse_and_close(&mut self, form: Form, failure: &Failure) {
-        self.counts.error(failure.code);
-        Reply::Failure { key: None, failure, present: None }.write_to(form, &mut self.output);
-        self.state = State::Closing;
+    /// Ends a connection whose bytes cannot be read on.
+    fn refuse_and_close(&mut self, failure: &Failure) {
+        self.refuse(self.framer.form(None), failure);
+        self.phase = Phase::Closing;
     }
 }

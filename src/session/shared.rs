@@ -1,22 +1,43 @@
-//! What an operator asks about: counters and gauges, as INFO tells them.
+//! What all sessions of a server share: the state and rules by which they answer, and the counters that INFO tells.
 //!
-//! A session counts for itself and adds up once a batch, so that requests on two processors do not
-//! fight over one cache line.
+//! Threads on two processors that add to one counter take turns at one cache line, which costs each of them more
+//! than a GET's own work. So a session counts for itself, in [`Counts`], and adds up once a batch.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::actions::REQUESTS;
+use crate::actions::Actions;
 use crate::json::{Object, Value};
-use crate::protocol::{Code, Request};
+use crate::protocol::{Code, Token, Verb};
+use crate::store::Store;
 
-/// Counters of the whole server.
+/// The shared state and the rules that a session needs to answer requests.
+#[derive(Default)]
+pub struct Core {
+    /// The table.
+    pub store: Arc<Store>,
+    /// What is answered by name.
+    pub actions: Actions,
+    /// Counters.
+    pub stats: Arc<Stats>,
+    /// What a client must show before anything else.
+    pub token: Option<Token>,
+    /// Whether clients may WATCH: not where one that does would keep all others waiting.
+    pub may_watch: bool,
+    /// The largest request taken.
+    pub request_bytes_max: usize,
+}
+
+/// Counters of the whole server. They are read one by one while others count on: what INFO tells is of no single
+/// moment, and nothing is decided by it, so `Relaxed` is order enough.
 #[derive(Default)]
 pub struct Stats {
-    /// Of each of [`REQUESTS`], in their order.
-    requests: [AtomicU64; REQUESTS.len()],
+    /// By [`Verb`].
+    requests: [AtomicU64; Verb::ALL.len()],
     /// Calls of each action.
     calls: BTreeMap<String, AtomicU64>,
+    /// By [`Code`].
     errors: [AtomicU64; Code::ALL.len()],
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -33,12 +54,11 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Counters at zero, one for each of these actions.
+    /// Counters at zero, one for each of these actions. The map is never changed afterwards, so that counting a call
+    /// takes no lock.
     pub fn new<'n>(actions: impl Iterator<Item = &'n str>) -> Stats {
-        Stats {
-            calls: actions.map(|name| (name.to_owned(), AtomicU64::new(0))).collect(),
-            ..Stats::default()
-        }
+        let calls = actions.map(|name| (name.to_owned(), AtomicU64::new(0))).collect();
+        Stats { calls, ..Stats::default() }
     }
 
     /// Counts a call of an action, if there is one of this name.
@@ -51,7 +71,7 @@ impl Stats {
     /// The counters as members of INFO.
     pub fn members(&self) -> Vec<(&'static str, Value)> {
         let number = |counter: &AtomicU64| Value::from(counter.load(Relaxed));
-        let requests = REQUESTS.iter().map(|spec| spec.name).zip(&self.requests);
+        let requests = Verb::ALL.iter().map(|verb| verb.as_str()).zip(&self.requests);
         let calls = self.calls.iter().map(|(name, counter)| (name.as_str(), counter));
         let errors = Code::ALL.iter().map(|code| code.as_str()).zip(&self.errors);
         vec![
@@ -60,8 +80,8 @@ impl Stats {
             ("workers", number(&self.workers)),
             ("refused", number(&self.refused)),
             ("timed_out", number(&self.timed_out)),
-            ("requests", told(requests.chain(calls))),
-            ("errors", told(errors)),
+            ("requests", above_zero(requests.chain(calls))),
+            ("errors", above_zero(errors)),
             ("bytes_in", number(&self.bytes_in)),
             ("bytes_out", number(&self.bytes_out)),
         ]
@@ -69,7 +89,7 @@ impl Stats {
 }
 
 /// The counters that have counted anything.
-fn told<'n>(counters: impl Iterator<Item = (&'n str, &'n AtomicU64)>) -> Value {
+fn above_zero<'n>(counters: impl Iterator<Item = (&'n str, &'n AtomicU64)>) -> Value {
     let mut object = Object::new();
     for (name, counter) in counters {
         match counter.load(Relaxed) {
@@ -82,44 +102,17 @@ fn told<'n>(counters: impl Iterator<Item = (&'n str, &'n AtomicU64)>) -> Value {
 
 /// What one session has counted and not yet added up.
 #[derive(Default)]
-pub struct Counts {
-    requests: [u32; REQUESTS.len()],
-    errors: [u32; Code::ALL.len()],
-    bytes_in: u64,
-    bytes_out: u64,
+pub(super) struct Counts {
+    /// By [`Verb`].
+    pub requests: [u32; Verb::ALL.len()],
+    /// By [`Code`].
+    pub errors: [u32; Code::ALL.len()],
+    pub bytes_in: u64,
+    pub bytes_out: u64,
 }
 
 impl Counts {
-    pub fn request(&mut self, request: &Request) {
-        let at = match request {
-            Request::Get { .. } => 0,
-            Request::Update { .. } => 1,
-            Request::Increment { .. } => 2,
-            Request::Delete { .. } => 3,
-            Request::GetAll { .. } => 4,
-            Request::Keys { .. } => 5,
-            Request::Count { .. } => 6,
-            Request::Watch { .. } => 7,
-            Request::Auth { .. } => 8,
-            Request::Close => 9,
-            Request::Call { .. } => return,
-        };
-        self.requests[at] += 1;
-    }
-
-    pub fn error(&mut self, code: Code) {
-        self.errors[code as usize] += 1;
-    }
-
-    pub fn received(&mut self, n: usize) {
-        self.bytes_in += n as u64;
-    }
-
-    pub fn sent(&mut self, n: usize) {
-        self.bytes_out += n as u64;
-    }
-
-    /// Adds all to the server's counters.
+    /// Adds all to the server's counters. What is zero is not added: most are, and each addition locks a cache line.
     pub fn flush(&mut self, stats: &Stats) {
         let counters = stats.requests.iter().zip(&mut self.requests);
         for (total, n) in counters.chain(stats.errors.iter().zip(&mut self.errors)) {
