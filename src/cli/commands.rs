@@ -1,79 +1,72 @@
 //! The commands of `st client`: each asks the server through [`Client`], writes what it got, and ends
-//! in an exit code that a script can act on. Everything is read and written through [`Io`], and stdin
-//! only by the commands that say so: inside `while read` loops it belongs to somebody else.
+//! in an exit code that a script can act on.
+//!
+//! stdout carries data and nothing else, so that `$(st client get KEY)` is the value; whatever is said about it goes
+//! to stderr. Stdin is read only by the commands that say so: in the body of a `while read` loop it belongs to the
+//! loop, and a command that read it would eat the lines to come.
+//!
+//! The commands that follow changes, print lists or send many requests have files of their own.
 
 use std::borrow::Cow;
-use std::env;
-use std::io::{BufWriter, Read, Write};
-use std::os::fd::BorrowedFd;
+use std::io::{BufWriter, Read, Stdin, Stdout, Write};
+use std::os::fd::AsFd;
 
 use super::client::{ClientArgs, ClientCommand};
 use super::listing::{Style, list};
-use super::message::{Messages, Trouble};
+use super::message::{Exit, Messages, Topic, Trouble};
+use super::words::Env;
 use super::{follow, pipeline, repl};
 use crate::client::{Answer, Client, ClientError, ClientOptions};
 use crate::json::{JsonText, Value};
-use crate::protocol::Address;
-use crate::protocol::{Code, Condition, Request};
-use crate::protocol::{TOKEN_VARIABLE, Token};
+use crate::protocol::{Address, Code, Condition, Request, TOKEN_VARIABLE, Token};
 use crate::sys;
 
-/// No value from stdin may be longer; the server's own limit is far lower unless it was raised.
+/// No value from stdin may be longer. The server's own limit is far lower unless it was raised, and without one
+/// here `st client set k - < /dev/zero` would take all memory before it asked the server.
 pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
-/// Output of any length is written in pieces of about this size.
+/// Output of any length is written in pieces of about this size: a system call for each line of a listing would
+/// take longer than the listing.
 const OUTPUT_BYTES: usize = 64 << 10;
-
-/// Where the commands read what they are told to, and write data and messages.
-#[allow(missing_docs, reason = "said above")]
-pub struct Io<'a> {
-    pub stdin: &'a mut dyn Read,
-    pub stdout: &'a mut dyn Write,
-    pub stderr: &'a mut dyn Write,
-    /// Stdout once more, where it is a file of the system's: a watch looks whether its reader is gone.
-    pub stdout_fd: Option<BorrowedFd<'a>>,
-}
-
-/// Does what `args` say, and gives the exit code. `program` is the name to use in messages.
-pub fn run<'a>(program: &'a str, args: &ClientArgs, io: Io<'a>) -> u8 {
-    let mut stderr = Messages { program, quiet: args.quiet, out: io.stderr, progress: false };
-    let client = match client(program, args) {
-        Ok(client) => client,
-        Err(trouble) => return stderr.report(&trouble),
-    };
-    let stdout = BufWriter::with_capacity(OUTPUT_BYTES, io.stdout);
-    let mut run = Run { client, stdin: Some(io.stdin), stdout, stdout_fd: io.stdout_fd, stderr };
-    let done = match args.command {
-        None => repl::run(&mut run, args),
-        Some(_) => run.command(args),
-    };
-    done.map_or_else(|trouble| run.stderr.report(&trouble), |()| 0)
-}
-
-fn client(program: &str, args: &ClientArgs) -> Result<Client, Trouble> {
-    let address = Address::parse(&args.address)
-        .map_err(|error| Trouble::input(format!("{error} (see '{program} client --help')")))?;
-    let token = Token::find(args.token_file.as_deref(), env::var_os(TOKEN_VARIABLE))?;
-    let options = ClientOptions { timeout: args.timeout, retry: args.retry, token };
-    Ok(Client { address, options, connection: None })
-}
 
 /// What a command works with.
 pub(super) struct Run<'a> {
     pub client: Client,
-    /// `None` in a session: there the commands come from stdin, and none of them may read it.
-    pub stdin: Option<&'a mut dyn Read>,
-    pub stdout: BufWriter<&'a mut dyn Write>,
-    pub stdout_fd: Option<BorrowedFd<'a>>,
-    pub stderr: Messages<'a>,
+    /// `None` in a repl: there the commands come from stdin, and none of them may read it.
+    pub stdin: Option<Stdin>,
+    pub stdout: BufWriter<Stdout>,
+    pub stderr: &'a mut Messages,
 }
 
-impl<'a> Run<'a> {
-    /// Carries out one command. What came before a failure is the reader's all the same.
+/// Does what `args` say: one command, or where they name none, those that stdin brings.
+pub(super) fn run_client(
+    args: &ClientArgs,
+    env: Env<'_>,
+    stdin: Stdin,
+    stdout: Stdout,
+    stderr: &mut Messages,
+) -> Result<(), Trouble> {
+    stderr.quiet = args.quiet;
+    let address = Address::parse(&args.address)
+        .map_err(|error| Trouble::usage(&stderr.program, Topic::Client, error))?;
+    let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE))?;
+    let options = ClientOptions { timeout: args.timeout, retry: args.retry, token };
+    // No connection yet: `st client load < /dev/null` asks the server for nothing.
+    let client = Client { address, options, connection: None };
+    let stdout = BufWriter::with_capacity(OUTPUT_BYTES, stdout);
+    let mut run = Run { client, stdin: Some(stdin), stdout, stderr };
+    match args.command {
+        None => repl::converse(&mut run, args),
+        Some(_) => run.command(args),
+    }
+}
+
+impl Run<'_> {
+    /// Carries out one command. What it wrote before a failure reaches the reader all the same.
     pub fn command(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
         let mut done = self.carry_out(args);
         if let (Err(trouble), Some(command)) = (&mut done, &args.command)
-            && trouble.code == 4
-            && !command.only_reads()
+            && trouble.exit == Exit::Unknown
+            && !only_reads(command)
         {
             trouble.text += "; outcome unknown";
         }
@@ -95,8 +88,9 @@ impl<'a> Run<'a> {
             C::Increment { key, by } => self.show(args, &Request::Increment { key: key.into(), by: *by }),
             C::Exists { key } => match self.client.exists(key)? {
                 true => Ok(()),
+                // In a repl nobody sees an exit code.
                 false if self.stdin.is_none() => Err(self.no_key(key)),
-                false => Err(Trouble::silent(1)),
+                false => Err(Trouble::silent(Exit::No)),
             },
             C::GetAll { prefix } => list(self, prefix, if args.json { Style::Object } else { Style::Tabs }),
             C::Keys { prefix } => list(self, prefix, if args.json { Style::Array } else { Style::Keys }),
@@ -114,9 +108,11 @@ impl<'a> Run<'a> {
     }
 
     fn get(&mut self, args: &ClientArgs, key: &str, default: Option<&str>) -> Result<(), Trouble> {
+        // It is looked at before the server is asked, or a script would learn of a slip in it only on the day when
+        // the key is missing.
         let default = default.map(|default| value(args, "DEFAULT", default)).transpose()?;
         let mut found = self.client.ask(&Request::Get { key: key.into() })?.found();
-        // Only now: a server that is not in pool mode has no WATCH.
+        // A GET goes first, since a server that is not in pool mode answers no WATCH.
         if let (None, Some(time)) = (&found, args.wait) {
             found = follow::wait(self, args, key, time)?;
         }
@@ -141,7 +137,7 @@ impl<'a> Run<'a> {
         self.change(&Request::Update { key: key.into(), value, condition }).map(drop)
     }
 
-    /// Asks for a change to a key. Where a condition prevents it, what prevents it is told.
+    /// Asks for a change to a key. Where a condition prevents it, the message tells the value that does.
     fn change(&mut self, request: &Request<'_>) -> Result<Answer, Trouble> {
         self.client.ask(request).map_err(|error| match error {
             ClientError::Refused(_, failure, present) if failure.code == Code::Conflict => {
@@ -157,7 +153,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The program's output is ours; what is JSON about it only `-j` shows.
+    /// Runs a program on the server as if it ran here: its output is ours. Only `-j` shows the JSON that it came in.
     fn exec(&mut self, args: &ClientArgs, program: &[String]) -> Result<(), Trouble> {
         let data = Value::Array(program.iter().map(String::as_str).collect());
         let value = self.client.call("EXEC", data)?;
@@ -172,7 +168,7 @@ impl<'a> Run<'a> {
             self.write(stdout.as_bytes())?;
             let _ = self.stderr.out.write_all(stderr.as_bytes());
         }
-        if status == 0 { Ok(()) } else { Err(Trouble::silent(1)) }
+        if status == 0 { Ok(()) } else { Err(Trouble::silent(Exit::No)) }
     }
 
     /// Writes a value: a string as it is, anything else as JSON.
@@ -184,22 +180,23 @@ impl<'a> Run<'a> {
         self.write(out.as_bytes())
     }
 
-    /// Writes data, to the last byte.
+    /// Writes data, and all that is still held back: whoever reads our stdout may act on it at once.
     pub fn write(&mut self, data: &[u8]) -> Result<(), Trouble> {
         self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::output)
     }
 
     /// Whether what we write has no reader any more, as a write would find out.
     pub fn reader_is_gone(&self) -> bool {
-        self.stdout_fd.is_some_and(sys::hung_up)
+        sys::hung_up(self.stdout.get_ref().as_fd())
     }
 
-    /// A word as JSON, or where it is a dash, stdin.
+    /// A word as JSON. A dash stands for what stdin brings.
     fn data<'w>(&mut self, args: &ClientArgs, word: &'w str) -> Result<JsonText<'w>, Trouble> {
         if word != "-" {
             return value(args, "the value", word);
         }
         let text = self.read_stdin()?;
+        // `echo` and most files end with a newline that nobody means as a part of the value.
         let text = match text.strip_suffix('\n') {
             Some(text) if !args.no_newline => text,
             _ => &text,
@@ -209,6 +206,7 @@ impl<'a> Run<'a> {
 
     fn read_stdin(&mut self) -> Result<String, Trouble> {
         let mut bytes = Vec::new();
+        // One byte more than may come tells input that is just long enough from input that is too long.
         let limit = INPUT_BYTES_MAX as u64 + 1;
         self.take_stdin()?.take(limit).read_to_end(&mut bytes).map_err(Trouble::stdin)?;
         if bytes.len() > INPUT_BYTES_MAX {
@@ -223,13 +221,14 @@ impl<'a> Run<'a> {
     }
 
     /// Stdin, for the one command that reads it.
-    pub fn take_stdin(&mut self) -> Result<&'a mut dyn Read, Trouble> {
+    pub fn take_stdin(&mut self) -> Result<Stdin, Trouble> {
         let text = "in a session stdin holds the commands, and no command can read it";
         self.stdin.take().ok_or_else(|| Trouble::input(text))
     }
 
+    /// The server's answer is no. Like every failure, it names the server: a script may talk to several.
     fn no(&self, what: &str) -> Trouble {
-        Trouble { code: 1, text: format!("{}: {what}", self.client.address) }
+        Trouble { exit: Exit::No, text: format!("{}: {what}", self.client.address) }
     }
 
     fn no_key(&self, key: &str) -> Trouble {
@@ -237,7 +236,14 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A word as JSON: with `-j` it must be JSON itself, else it is a string, whatever it looks like.
+/// Whether a command leaves the server as it was, whatever becomes of the reply.
+fn only_reads(command: &ClientCommand) -> bool {
+    use ClientCommand as C;
+    matches!(command, C::Get { .. } | C::Exists { .. } | C::GetAll { .. } | C::Keys { .. })
+        || matches!(command, C::Count { .. } | C::Watch { .. } | C::Dump { .. })
+}
+
+/// A word as JSON: with `-j` it must be JSON itself, else it is a string, whatever it looks like. `007` stays `007`.
 pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<JsonText<'w>, Trouble> {
     match args.json {
         true => JsonText::parse(word).map_err(|error| Trouble::input(format!("{what} is not JSON: {error}"))),

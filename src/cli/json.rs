@@ -5,8 +5,12 @@
 //! gigabyte takes a gigabyte and a buffer.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Stdin, Stdout, Write};
+use std::path::PathBuf;
 
+use super::message::{Exit, Problem, Topic, Trouble};
+use super::words::{Opt, WordReader, put};
 use crate::json::{self, Parser, Writer};
 
 /// What is to come out.
@@ -18,6 +22,51 @@ pub enum Layout {
     Pretty,
     /// Nothing: only the result counts.
     Check,
+}
+
+/// `st json`: what to write, and what to read; stdin where there is no file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "said above")]
+pub struct JsonArgs {
+    pub layout: Layout,
+    pub file: Option<PathBuf>,
+}
+
+type O = Opt<JsonArgs>;
+
+#[rustfmt::skip]
+pub(super) const OPTIONS: &[O] = &[
+    O::new("-c, --compact", "a line each, no spaces", |args, _| put(&mut args.layout, Ok(Layout::Compact))),
+    O::new("-p, --pretty", "indented (the default)", |args, _| put(&mut args.layout, Ok(Layout::Pretty))),
+    O::new("    --check", "write nothing: the exit code tells", |args, _| put(&mut args.layout, Ok(Layout::Check))),
+    O::HELP,
+];
+
+/// Understands the words after `json`.
+pub(super) fn parse(words: &mut WordReader<'_>) -> Result<JsonArgs, Problem> {
+    words.topic = Topic::Json;
+    let mut args = JsonArgs { layout: Layout::Pretty, file: None };
+    let file = words.around(OPTIONS, &mut args)?;
+    args.file = file.filter(|file| file != "-").map(PathBuf::from);
+    Ok(args)
+}
+
+/// Does what `args` say.
+pub(super) fn run_json(args: &JsonArgs, stdin: Stdin, stdout: Stdout) -> Result<(), Trouble> {
+    let (from, done) = match &args.file {
+        None => ("stdin".into(), reformat(stdin.lock(), stdout.lock(), args.layout)),
+        Some(file) => {
+            let input = File::open(file).map_err(ReformatError::Read);
+            let done = input.and_then(|input| reformat(input, stdout.lock(), args.layout));
+            (file.display().to_string(), done)
+        }
+    };
+    done.map_err(|error| match error {
+        // To a script that asks whether this is JSON, it is the answer "no".
+        ReformatError::Json(error) => Trouble { exit: Exit::No, text: format!("{from}: {error}") },
+        ReformatError::Read(error) => Trouble::local(from, error),
+        ReformatError::Write(error) => Trouble::output(error),
+    })
 }
 
 /// Why nothing, or not everything, came out.

@@ -629,7 +629,7 @@ fn whole_numbers_keep_to_their_range() {
     for (word, number) in
         [("0", None), ("1", Some(1)), ("1000", Some(1000)), ("1001", None), ("+1", None), ("0x1", None)]
     {
-        assert_eq!(server(&["--action-jobs", word]).map(|args| args.action_jobs), number, "{word}");
+        assert_eq!(server(&["--action-jobs", word]).map(|args| args.limits.jobs_max), number, "{word}");
     }
     assert_eq!(args(&["watch", "-c", "18446744073709551615", "k"]).count, Some(u64::MAX));
     assert!(matches!(problem(&["watch", "-c", "18446744073709551616", "k"]), Problem::BadValue { .. }));
