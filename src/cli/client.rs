@@ -136,7 +136,7 @@ pub(super) const COMMANDS: &[Row] = &[
     Row { names: &["update", "set"], elsewhere: &["put"], operands: "KEY VALUE|-", about: "set a value",
         more: "A dash reads the value from stdin, less one newline at its end.",
         example: "update colour blue", exits: &[(No, "the value is not what --if says; nothing was changed")],
-        read: |w, _| Ok(C::Update { key: key(w)?, value: word(w, "VALUE")? }), ..UNSAID },
+        read: |w, _| Ok(C::Update { key: key(w)?, value: word(w, "VALUE")? }) },
     Row { names: &["add"], operands: "KEY VALUE|-", about: "set a value, if there is none yet",
         more: "Of many that add one key at once, one succeeds: that makes it a lock.",
         example: "add lock \"$$\"", exits: &[(No, "KEY exists already; nothing was changed")],
