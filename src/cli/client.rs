@@ -233,23 +233,24 @@ fn find(word: &str, words: &mut WordReader<'_>) -> Result<&'static Row, Problem>
     if let Some(row) = COMMANDS.iter().find(|row| row.names.contains(&word)) {
         return Ok(row);
     }
-    let command = synonym(word).or_else(|| misspelt(word)).map(str::to_owned);
-    let command = command.or_else(|| as_action(word, words));
-    // In a repl these two are commands as well.
-    let quit = || did_you_mean(word, ["quit", "exit"]).filter(|_| words.program.is_empty());
-    Err(Problem::Unknown("command", word.into(), command.or_else(|| quit().map(str::to_owned))))
+    // Only a repl has these.
+    let others: &[&str] = if words.program.is_empty() { &["quit", "exit"] } else { &[] };
+    let meant = meant(word, "", others).or_else(|| as_action(word, words));
+    Err(Problem::Unknown("command", word.into(), meant))
 }
 
-/// The command that a word names in another case, or by another system's word for it.
-pub(super) fn synonym(word: &str) -> Option<&'static str> {
-    let word = &*word.to_ascii_lowercase();
-    let row = COMMANDS.iter().find(|row| row.names.contains(&word) || row.elsewhere.contains(&word));
-    row.map(|row| row.names[0])
-}
-
-/// The command that a misspelt word is nearest to.
-pub(super) fn misspelt(word: &str) -> Option<&'static str> {
-    did_you_mean(word, COMMANDS.iter().flat_map(|row| row.names).copied().chain(["help"]))
+/// What somebody probably meant by a word that is no command: a command of the client in another case or by another
+/// system's word for it, one of these other words, or the command that it looks most like. What has to be typed
+/// before a command of the client is put before it.
+pub(super) fn meant(word: &str, before: &str, others: &[&str]) -> Option<String> {
+    let command = |name: &str| format!("{before}{name}");
+    let lower = &*word.to_ascii_lowercase();
+    let synonym = COMMANDS.iter().find(|row| row.names.contains(&lower) || row.elsewhere.contains(&lower));
+    let names = COMMANDS.iter().flat_map(|row| row.names).copied().chain(["help"]);
+    synonym
+        .map(|row| command(row.names[0]))
+        .or_else(|| did_you_mean(word, others.iter().copied()).map(str::to_owned))
+        .or_else(|| did_you_mean(word, names).map(command))
 }
 
 /// The line that calls an action, where the word looks like the name of one. Data that a shell would want quoted

@@ -79,8 +79,10 @@ impl Run<'_> {
         let command = args.command.as_ref();
         match command.ok_or_else(|| Trouble::input("a command is needed; 'help' lists them"))? {
             C::Get { key, default } => self.get(args, key, default.as_deref()),
-            C::Update { key, value } => self.update(args, key, value, condition(args)?),
-            C::Add { key, value } => self.update(args, key, value, Some(Condition::Absent)),
+            C::Update { key, value } | C::Add { key, value } => {
+                let (condition, value) = (condition(args)?, self.data(args, value)?);
+                self.change(&Request::Update { key: key.into(), value, condition }).map(drop)
+            }
             C::Delete { key } => {
                 let request = Request::Delete { key: key.into(), condition: condition(args)? };
                 if self.change(&request)?.missing { Err(self.no_key(key)) } else { Ok(()) }
@@ -124,17 +126,6 @@ impl Run<'_> {
     fn show(&mut self, args: &ClientArgs, request: &Request<'_>) -> Result<(), Trouble> {
         let value = self.client.value(request)?;
         self.print(args, &value)
-    }
-
-    fn update(
-        &mut self,
-        args: &ClientArgs,
-        key: &str,
-        value: &str,
-        condition: Option<Condition<'_>>,
-    ) -> Result<(), Trouble> {
-        let value = self.data(args, value)?;
-        self.change(&Request::Update { key: key.into(), value, condition }).map(drop)
     }
 
     /// Asks for a change to a key. Where a condition prevents it, the message tells the value that does.
@@ -282,7 +273,11 @@ fn described(value: &JsonText<'_>) -> String {
     format!("{kind}{value:.256}")
 }
 
+/// What must hold for a write: for `add` that there is no value, else what `--if` says.
 fn condition(args: &ClientArgs) -> Result<Option<Condition<'_>>, Trouble> {
-    let present = args.condition.as_deref().map(|word| value(args, "the value of --if", word));
-    Ok(present.transpose()?.map(Condition::Equals))
+    match (&args.command, &args.condition) {
+        (Some(ClientCommand::Add { .. }), _) => Ok(Some(Condition::Absent)),
+        (_, Some(word)) => value(args, "the value of --if", word).map(Condition::Equals).map(Some),
+        (_, None) => Ok(None),
+    }
 }

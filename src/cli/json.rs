@@ -4,7 +4,6 @@
 //! copied from the parser to the writer: numbers and strings stay as they were written, and a file of a
 //! gigabyte takes a gigabyte and a buffer.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Stdin, Stdout, Write};
 use std::path::PathBuf;
@@ -80,6 +79,12 @@ pub enum ReformatError {
     Write(io::Error),
 }
 
+impl From<json::Error> for ReformatError {
+    fn from(error: json::Error) -> ReformatError {
+        ReformatError::Json(error)
+    }
+}
+
 /// So much is read and judged before the rest is: input without an end is most often no JSON, either.
 const FIRST_BYTES: u64 = 1 << 20;
 /// An error closer to the end of the first bytes than this may only be a word or an escape that is cut.
@@ -105,23 +110,26 @@ pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) ->
         out.clear();
         output.write_all(text.as_bytes()).map_err(ReformatError::Write)
     });
-    let mut parser = Parser::new(text);
-    loop {
-        copy(&mut parser, &mut writer)?;
-        writer.end_line()?;
-        if !parser.another()? {
-            break;
-        }
-    }
+    each_value(text, |parser| {
+        copy(parser, &mut writer)?;
+        writer.end_line()
+    })?;
     writer.close()?;
     output.flush().map_err(ReformatError::Write)
 }
 
-/// Passes over a stream of values.
 fn check(text: &str) -> Result<(), json::Error> {
+    each_value(text, Parser::skip)
+}
+
+/// Hands a parser to `each` before every value of a stream. There is one value at least.
+fn each_value<'t, E: From<json::Error>>(
+    text: &'t str,
+    mut each: impl FnMut(&mut Parser<'t>) -> Result<(), E>,
+) -> Result<(), E> {
     let mut parser = Parser::new(text);
     loop {
-        parser.skip()?;
+        each(&mut parser)?;
         if !parser.another()? {
             return Ok(());
         }
@@ -154,29 +162,4 @@ where
         _ => writer.raw(parser.compact()?.as_str()),
     }
     Ok(())
-}
-
-impl From<json::Error> for ReformatError {
-    fn from(error: json::Error) -> ReformatError {
-        ReformatError::Json(error)
-    }
-}
-
-impl fmt::Display for ReformatError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReformatError::Json(error) => write!(f, "not JSON: {error}"),
-            ReformatError::Read(error) => write!(f, "cannot read the input: {error}"),
-            ReformatError::Write(error) => write!(f, "cannot write the output: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for ReformatError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ReformatError::Json(error) => Some(error),
-            ReformatError::Read(error) | ReformatError::Write(error) => Some(error),
-        }
-    }
 }

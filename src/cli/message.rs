@@ -104,7 +104,6 @@ pub enum Problem {
     LateOption(String),
     /// No option of ours, where data may have been meant.
     DashedData(String),
-    MissingValue(String, &'static str),
     UnwantedValue(String),
     BadValue {
         what: String,
@@ -116,7 +115,7 @@ pub enum Problem {
     MissingOperand(&'static str),
     Unexpected(String),
     NotUtf8(&'static str),
-    Needs(&'static str, &'static str),
+    Needs(String, String),
 }
 
 impl Display for Problem {
@@ -134,7 +133,6 @@ impl Display for Problem {
             Problem::DashedData(option) => {
                 write!(f, "no option {option:?}; before data that begins with a dash put '--'")
             }
-            Problem::MissingValue(option, value) => write!(f, "{option} needs a value, {value}"),
             Problem::UnwantedValue(option) => write!(f, "{option} takes no value"),
             Problem::BadValue { what, value, expected } => {
                 write!(f, "{what} wants {expected}, not {value:?}")
@@ -149,7 +147,7 @@ impl Display for Problem {
             Problem::NotUtf8(what) => {
                 write!(f, "{what} is not UTF-8 text; other bytes can be stored as base64")
             }
-            Problem::Needs(option, other) => write!(f, "--{option} needs {other}"),
+            Problem::Needs(option, other) => write!(f, "{option} needs {other}"),
         }
     }
 }

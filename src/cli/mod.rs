@@ -118,12 +118,9 @@ fn dispatch(words: &mut WordReader<'_>) -> Result<Command, Problem> {
             Err(Problem::Unknown("option", word.into(), near.map(|near| format!("--{near}"))))
         }
         word => {
-            // The client's commands are the words typed most, and `client` before them is what is forgotten most.
-            let of_the_client = |name| format!("{} client {name}", words.program);
-            let near =
-                || did_you_mean(word, ["server", "client", "json", "version", "help"]).map(str::to_owned);
-            let meant = client::synonym(word).map(of_the_client).or_else(near);
-            let meant = meant.or_else(|| client::misspelt(word).map(of_the_client));
+            // The client's commands are typed most often, and so is `client` left out most often.
+            let before = format!("{} client ", words.program);
+            let meant = client::meant(word, &before, &["server", "client", "json", "version", "help"]);
             Err(Problem::Unknown("command", word.into(), meant))
         }
     }

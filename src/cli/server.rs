@@ -20,7 +20,7 @@ use super::message::{Exit, Problem, Topic, Trouble};
 use super::words::{Env, MILLISECOND, Opt, WordReader, put, seconds, size, text, whole};
 use crate::actions::{Limits, Program, adopt_orphans};
 use crate::protocol::{ADDRESS_DEFAULT, Address, TOKEN_VARIABLE, Token};
-use crate::server::{BindError, Level, Log, Mode, Options, Server};
+use crate::server::{Level, Log, Mode, Options, Server};
 use crate::store::Store;
 
 /// What `st server` was told.
@@ -116,7 +116,7 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<ServerArgs, Problem> {
     }
     // Without a token everybody on this machine could run programs as us.
     if args.allow_exec && args.token_file.is_none() && words.variable(TOKEN_VARIABLE).is_none() {
-        return Err(Problem::Needs("allow-exec", "--token-file or ST_TOKEN"));
+        return Err(Problem::Needs("--allow-exec".into(), "--token-file or ST_TOKEN".into()));
     }
     Ok(args)
 }
@@ -197,15 +197,13 @@ fn bind(program: &str, args: &ServerArgs, has_token: bool) -> Result<Server, Tro
              set a token with --token-file FILE or ST_TOKEN, or say --insecure"
         )));
     }
-    let unbound = |error: BindError| Trouble { exit: Exit::Local, text: error.to_string() };
-    let mut server = Server::bind(&addresses[..]).map_err(unbound)?;
-    let actions = server.actions();
-    actions.limits = args.limits;
-    actions.exec_allowed = args.allow_exec;
+    let mut server = Server::bind(&addresses[..])
+        .map_err(|error| Trouble { exit: Exit::Local, text: error.to_string() })?;
+    server.actions().limits = args.limits;
+    server.actions().exec_allowed = args.allow_exec;
     for (name, path) in &args.actions {
         let program = Program::new(path).map_err(|error| usage(&error))?;
-        let about = "an action of this server's own";
-        actions.register(name, "[DATA]", about, program).map_err(|error| usage(&error))?;
+        server = server.action(name, program).map_err(|error| usage(&error))?;
     }
     Ok(server)
 }

@@ -134,15 +134,8 @@ pub(super) struct WordReader<'e> {
 impl<'e> WordReader<'e> {
     pub fn new(program: &'e str, words: impl IntoIterator<Item = OsString>, env: Env<'e>) -> WordReader<'e> {
         let words = words.into_iter().collect::<Vec<_>>().into_iter().peekable();
-        WordReader {
-            words,
-            data_only: false,
-            given: Vec::new(),
-            env,
-            program,
-            help: false,
-            topic: Topic::Program,
-        }
+        let topic = Topic::Program;
+        WordReader { words, data_only: false, given: Vec::new(), env, program, help: false, topic }
     }
 
     /// The next word, whatever it looks like.
@@ -225,7 +218,9 @@ impl<'e> WordReader<'e> {
         let value = match (opt.name().1, attached) {
             ("", "") => OsString::new(),
             ("", _) => return Err(Problem::UnwantedValue(name)),
-            (called, "") => self.next().ok_or_else(|| Problem::MissingValue(name.clone(), called))?,
+            (called, "") => {
+                self.next().ok_or_else(|| Problem::Needs(name.clone(), format!("a value, {called}")))?
+            }
             (_, value) => value.strip_prefix('=').unwrap_or(value).into(),
         };
         if opt.name().0 == "help" {
