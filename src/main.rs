@@ -13,5 +13,6 @@ use socket_tables::cli::{self, Io};
 
 fn main() -> ExitCode {
     let io = Io { stdin: io::stdin(), stdout: io::stdout(), stderr: io::stderr(), log: io::stderr() };
-    cli::run(env::args_os(), &|variable| env::var_os(variable), io).into()
+    let exit = cli::run(env::args_os(), &|variable| env::var_os(variable), io);
+    ExitCode::from(exit as u8)
 }

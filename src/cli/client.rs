@@ -21,18 +21,28 @@ use crate::protocol::{ADDRESS_DEFAULT, Scope, check_key, did_you_mean};
 /// What `st client` was told. The token itself is not here, since it is never on the command line, where
 /// every user of the machine could read it.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[allow(missing_docs, reason = "the options that set the fields explain them")]
 pub struct ClientArgs {
+    /// The server, as it was written: whether it is an address is found out when it is needed.
     pub address: String,
+    /// For connecting, all tries together, and then for each request.
     pub timeout: Duration,
+    /// How often connecting is tried again within that time.
     pub retry: u32,
+    /// Values are JSON, in and out.
     pub json: bool,
+    /// Values come and go without a newline at their end.
     pub no_newline: bool,
+    /// Nothing is said on stderr.
     pub quiet: bool,
+    /// The value that `--if` wants to be there.
     pub condition: Option<String>,
+    /// How long `get` waits for a key to appear.
     pub wait: Option<Duration>,
+    /// How many changes `watch` tells before it ends.
     pub count: Option<u64>,
+    /// What `watch` follows in place of one key.
     pub prefix: Option<String>,
+    /// Where the token is.
     pub token_file: Option<PathBuf>,
     /// None asks for a repl.
     pub command: Option<ClientCommand>,

@@ -186,16 +186,6 @@ impl Run<'_> {
         if word != "-" {
             return value(args, "the value", word);
         }
-        let text = self.read_stdin()?;
-        // `echo` and most files end with a newline that nobody means as a part of the value.
-        let text = match text.strip_suffix('\n') {
-            Some(text) if !args.no_newline => text,
-            _ => &text,
-        };
-        value(args, "stdin", text).map(JsonText::into_owned)
-    }
-
-    fn read_stdin(&mut self) -> Result<String, Trouble> {
         let mut bytes = Vec::new();
         // One byte more than may come tells input that is just long enough from input that is too long.
         let limit = INPUT_BYTES_MAX as u64 + 1;
@@ -203,12 +193,18 @@ impl Run<'_> {
         if bytes.len() > INPUT_BYTES_MAX {
             return Err(Trouble::input(format!("stdin is longer than {INPUT_BYTES_MAX} bytes")));
         }
-        String::from_utf8(bytes).map_err(|error| {
+        let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             Trouble::input(format!(
                 "stdin is not UTF-8 text at byte {at}; other bytes can be stored as base64"
             ))
-        })
+        })?;
+        // `echo` and most files end with a newline that nobody means as a part of the value.
+        let text = match text.strip_suffix('\n') {
+            Some(text) if !args.no_newline => text,
+            _ => &text,
+        };
+        value(args, "stdin", text).map(JsonText::into_owned)
     }
 
     /// Stdin, for the one command that reads it.

@@ -23,11 +23,12 @@ pub enum Layout {
     Check,
 }
 
-/// `st json`: what to write, and what to read; stdin where there is no file.
+/// What `st json` was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "said above")]
 pub struct JsonArgs {
+    /// What to write.
     pub layout: Layout,
+    /// What to read; stdin where there is no file.
     pub file: Option<PathBuf>,
 }
 

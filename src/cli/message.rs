@@ -9,7 +9,6 @@
 
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, IsTerminal, Stderr, Write};
-use std::process::ExitCode;
 
 use crate::client::ClientError;
 use crate::json;
@@ -51,20 +50,18 @@ impl Exit {
     ];
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(exit as u8)
-    }
-}
-
 /// What there is help about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the help texts are about these")]
 pub enum Topic {
+    /// `st` as a whole.
     Program,
+    /// `st server`.
     Server,
+    /// `st client`, with a list of its commands.
     Client,
+    /// One command of the client, by its name.
     ClientCommand(&'static str),
+    /// `st json`.
     Json,
 }
 
@@ -93,61 +90,67 @@ impl Display for Topic {
 
 /// What is wrong with the words. What was typed comes first, then what can be said about it.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "the messages below explain them")]
 pub enum Problem {
     /// Nothing is wrong: help was asked for, which ends the reading of words as a mistake does.
     Help,
+    /// `st` alone.
     NoCommand,
-    /// A command or an option that does not exist, and perhaps what was meant.
+    /// There is no such command or option, whichever the first field says. The last one is what was meant, perhaps.
     Unknown(&'static str, String, Option<String>),
     /// An option of ours where data stands.
     LateOption(String),
     /// No option of ours, where data may have been meant.
     DashedData(String),
+    /// A flag with a value: `--json=1`.
     UnwantedValue(String),
+    /// A value out of range, or of another kind.
     BadValue {
+        /// The option, environment variable or operand.
         what: String,
+        /// What was given.
         value: String,
+        /// What would have been taken, limits included.
         expected: String,
     },
+    /// No key can be this.
     BadKey(KeyError),
+    /// An option of these other commands.
     Misplaced(&'static str, &'static [&'static str]),
+    /// A command lacks this word.
     MissingOperand(&'static str),
+    /// A word too many.
     Unexpected(String),
+    /// These words must be text, and bytes were given.
     NotUtf8(&'static str),
+    /// An option that is nothing without a value or without another one.
     Needs(String, String),
 }
 
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use Problem as P;
         match self {
-            Problem::Help => write!(f, "help was asked for"),
-            Problem::NoCommand => write!(f, "a command is needed"),
-            Problem::Unknown(what, word, None) => write!(f, "no {what} {word:?}"),
-            Problem::Unknown(what, word, Some(near)) => {
-                write!(f, "no {what} {word:?}; did you mean '{near}'?")
-            }
-            Problem::LateOption(option) => {
+            P::Help => write!(f, "help was asked for"),
+            P::NoCommand => write!(f, "a command is needed"),
+            P::Unknown(what, word, None) => write!(f, "no {what} {word:?}"),
+            P::Unknown(what, word, Some(near)) => write!(f, "no {what} {word:?}; did you mean '{near}'?"),
+            P::LateOption(option) => {
                 write!(f, "{option:?} is an option: put options before KEY, or '--' before data")
             }
-            Problem::DashedData(option) => {
+            P::DashedData(option) => {
                 write!(f, "no option {option:?}; before data that begins with a dash put '--'")
             }
-            Problem::UnwantedValue(option) => write!(f, "{option} takes no value"),
-            Problem::BadValue { what, value, expected } => {
-                write!(f, "{what} wants {expected}, not {value:?}")
-            }
-            Problem::BadKey(error) => write!(f, "{error}"),
-            Problem::Misplaced(option, only) => write!(f, "--{option} goes with {} only", only.join(" and ")),
-            Problem::MissingOperand(operand) => write!(f, "{operand} is missing"),
-            Problem::Unexpected(word) if word.len() > 1 && word.starts_with('-') => {
+            P::UnwantedValue(option) => write!(f, "{option} takes no value"),
+            P::BadValue { what, value, expected } => write!(f, "{what} wants {expected}, not {value:?}"),
+            P::BadKey(error) => write!(f, "{error}"),
+            P::Misplaced(option, only) => write!(f, "--{option} goes with {} only", only.join(" and ")),
+            P::MissingOperand(operand) => write!(f, "{operand} is missing"),
+            P::Unexpected(word) if word.len() > 1 && word.starts_with('-') => {
                 write!(f, "a word too many: {word:?}; options come before data")
             }
-            Problem::Unexpected(word) => write!(f, "a word too many: {word:?}"),
-            Problem::NotUtf8(what) => {
-                write!(f, "{what} is not UTF-8 text; other bytes can be stored as base64")
-            }
-            Problem::Needs(option, other) => write!(f, "{option} needs {other}"),
+            P::Unexpected(word) => write!(f, "a word too many: {word:?}"),
+            P::NotUtf8(what) => write!(f, "{what} is not UTF-8 text; other bytes can be stored as base64"),
+            P::Needs(option, other) => write!(f, "{option} needs {other}"),
         }
     }
 }

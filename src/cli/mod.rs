@@ -44,20 +44,27 @@ use crate::protocol::did_you_mean;
 
 /// What the program was asked to do.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "each stands for the words of its name")]
 pub enum Command {
+    /// To print the help text about this.
     Help(Topic),
+    /// To print its version.
     Version,
+    /// To serve a table.
     Server(ServerArgs),
+    /// To ask a server.
     Client(ClientArgs),
+    /// To check or reformat JSON.
     Json(JsonArgs),
 }
 
-/// The standard streams.
-#[allow(missing_docs, reason = "said above")]
+/// The standard streams. They are std's own handles and not any reader or writer, since some commands must know more
+/// than bytes: whether a terminal is there, or whether the reader of a pipe is gone.
 pub struct Io {
+    /// Values, commands, JSON: whatever the command reads.
     pub stdin: Stdin,
+    /// Data alone.
     pub stdout: Stdout,
+    /// Whatever is said about it.
     pub stderr: Stderr,
     /// Stderr once more: a server's log keeps it for a thread of its own.
     pub log: Stderr,

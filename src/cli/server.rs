@@ -25,20 +25,30 @@ use crate::store::Store;
 
 /// What `st server` was told.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "the options that set the fields explain them")]
 pub struct ServerArgs {
+    /// Where to listen, as it was written.
     pub address: String,
+    /// Who serves how many clients at once.
     pub mode: Mode,
+    /// The largest request, in bytes.
     pub max_request: usize,
+    /// The longest silence between requests; `None` leaves it to the mode.
     pub idle: Option<Duration>,
+    /// For a request once begun, and for a reply to be taken.
     pub deadline: Duration,
+    /// The most that keys and values may hold, in bytes.
     pub max_memory: Option<usize>,
-    /// Of the programs that are run as actions.
+    /// What a program that is run as an action may use.
     pub limits: Limits,
+    /// Names, and the programs that answer to them.
     pub actions: Vec<(String, PathBuf)>,
+    /// Clients may run any program.
     pub allow_exec: bool,
+    /// Where the token is.
     pub token_file: Option<PathBuf>,
+    /// Other machines may reach the server although it has no token.
     pub insecure: bool,
+    /// How much is logged.
     pub level: Level,
     /// Kept apart from the mode, since `-t` may come before `-m`.
     threads: usize,
