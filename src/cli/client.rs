@@ -56,8 +56,11 @@ impl ClientArgs {
     }
 }
 
-/// What to ask of the server. Keys have been checked; values have not. A value or data that is a dash
-/// stands for stdin.
+/// What to ask of the server. Keys have been checked; values have not, since only `-j` says what a value is. A value
+/// or data that is a dash stands for stdin.
+///
+/// Several commands share a variant where they differ in nothing but a name on the wire: `hello`, `time`, `echo`,
+/// `history` and `info` are all calls. `exec` is one, too, but writes its reply in a way of its own.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the table of commands explains each, to users and readers alike")]
 pub enum ClientCommand {
@@ -80,7 +83,10 @@ pub enum ClientCommand {
 
 type O = Opt<ClientArgs>;
 
-/// Every option of the client.
+/// Every option of the client. Each is taken before every command and judged when the command is known: `st client
+/// -c 3 watch k` and `st client watch -c 3 k` are the same.
+///
+/// The defaults in the help texts are written by hand; a test holds them to those of the library.
 #[rustfmt::skip]
 pub(super) const OPTIONS: &[O] = &[
     O::new("-a, --addr ADDR", "the server: PORT, HOST:PORT, [IPV6]:PORT, or a service's\nname (127.0.0.1:7777)",
@@ -109,18 +115,22 @@ pub(super) const OPTIONS: &[O] = &[
 
 /// One command of the client: all that is known of it.
 pub(super) struct CommandRow {
-    /// Its name, and behind that any other that it goes by.
+    /// Its name, and behind that any other that it goes by. There is one at least.
     pub names: &'static [&'static str],
     /// What users of other systems type first. It is not taken, but answered by naming this command.
     elsewhere: &'static [&'static str],
+    /// The words behind it, for the help.
     pub operands: &'static str,
+    /// What it does, in the few words that the list of commands has room for.
     pub about: &'static str,
     /// More than the line above has room for.
     pub more: &'static str,
+    /// What to type behind `st client`, to see what it does.
     pub example: &'static str,
     /// What exit codes mean here, where that is not what they mean in general. "No" is listed only for commands
     /// that can end so.
     pub exits: &'static [(Exit, &'static str)],
+    /// Reads its operands. What is left over is refused after it.
     read: fn(&mut WordReader<'_>, &ClientArgs) -> Result<ClientCommand, Problem>,
 }
 
@@ -218,9 +228,10 @@ pub(super) const COMMANDS: &[Row] = &[
         example: "info | {st} json", read: |_, _| Ok(call("INFO", None)), ..UNSAID },
 ];
 
-/// Understands the words after `client`; `args` are the defaults.
+/// Understands the words after `client`; `args` are the defaults. In a repl those are the repl's own options.
 pub(super) fn parse(words: &mut WordReader<'_>, mut args: ClientArgs) -> Result<ClientArgs, Problem> {
     words.topic = Topic::Client;
+    // Options may stand before the command and after it: people add them where they are typing.
     words.options(OPTIONS, &mut args)?;
     words.skip_help();
     if let Some(word) = words.next() {
@@ -230,6 +241,7 @@ pub(super) fn parse(words: &mut WordReader<'_>, mut args: ClientArgs) -> Result<
         let row = find(&word.to_string_lossy(), words)?;
         words.topic = Topic::ClientCommand(row.names[0]);
         words.options(OPTIONS, &mut args)?;
+        // `st client help get` names a command and has no KEY for it.
         if !words.help {
             args.command = Some((row.read)(words, &args)?);
         }
@@ -239,6 +251,7 @@ pub(super) fn parse(words: &mut WordReader<'_>, mut args: ClientArgs) -> Result<
     Ok(args)
 }
 
+/// The row of a command. Names are matched to the letter: a command in capitals is most likely an action's name.
 fn find(word: &str, words: &mut WordReader<'_>) -> Result<&'static Row, Problem> {
     if let Some(row) = COMMANDS.iter().find(|row| row.names.contains(&word)) {
         return Ok(row);
@@ -252,6 +265,9 @@ fn find(word: &str, words: &mut WordReader<'_>) -> Result<&'static Row, Problem>
 /// What somebody probably meant by a word that is no command: a command of the client in another case or by another
 /// system's word for it, one of these other words, or the command that it looks most like. What has to be typed
 /// before a command of the client is put before it.
+///
+/// Such a word is only answered by a suggestion and never taken: a script with `rm` for `delete` in it would work
+/// until the day when `rm` means something else here.
 pub(super) fn meant(word: &str, before: &str, others: &[&str]) -> Option<String> {
     let command = |name: &str| format!("{before}{name}");
     let lower = &*word.to_ascii_lowercase();
@@ -280,6 +296,8 @@ fn as_action(word: &str, words: &mut WordReader<'_>) -> Option<String> {
     is_name.then(|| format!("{client}call {word}{data}"))
 }
 
+/// `watch` has a KEY or `--prefix`. The words behind it are PROGRAM's, options and all; only the first of them
+/// is refused where it is an option of ours.
 fn watch(words: &mut WordReader<'_>, args: &ClientArgs) -> Result<ClientCommand, Problem> {
     let scope = match &args.prefix {
         Some(prefix) => Scope::Prefix(prefix.clone().into()),
@@ -289,6 +307,7 @@ fn watch(words: &mut WordReader<'_>, args: &ClientArgs) -> Result<ClientCommand,
     Ok(C::Watch { scope, program })
 }
 
+/// The next word as text, if there is one. JSON holds text alone, so other bytes could not be sent.
 fn optional(words: &mut WordReader<'_>, what: &'static str) -> Result<Option<String>, Problem> {
     words.data(OPTIONS)?.map(|word| text(word).map_err(|_| Problem::NotUtf8(what))).transpose()
 }
@@ -297,22 +316,27 @@ fn word(words: &mut WordReader<'_>, operand: &'static str) -> Result<String, Pro
     optional(words, operand)?.ok_or(Problem::MissingOperand(operand))
 }
 
+/// A key is judged before anything is sent: the server would refuse it, but only after connecting, and under another
+/// exit code.
 fn key(words: &mut WordReader<'_>) -> Result<String, Problem> {
     let key = word(words, "KEY")?;
     check_key(&key).map_err(Problem::BadKey)?;
     Ok(key)
 }
 
+/// Without a prefix all keys are meant, since every key begins with the empty one.
 fn prefix(words: &mut WordReader<'_>) -> Result<String, Problem> {
     Ok(optional(words, "PREFIX")?.unwrap_or_default())
 }
 
+/// What `increment` adds. The server counts in 128 bits, and so do we: a float would lose digits on the way.
 fn integer(words: &mut WordReader<'_>) -> Result<i128, Problem> {
     let Some(value) = optional(words, "N")? else { return Ok(1) };
     let expected = "a whole number of 128 bits".into();
     value.parse().map_err(|_| Problem::BadValue { what: "N".into(), value, expected })
 }
 
+/// A program of the server's and its arguments, which go over the wire as JSON strings.
 fn program(words: &mut WordReader<'_>) -> Result<Vec<String>, Problem> {
     let first = word(words, "PROGRAM")?;
     let rest = words.rest().into_iter().map(|word| text(word).map_err(|_| Problem::NotUtf8("an argument")));

@@ -5,7 +5,9 @@
 //! to stderr. Stdin is read only by the commands that say so: in the body of a `while read` loop it belongs to the
 //! loop, and a command that read it would eat the lines to come.
 //!
-//! The commands that follow changes, print lists or send many requests have files of their own.
+//! Each command is an arm of [`Run::carry_out`]. Its errors are the library's, turned into [`Trouble`] by `?`; an arm
+//! adds only what the library cannot know, as what `--if` wanted. The commands that follow changes, print lists or send
+//! many requests have files of their own.
 
 use std::borrow::Cow;
 use std::io::{BufWriter, Read, Stdin, Stdout, Write};
@@ -28,11 +30,12 @@ pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
 /// take longer than the listing.
 const OUTPUT_BYTES: usize = 64 << 10;
 
-/// What a command works with.
+/// What a command works with. It outlives a command: a repl carries out many with one connection.
 pub(super) struct Run<'a> {
     pub client: Client,
     /// `None` in a repl: there the commands come from stdin, and none of them may read it.
     pub stdin: Option<Stdin>,
+    /// Buffered once more than std does: std's buffer is written out at every newline.
     pub stdout: BufWriter<Stdout>,
     pub stderr: &'a mut Messages,
 }
@@ -62,6 +65,9 @@ pub(super) fn run_client(
 
 impl Run<'_> {
     /// Carries out one command. What it wrote before a failure reaches the reader all the same.
+    ///
+    /// A failed read did nothing, and can be repeated without a thought. Of a write that got no answer nobody
+    /// knows whether it was carried out, and the message says so: `increment` twice is not once.
     pub fn command(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
         let mut done = self.carry_out(args);
         if let (Err(trouble), Some(command)) = (&mut done, &args.command)
@@ -74,6 +80,7 @@ impl Run<'_> {
         done.and(self.write(b""))
     }
 
+    /// Only a repl gets here without a command, by a line of options alone.
     fn carry_out(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
         use ClientCommand as C;
         let command = args.command.as_ref();
@@ -109,6 +116,8 @@ impl Run<'_> {
         }
     }
 
+    /// `get`: DEFAULT counts only where the server said that there is no such key. After any failure it would hide
+    /// from a script that nobody knows the value.
     fn get(&mut self, args: &ClientArgs, key: &str, default: Option<&str>) -> Result<(), Trouble> {
         // It is looked at before the server is asked, or a script would learn of a slip in it only on the day when
         // the key is missing.
@@ -122,13 +131,14 @@ impl Run<'_> {
         self.print(args, &value)
     }
 
-    /// Asks for a value, and prints it.
+    /// Asks for a value, and prints it. Nothing is printed of a reply that came in part.
     fn show(&mut self, args: &ClientArgs, request: &Request<'_>) -> Result<(), Trouble> {
         let value = self.client.value(request)?;
         self.print(args, &value)
     }
 
-    /// Asks for a change to a key. Where a condition prevents it, the message tells the value that does.
+    /// Asks for a change to a key. Where a condition prevents it, the message tells the value that does: the server
+    /// looked at the value and the condition at once, so a second question might already find another value.
     fn change(&mut self, request: &Request<'_>) -> Result<Answer, Trouble> {
         self.client.ask(request).map_err(|error| match error {
             ClientError::Refused(_, failure, present) if failure.code == Code::Conflict => {
@@ -176,12 +186,14 @@ impl Run<'_> {
         self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::output)
     }
 
-    /// Whether what we write has no reader any more, as a write would find out.
+    /// Whether what we write has no reader any more, as a write would find out. A watch asks while it has nothing to
+    /// write, or `st client watch k | head -1` would stay until the next change.
     pub fn reader_is_gone(&self) -> bool {
         sys::hung_up(self.stdout.get_ref().as_fd())
     }
 
-    /// A word as JSON. A dash stands for what stdin brings.
+    /// A word as JSON. A dash stands for what stdin brings: a value may be longer than the system allows a word to
+    /// be, and the words of a command line can be read by every user of the machine.
     fn data<'w>(&mut self, args: &ClientArgs, word: &'w str) -> Result<JsonText<'w>, Trouble> {
         if word != "-" {
             return value(args, "the value", word);
@@ -207,7 +219,8 @@ impl Run<'_> {
         value(args, "stdin", text).map(JsonText::into_owned)
     }
 
-    /// Stdin, for the one command that reads it.
+    /// Stdin, for the one command that reads it. In a repl the user learns why there is none, instead of seeing the
+    /// next lines vanish into a value.
     pub fn take_stdin(&mut self) -> Result<Stdin, Trouble> {
         let text = "in a session stdin holds the commands, and no command can read it";
         self.stdin.take().ok_or_else(|| Trouble::input(text))
@@ -218,6 +231,7 @@ impl Run<'_> {
         Trouble { exit: Exit::No, text: format!("{}: {what}", self.client.address) }
     }
 
+    /// The plainest "no" there is.
     fn no_key(&self, key: &str) -> Trouble {
         self.no(&format!("no key {key:?}"))
     }
@@ -238,7 +252,8 @@ pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<
     }
 }
 
-/// A value as it is written: with `-j` as JSON, else a string as it is.
+/// A value as it is written: with `-j` as JSON, else a string as it is. It is the way back of [`value`], so that what
+/// was stored comes out as it went in.
 pub(super) fn plain(args: &ClientArgs, value: &JsonText<'_>) -> String {
     match value.as_string() {
         Some(string) if !args.json => string.into_owned(),
@@ -246,7 +261,8 @@ pub(super) fn plain(args: &ClientArgs, value: &JsonText<'_>) -> String {
     }
 }
 
-/// What the value is and what `--if` wanted, with their kinds: the number 1 and the string "1" print alike.
+/// What the value is and what `--if` wanted, with their kinds: the number 1 and the string "1" print alike. Who
+/// compares a number without `-j` is told so, since no retry will ever succeed.
 fn difference(present: Option<&JsonText<'_>>, wanted: Option<&JsonText<'_>>) -> String {
     let Some(present) = present else { return "missing".into() };
     let is = described(present);
@@ -256,7 +272,7 @@ fn difference(present: Option<&JsonText<'_>>, wanted: Option<&JsonText<'_>>) -> 
     format!("{is}, not {}{hint}", described(wanted))
 }
 
-/// The beginning of a value, and its kind where that is not plain from it.
+/// The beginning of a value, and its kind where that is not plain from it. Valid JSON shows its kind by its first byte.
 fn described(value: &JsonText<'_>) -> String {
     let value = value.as_str();
     let kind = match value.as_bytes().first() {

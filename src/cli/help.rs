@@ -1,5 +1,11 @@
-//! The help texts. What they say of commands, options and exit codes comes from the tables that the rest of this room
-//! works by, so that the two cannot disagree. `{st}` stands for the name the program was called by.
+//! The help texts.
+//!
+//! What they say of commands, options and exit codes comes from the tables that the rest of this room works by, and
+//! what they say of requests from the table of the actions. A new option or command is therefore in the help as soon as
+//! it exists. Only what no table knows is written here: how the parts belong together, and an example to start from.
+//!
+//! `{st}` stands for the name that the program was called by, so that every line can be typed as it stands. No line is
+//! longer than 100 characters, and nothing depends on a terminal: help is often read through a pipe.
 
 use super::client::{self, COMMANDS, CommandRow};
 use super::message::{Exit, Topic};
@@ -7,6 +13,7 @@ use super::words::Opt;
 use super::{json, server};
 use crate::actions::{Actions, Spec};
 
+/// `st --help` has to fit on a screen with room to spare: it is what somebody sees first.
 const PROGRAM: &str = "\
 {st}: a JSON-over-TCP table in memory, and its client
 
@@ -23,6 +30,7 @@ Try it, in two terminals:
 More: {st} server --help, {st} client --help, {st} json --help
 ";
 
+/// `{requests}` and `{options}` stand for lines made from tables, here and below.
 const SERVER: &str = "\
 {st} server [OPTIONS] [ADDR]: serve a table
 
@@ -38,6 +46,7 @@ What clients can ask, beside what --action adds:
 Exit: 2 usage; 6 it cannot listen there, or a file cannot be used.
 ";
 
+/// The exit codes follow behind it.
 const CLIENT: &str = "\
 {st} client [OPTIONS] COMMAND …: ask a server
 
@@ -56,6 +65,7 @@ the command is refused there, unless '--' came before. A key that begins with a 
 Exit:
 ";
 
+/// The examples are pipes, since that is what this command is for.
 const JSON: &str = "\
 {st} json [OPTIONS] [FILE]: check or reformat JSON from FILE or stdin
 
@@ -72,6 +82,7 @@ Exit: 0 it is JSON; 1 it is not (stderr tells line and column); 2 usage; 6 input
 pub fn help(program: &str, topic: Topic) -> String {
     let text = match topic {
         Topic::Program => PROGRAM.into(),
+        // A registry that nobody has added to: these are the requests of every server.
         Topic::Server => {
             let requests = Actions::default().specs().map(request).collect::<String>();
             SERVER.replace("{requests}", &requests).replace("{options}", &options(server::OPTIONS, None))
@@ -92,10 +103,12 @@ pub fn help(program: &str, topic: Topic) -> String {
     text.replace("{st}", program)
 }
 
+/// A line a request: `GET KEY   what it does`.
 fn request(Spec { name, args, help }: Spec<'_>) -> String {
     format!("  {:<28} {help}\n", format!("{name} {args}"))
 }
 
+/// The page of one command: what it is, what else there is to know, an example, its options, its exit codes.
 fn command(row: &CommandRow) -> String {
     let CommandRow { about, example, .. } = row;
     let usage = format!("{{st}} client [OPTIONS] {} {}", row.names[0], row.operands);
@@ -108,7 +121,8 @@ fn command(row: &CommandRow) -> String {
         + &exits(row.exits)
 }
 
-/// A line an option: `-a, --addr ADDR   what it does [ST_ADDR]`.
+/// A line an option: `-a, --addr ADDR   what it does [ST_ADDR]`. The page of a command shows the options that fit it;
+/// the list of all says with each for which commands it is.
 fn options<T>(table: &[Opt<T>], command: Option<&str>) -> String {
     let shown = table.iter().filter(|opt| command.is_none_or(|command| opt.fits(command)));
     let lines = shown.map(|opt| {

@@ -3,6 +3,9 @@
 //! It builds no tree. All of the text is checked first, so that nothing comes out of what is not JSON, and then
 //! copied from the parser to the writer: numbers and strings stay as they were written, and a file of a
 //! gigabyte takes a gigabyte and a buffer.
+//!
+//! A tree would turn `1.50` into `1.5`, drop the first of two members of one name, and take several times the memory of
+//! the text. Left out are filters and paths as in `jq`: this is for looking at JSON, and for telling whether it is JSON.
 
 use std::fs::File;
 use std::io::{self, Read, Stdin, Stdout, Write};
@@ -34,6 +37,7 @@ pub struct JsonArgs {
 
 type O = Opt<JsonArgs>;
 
+/// Every option of `st json`. The last layout given is the one that holds.
 #[rustfmt::skip]
 pub(super) const OPTIONS: &[O] = &[
     O::new("-c, --compact", "a line each, no spaces", |args, _| put(&mut args.layout, Ok(Layout::Compact))),
@@ -51,7 +55,7 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<JsonArgs, Problem> {
     Ok(args)
 }
 
-/// Does what `args` say.
+/// Does what `args` say. The file, or stdin, is named in messages, and stdout is not: it is where everybody looks.
 pub(super) fn run_json(args: &JsonArgs, stdin: Stdin, stdout: Stdout) -> Result<(), Trouble> {
     let (from, done) = match &args.file {
         None => ("stdin".into(), reformat(stdin.lock(), stdout.lock(), args.layout)),
@@ -69,7 +73,7 @@ pub(super) fn run_json(args: &JsonArgs, stdin: Stdin, stdout: Stdout) -> Result<
     })
 }
 
-/// Why nothing, or not everything, came out.
+/// Why nothing, or not everything, came out. These are kept apart, since the three have different exit codes or texts.
 #[derive(Debug)]
 pub enum ReformatError {
     /// The input is not JSON.
@@ -94,6 +98,7 @@ const TOKEN_BYTES: usize = 16;
 /// Reads JSON values, at least one, and writes each in `layout`, with a newline after it.
 pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) -> Result<(), ReformatError> {
     let mut bytes = Vec::new();
+    // `yes | st json` would read for ever if the first look came after the end.
     input.by_ref().take(FIRST_BYTES).read_to_end(&mut bytes).map_err(ReformatError::Read)?;
     if let Err(error) = json::Error::unless_utf8(&bytes).and_then(check)
         && error.offset() + TOKEN_BYTES < bytes.len()
@@ -102,10 +107,12 @@ pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) ->
     }
     input.read_to_end(&mut bytes).map_err(ReformatError::Read)?;
     let text = json::Error::unless_utf8(&bytes)?;
+    // Nothing has been written yet. From here on only the output can fail.
     check(text)?;
     if layout == Layout::Check {
         return Ok(());
     }
+    // Two writes instead of one copy: a long string goes out from where it stands in the input.
     let mut writer = Writer::new(Vec::new(), layout == Layout::Pretty, |out: &mut Vec<u8>, text: &str| {
         output.write_all(out).map_err(ReformatError::Write)?;
         out.clear();
@@ -119,6 +126,7 @@ pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) ->
     output.flush().map_err(ReformatError::Write)
 }
 
+/// Passes over a stream of values without keeping any.
 fn check(text: &str) -> Result<(), json::Error> {
     each_value(text, Parser::skip)
 }
@@ -137,7 +145,8 @@ fn each_value<'t, E: From<json::Error>>(
     }
 }
 
-/// One value. The parser is pulled rather than given a sink, since a full disk must end it.
+/// One value. The parser is pulled rather than given a sink, since a full disk must end it. It calls itself for each
+/// level of nesting, which the parser bounds.
 fn copy<F>(parser: &mut Parser<'_>, writer: &mut Writer<F>) -> Result<(), ReformatError>
 where
     F: FnMut(&mut Vec<u8>, &str) -> Result<(), ReformatError>,

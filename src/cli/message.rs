@@ -50,7 +50,8 @@ impl Exit {
     ];
 }
 
-/// What there is help about.
+/// What there is help about. It also says how far a command line was understood: an error points to the help for the
+/// last thing that was clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
     /// `st` as a whole.
@@ -177,7 +178,8 @@ impl Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Why a command did not succeed.
+/// Why a command did not succeed. It is a struct of what is left to do, to say a text and to exit, and no enum of causes:
+/// by the time that one exists, nobody asks for the cause any more.
 #[derive(Debug)]
 pub(super) struct Trouble {
     pub exit: Exit,

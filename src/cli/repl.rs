@@ -22,10 +22,12 @@ pub(super) fn converse(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Troub
     let prompt = person && run.stdout.get_ref().is_terminal();
     let (mut stdin, mut line) = (stdin.lock(), Vec::new());
     for number in 1.. {
+        // A prompt in a file or a pipe would be taken for data.
         if prompt {
             run.write(b"st> ")?;
         }
         line.clear();
+        // A line without an end must not take all memory. One byte beyond the limit shows that it was passed.
         let limit = INPUT_BYTES_MAX as u64 + 1;
         if (&mut stdin).take(limit).read_until(b'\n', &mut line).map_err(Trouble::stdin)? == 0 {
             break;
@@ -45,7 +47,8 @@ pub(super) fn converse(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Troub
     if prompt { run.write(b"\n") } else { Ok(()) }
 }
 
-/// Carries out one line; `quit` breaks.
+/// Carries out one line; `quit` breaks. The words are read by what reads those of `st client`, so that a line
+/// of a repl means what the same words mean in a shell, options included.
 fn carry_out(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<ControlFlow<()>, Trouble> {
     if line.len() > INPUT_BYTES_MAX {
         return Err(Trouble::input(format!("longer than {INPUT_BYTES_MAX} bytes")));
@@ -61,9 +64,11 @@ fn carry_out(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<Contro
     // The environment had its say in `args`, when the repl began.
     let mut words = WordReader::new("", words.into_iter().map(Into::into), &|_| None);
     match client::parse(&mut words, args.clone()) {
+        // One connection serves all lines, and its server has seen one token.
         Ok(line) if line.address != args.address || line.token_file != args.token_file => {
             return Err(Trouble::input("a session keeps to its server: start another with -a"));
         }
+        // Options given on a line hold for that line: the next one starts from `args` again.
         Ok(line) => {
             run.client.options.timeout = line.timeout;
             run.client.options.retry = line.retry;
@@ -82,7 +87,8 @@ fn carry_out(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<Contro
 }
 
 /// Cuts a line into words as a shell does: at white space, but not inside quotes; within double quotes,
-/// and outside of any, a backslash takes the next character as it is. `$` and `*` are nothing special.
+/// and outside of any, a backslash takes the next character as it is. `$` and `*` are nothing special: a repl has
+/// no variables and no files, and a value that holds them should need no quotes.
 fn split(line: &str) -> Result<Vec<String>, Trouble> {
     let mut words = Vec::new();
     // `None` between words. An empty word is one as well: that is what `''` means.

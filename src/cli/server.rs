@@ -54,15 +54,19 @@ pub struct ServerArgs {
     threads: usize,
 }
 
+/// Linux itself has some 32,000 threads for all programs together, unless it was told otherwise.
 const THREADS_MAX: u64 = 100_000;
+/// Each is a process with pipes and threads that wait for it.
 const JOBS_MAX: u64 = 1_000;
 /// A request is held in memory whole, once a connection.
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
+/// More than any machine has, and far from overflowing a sum of two.
 const MEMORY_BYTES_MAX: u64 = 1 << 60;
 
 type O = Opt<ServerArgs>;
 
-/// Every option of the server.
+/// Every option of the server. There is none for the token itself: every user of a machine can list the words that
+/// programs were started with, and a token must not be among them.
 #[rustfmt::skip]
 pub(super) const OPTIONS: &[O] = &[
     O::new("-m, --mode MODE",
@@ -121,6 +125,7 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<ServerArgs, Problem> {
     if let Some(word) = words.around(OPTIONS, &mut args)? {
         args.address = text(word).map_err(|_| Problem::NotUtf8("ADDR"))?;
     }
+    // Only now is it known which mode came last.
     if let Mode::Pool { threads } = &mut args.mode {
         *threads = args.threads;
     }
@@ -131,6 +136,7 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<ServerArgs, Problem> {
     Ok(args)
 }
 
+/// The number of threads is not known yet: it is filled in when all words have been read.
 fn mode(word: OsString) -> Result<Mode, String> {
     match word.to_str() {
         Some("pool") => Ok(Mode::Pool { threads: 0 }),
@@ -152,6 +158,9 @@ fn action(word: OsString) -> Result<(String, PathBuf), String> {
 
 /// Serves until killed, or in mode `once` until a request is answered. The address goes to `stdout`, in one line, as
 /// soon as clients can connect; events go to `stderr`.
+///
+/// The order matters. The token comes first, since it decides whether an address may be listened on at all. The port
+/// is taken before anything is said, so that a port in use ends the start without a line on stdout.
 pub(super) fn serve(
     program: &str,
     args: &ServerArgs,
@@ -160,6 +169,7 @@ pub(super) fn serve(
     stderr: Stderr,
 ) -> Result<(), Trouble> {
     let cannot_start = |error| Trouble::local("cannot start", error);
+    // It is read once: a file that changes while the server runs changes nothing.
     let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE))?;
     let server = bind(program, args, token.is_some())?;
     let log = Log::new(args.level, stderr).map_err(cannot_start)?;
@@ -173,6 +183,7 @@ pub(super) fn serve(
     writeln!(stdout, "{address}")
         .and_then(|()| stdout.flush())
         .map_err(|error| Trouble::local("cannot write to stdout", error))?;
+    // A token keeps strangers from writing, not from listening: on its way it can be read like all else.
     if !address.ip().is_loopback() {
         let advice =
             format!("nothing is encrypted here; safer: ssh -L 7777:127.0.0.1:{} HOST", address.port());
@@ -199,7 +210,9 @@ pub(super) fn serve(
 fn bind(program: &str, args: &ServerArgs, has_token: bool) -> Result<Server, Trouble> {
     let usage = |problem: &dyn Display| Trouble::usage(program, Topic::Server, problem);
     let address = Address::parse(&args.address).and_then(|address| address.resolve());
+    // Also a host's name that leads nowhere is a usage error here: no server can be at an address of another machine.
     let addresses = address.map_err(|error| usage(&error))?;
+    // A name may stand for several addresses. One that others can reach is enough to refuse them all.
     let exposed = addresses.iter().find(|address| !address.ip().is_loopback());
     if let Some(address) = exposed.filter(|_| !has_token && !args.insecure) {
         return Err(Trouble::input(format!(

@@ -50,18 +50,22 @@ impl<T> Opt<T> {
         Opt { usage, help, env: "", only: &[], set }
     }
 
+    /// The environment variable that stands in for it.
     pub const fn env(self, env: &'static str) -> Opt<T> {
         Opt { env, ..self }
     }
 
+    /// The commands that it belongs to.
     pub const fn only(self, only: &'static [&'static str]) -> Opt<T> {
         Opt { only, ..self }
     }
 
+    /// Whether it belongs to a command.
     pub fn fits(&self, command: &str) -> bool {
         self.only.is_empty() || self.only.contains(&command)
     }
 
+    /// Its letter. Options that are rarely given have none.
     fn letter(&self) -> Option<char> {
         self.usage.strip_prefix('-')?.chars().next().filter(char::is_ascii_alphabetic)
     }
@@ -72,6 +76,7 @@ impl<T> Opt<T> {
         name.split_once(' ').unwrap_or((name, ""))
     }
 
+    /// Stores a value. `what` is what the message calls the option: as it was typed, or the variable's name.
     fn store(&self, what: String, value: OsString, into: &mut T) -> Result<(), Problem> {
         let shown = value.to_string_lossy().into_owned();
         (self.set)(into, value).map_err(|expected| Problem::BadValue { what, value: shown, expected })
@@ -204,6 +209,8 @@ impl<'e> WordReader<'e> {
         Ok(())
     }
 
+    /// Stores the value of one option. Where none is attached, the next word is the value whatever it looks like:
+    /// `--if -5` wants the value to be -5.
     fn apply<T>(&mut self, typed: Typed<'_, '_, T>, table: &[Opt<T>], into: &mut T) -> Result<(), Problem> {
         let Typed { name, opt, attached } = typed;
         let Some(opt) = opt else {
@@ -311,6 +318,7 @@ pub(super) fn seconds(word: OsString, least: Duration) -> Result<Duration, Strin
     within(word, read, least..=Duration::from_secs(SECONDS_MAX), expected)
 }
 
+/// What all of them have in common: a word is read, its value must be in range and fit the type that it is stored in.
 fn within<V: PartialOrd, N: TryFrom<V>>(
     word: OsString,
     read: impl FnOnce(&str) -> Option<V>,
