@@ -1,8 +1,9 @@
-//! The `st` binary: it hands the process's arguments, environment and standard streams to the command line's room, and
-//! exits with the code that comes back.
+//! The `st` binary: it hands the process's arguments, environment and standard streams to the
+//! command line's room, and exits with the code that comes back.
 //!
-//! It is the only place that reaches for them. They are globals: whatever reads them elsewhere cannot be tested
-//! without starting a process, and can be surprised by whoever else reads or writes them.
+//! It is the only place that reaches for them. They are globals: whatever reads them elsewhere
+//! cannot be tested without starting a process, and can be surprised by whoever else reads or
+//! writes them.
 #![forbid(unsafe_code)]
 
 use std::env;

@@ -1,13 +1,14 @@
 //! What can be said to `st client`: `[OPTIONS] COMMAND [OPTIONS] DATA…`.
 //!
-//! Two tables hold it all. One row of [`OPTIONS`] is an option, one row of [`COMMANDS`] a command with its operands,
-//! its help and its reader. The dispatch, the help texts and the hints for misspelt words read these tables, so a
-//! new command needs a row here, a variant of [`ClientCommand`], and an arm in `commands`, which the compiler asks for.
+//! Two tables hold it all. One row of [`OPTIONS`] is an option, one row of [`COMMANDS`] a command
+//! with its operands, its help and its reader. The dispatch, the help texts and the hints for
+//! misspelt words read these tables, so a new command needs a row here, a variant of
+//! [`ClientCommand`], and an arm in `commands`, which the compiler asks for.
 //!
-//! Options end where the first word of data begins, which is a rule of our own: with getopt's rule, `st client
-//! update temp -5` would be an unknown option, and a script that stores what it was given would break on the first
-//! value with a dash. Data needs `--` before it only where its first word begins with a dash, or where a later one
-//! is exactly an option of the command.
+//! Options end where the first word of data begins, which is a rule of our own: with getopt's rule,
+//! `st client update temp -5` would be an unknown option, and a script that stores what it was
+//! given would break on the first value with a dash. Data needs `--` before it only where its first
+//! word begins with a dash, or where a later one is exactly an option of the command.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,8 +19,8 @@ use super::words::{MILLISECOND, Opt, WordReader, put, seconds, text, whole};
 use crate::client::ClientOptions;
 use crate::protocol::{ADDRESS_DEFAULT, Scope, check_key, did_you_mean};
 
-/// What `st client` was told. The token itself is not here, since it is never on the command line, where
-/// every user of the machine could read it.
+/// What `st client` was told. The token itself is not here, since it is never on the command line,
+/// where every user of the machine could read it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClientArgs {
     /// The server, as it was written: whether it is an address is found out when it is needed.
@@ -56,11 +57,12 @@ impl ClientArgs {
     }
 }
 
-/// What to ask of the server. Keys have been checked; values have not, since only `-j` says what a value is. A value
-/// or data that is a dash stands for stdin.
+/// What to ask of the server. Keys have been checked; values have not, since only `-j` says what a
+/// value is. A value or data that is a dash stands for stdin.
 ///
-/// Several commands share a variant where they differ in nothing but a name on the wire: `hello`, `time`, `echo`,
-/// `history` and `info` are all calls. `exec` is one, too, but writes its reply in a way of its own.
+/// Several commands share a variant where they differ in nothing but a name on the wire: `hello`,
+/// `time`, `echo`, `history` and `info` are all calls. `exec` is one, too, but writes its reply in
+/// a way of its own.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the table of commands explains each, to users and readers alike")]
 pub enum ClientCommand {
@@ -83,8 +85,8 @@ pub enum ClientCommand {
 
 type O = Opt<ClientArgs>;
 
-/// Every option of the client. Each is taken before every command and judged when the command is known: `st client
-/// -c 3 watch k` and `st client watch -c 3 k` are the same.
+/// Every option of the client. Each is taken before every command and judged when the command is
+/// known: `st client -c 3 watch k` and `st client watch -c 3 k` are the same.
 ///
 /// The defaults in the help texts are written by hand; a test holds them to those of the library.
 #[rustfmt::skip]
@@ -117,7 +119,8 @@ pub(super) const OPTIONS: &[O] = &[
 pub(super) struct CommandRow {
     /// Its name, and behind that any other that it goes by. There is one at least.
     pub names: &'static [&'static str],
-    /// What users of other systems type first. It is not taken, but answered by naming this command.
+    /// What users of other systems type first. It is not taken, but answered by naming this
+    /// command.
     elsewhere: &'static [&'static str],
     /// The words behind it, for the help.
     pub operands: &'static str,
@@ -127,8 +130,8 @@ pub(super) struct CommandRow {
     pub more: &'static str,
     /// What to type behind `st client`, to see what it does.
     pub example: &'static str,
-    /// What exit codes mean here, where that is not what they mean in general. "No" is listed only for commands
-    /// that can end so.
+    /// What exit codes mean here, where that is not what they mean in general. "No" is listed only
+    /// for commands that can end so.
     pub exits: &'static [(Exit, &'static str)],
     /// Reads its operands. What is left over is refused after it.
     read: fn(&mut WordReader<'_>, &ClientArgs) -> Result<ClientCommand, Problem>,
@@ -228,7 +231,8 @@ pub(super) const COMMANDS: &[Row] = &[
         example: "info | {st} json", read: |_, _| Ok(call("INFO", None)), ..UNSAID },
 ];
 
-/// Understands the words after `client`; `args` are the defaults. In a repl those are the repl's own options.
+/// Understands the words after `client`; `args` are the defaults. In a repl those are the repl's
+/// own options.
 pub(super) fn parse(words: &mut WordReader<'_>, mut args: ClientArgs) -> Result<ClientArgs, Problem> {
     words.topic = Topic::Client;
     // Options may stand before the command and after it: people add them where they are typing.
@@ -251,7 +255,8 @@ pub(super) fn parse(words: &mut WordReader<'_>, mut args: ClientArgs) -> Result<
     Ok(args)
 }
 
-/// The row of a command. Names are matched to the letter: a command in capitals is most likely an action's name.
+/// The row of a command. Names are matched to the letter: a command in capitals is most likely an
+/// action's name.
 fn find(word: &str, words: &mut WordReader<'_>) -> Result<&'static Row, Problem> {
     if let Some(row) = COMMANDS.iter().find(|row| row.names.contains(&word)) {
         return Ok(row);
@@ -262,12 +267,12 @@ fn find(word: &str, words: &mut WordReader<'_>) -> Result<&'static Row, Problem>
     Err(Problem::Unknown("command", word.into(), meant))
 }
 
-/// What somebody probably meant by a word that is no command: a command of the client in another case or by another
-/// system's word for it, one of these other words, or the command that it looks most like. What has to be typed
-/// before a command of the client is put before it.
+/// What somebody probably meant by a word that is no command: a command of the client in another
+/// case or by another system's word for it, one of these other words, or the command that it looks
+/// most like. What has to be typed before a command of the client is put before it.
 ///
-/// Such a word is only answered by a suggestion and never taken: a script with `rm` for `delete` in it would work
-/// until the day when `rm` means something else here.
+/// Such a word is only answered by a suggestion and never taken: a script with `rm` for `delete` in
+/// it would work until the day when `rm` means something else here.
 pub(super) fn meant(word: &str, before: &str, others: &[&str]) -> Option<String> {
     let command = |name: &str| format!("{before}{name}");
     let lower = &*word.to_ascii_lowercase();
@@ -279,8 +284,8 @@ pub(super) fn meant(word: &str, before: &str, others: &[&str]) -> Option<String>
         .or_else(|| did_you_mean(word, names).map(command))
 }
 
-/// The line that calls an action, where the word looks like the name of one. Data that a shell would want quoted
-/// is left out: what is suggested must mean the same when it is typed.
+/// The line that calls an action, where the word looks like the name of one. Data that a shell
+/// would want quoted is left out: what is suggested must mean the same when it is typed.
 fn as_action(word: &str, words: &mut WordReader<'_>) -> Option<String> {
     let is_name = word.starts_with(|first: char| first.is_ascii_uppercase())
         && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '_' | '-'));
@@ -296,8 +301,8 @@ fn as_action(word: &str, words: &mut WordReader<'_>) -> Option<String> {
     is_name.then(|| format!("{client}call {word}{data}"))
 }
 
-/// `watch` has a KEY or `--prefix`. The words behind it are PROGRAM's, options and all; only the first of them
-/// is refused where it is an option of ours.
+/// `watch` has a KEY or `--prefix`. The words behind it are PROGRAM's, options and all; only the
+/// first of them is refused where it is an option of ours.
 fn watch(words: &mut WordReader<'_>, args: &ClientArgs) -> Result<ClientCommand, Problem> {
     let scope = match &args.prefix {
         Some(prefix) => Scope::Prefix(prefix.clone().into()),
@@ -316,8 +321,8 @@ fn word(words: &mut WordReader<'_>, operand: &'static str) -> Result<String, Pro
     optional(words, operand)?.ok_or(Problem::MissingOperand(operand))
 }
 
-/// A key is judged before anything is sent: the server would refuse it, but only after connecting, and under another
-/// exit code.
+/// A key is judged before anything is sent: the server would refuse it, but only after connecting,
+/// and under another exit code.
 fn key(words: &mut WordReader<'_>) -> Result<String, Problem> {
     let key = word(words, "KEY")?;
     check_key(&key).map_err(Problem::BadKey)?;
@@ -329,7 +334,8 @@ fn prefix(words: &mut WordReader<'_>) -> Result<String, Problem> {
     Ok(optional(words, "PREFIX")?.unwrap_or_default())
 }
 
-/// What `increment` adds. The server counts in 128 bits, and so do we: a float would lose digits on the way.
+/// What `increment` adds. The server counts in 128 bits, and so do we: a float would lose digits on
+/// the way.
 fn integer(words: &mut WordReader<'_>) -> Result<i128, Problem> {
     let Some(value) = optional(words, "N")? else { return Ok(1) };
     let expected = "a whole number of 128 bits".into();

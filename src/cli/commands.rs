@@ -1,13 +1,14 @@
-//! The commands of `st client`: each asks the server through [`Client`], writes what it got, and ends
-//! in an exit code that a script can act on.
+//! The commands of `st client`: each asks the server through [`Client`], writes what it got, and
+//! ends in an exit code that a script can act on.
 //!
-//! stdout carries data and nothing else, so that `$(st client get KEY)` is the value; whatever is said about it goes
-//! to stderr. Stdin is read only by the commands that say so: in the body of a `while read` loop it belongs to the
-//! loop, and a command that read it would eat the lines to come.
+//! stdout carries data and nothing else, so that `$(st client get KEY)` is the value; whatever is
+//! said about it goes to stderr. Stdin is read only by the commands that say so: in the body of a
+//! `while read` loop it belongs to the loop, and a command that read it would eat the lines to
+//! come.
 //!
-//! Each command is an arm of [`Run::carry_out`]. Its errors are the library's, turned into [`Trouble`] by `?`; an arm
-//! adds only what the library cannot know, as what `--if` wanted. The commands that follow changes, print lists or send
-//! many requests have files of their own.
+//! Each command is an arm of [`Run::carry_out`]. Its errors are the library's, turned into
+//! [`Trouble`] by `?`; an arm adds only what the library cannot know, as what `--if` wanted. The
+//! commands that follow changes, print lists or send many requests have files of their own.
 
 use std::borrow::Cow;
 use std::io::{BufWriter, Read, Stdin, Stdout, Write};
@@ -23,11 +24,12 @@ use crate::json::{JsonText, Value};
 use crate::protocol::{Address, Code, Condition, Request, TOKEN_VARIABLE, Token};
 use crate::sys;
 
-/// No value from stdin may be longer. The server's own limit is far lower unless it was raised, and without one
-/// here `st client set k - < /dev/zero` would take all memory before it asked the server.
+/// No value from stdin may be longer. The server's own limit is far lower unless it was raised, and
+/// without one here `st client set k - < /dev/zero` would take all memory before it asked the
+/// server.
 pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
-/// Output of any length is written in pieces of about this size: a system call for each line of a listing would
-/// take longer than the listing.
+/// Output of any length is written in pieces of about this size: a system call for each line of a
+/// listing would take longer than the listing.
 const OUTPUT_BYTES: usize = 64 << 10;
 
 /// What a command works with. It outlives a command: a repl carries out many with one connection.
@@ -66,8 +68,9 @@ pub(super) fn run_client(
 impl Run<'_> {
     /// Carries out one command. What it wrote before a failure reaches the reader all the same.
     ///
-    /// A failed read did nothing, and can be repeated without a thought. Of a write that got no answer nobody
-    /// knows whether it was carried out, and the message says so: `increment` twice is not once.
+    /// A failed read did nothing, and can be repeated without a thought. Of a write that got no
+    /// answer nobody knows whether it was carried out, and the message says so: `increment` twice
+    /// is not once.
     pub fn command(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
         let mut done = self.carry_out(args);
         if let (Err(trouble), Some(command)) = (&mut done, &args.command)
@@ -116,11 +119,11 @@ impl Run<'_> {
         }
     }
 
-    /// `get`: DEFAULT counts only where the server said that there is no such key. After any failure it would hide
-    /// from a script that nobody knows the value.
+    /// `get`: DEFAULT counts only where the server said that there is no such key. After any
+    /// failure it would hide from a script that nobody knows the value.
     fn get(&mut self, args: &ClientArgs, key: &str, default: Option<&str>) -> Result<(), Trouble> {
-        // It is looked at before the server is asked, or a script would learn of a slip in it only on the day when
-        // the key is missing.
+        // It is looked at before the server is asked, or a script would learn of a slip in it only
+        // on the day when the key is missing.
         let default = default.map(|default| value(args, "DEFAULT", default)).transpose()?;
         let mut found = self.client.ask(&Request::Get { key: key.into() })?.found();
         // A GET goes first, since a server that is not in pool mode answers no WATCH.
@@ -137,8 +140,9 @@ impl Run<'_> {
         self.print(args, &value)
     }
 
-    /// Asks for a change to a key. Where a condition prevents it, the message tells the value that does: the server
-    /// looked at the value and the condition at once, so a second question might already find another value.
+    /// Asks for a change to a key. Where a condition prevents it, the message tells the value that
+    /// does: the server looked at the value and the condition at once, so a second question might
+    /// already find another value.
     fn change(&mut self, request: &Request<'_>) -> Result<Answer, Trouble> {
         self.client.ask(request).map_err(|error| match error {
             ClientError::Refused(_, failure, present) if failure.code == Code::Conflict => {
@@ -154,7 +158,8 @@ impl Run<'_> {
         })
     }
 
-    /// Runs a program on the server as if it ran here: its output is ours. Only `-j` shows the JSON that it came in.
+    /// Runs a program on the server as if it ran here: its output is ours. Only `-j` shows the JSON
+    /// that it came in.
     fn exec(&mut self, args: &ClientArgs, program: &[String]) -> Result<(), Trouble> {
         let data = Value::Array(program.iter().map(String::as_str).collect());
         let value = self.client.call("EXEC", data)?;
@@ -181,25 +186,28 @@ impl Run<'_> {
         self.write(out.as_bytes())
     }
 
-    /// Writes data, and all that is still held back: whoever reads our stdout may act on it at once.
+    /// Writes data, and all that is still held back: whoever reads our stdout may act on it at
+    /// once.
     pub fn write(&mut self, data: &[u8]) -> Result<(), Trouble> {
         self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::output)
     }
 
-    /// Whether what we write has no reader any more, as a write would find out. A watch asks while it has nothing to
-    /// write, or `st client watch k | head -1` would stay until the next change.
+    /// Whether what we write has no reader any more, as a write would find out. A watch asks while
+    /// it has nothing to write, or `st client watch k | head -1` would stay until the next change.
     pub fn reader_is_gone(&self) -> bool {
         sys::hung_up(self.stdout.get_ref().as_fd())
     }
 
-    /// A word as JSON. A dash stands for what stdin brings: a value may be longer than the system allows a word to
-    /// be, and the words of a command line can be read by every user of the machine.
+    /// A word as JSON. A dash stands for what stdin brings: a value may be longer than the system
+    /// allows a word to be, and the words of a command line can be read by every user of the
+    /// machine.
     fn data<'w>(&mut self, args: &ClientArgs, word: &'w str) -> Result<JsonText<'w>, Trouble> {
         if word != "-" {
             return value(args, "the value", word);
         }
         let mut bytes = Vec::new();
-        // One byte more than may come tells input that is just long enough from input that is too long.
+        // One byte more than may come tells input that is just long enough from input that is too
+        // long.
         let limit = INPUT_BYTES_MAX as u64 + 1;
         self.take_stdin()?.take(limit).read_to_end(&mut bytes).map_err(Trouble::stdin)?;
         if bytes.len() > INPUT_BYTES_MAX {
@@ -219,14 +227,15 @@ impl Run<'_> {
         value(args, "stdin", text).map(JsonText::into_owned)
     }
 
-    /// Stdin, for the one command that reads it. In a repl the user learns why there is none, instead of seeing the
-    /// next lines vanish into a value.
+    /// Stdin, for the one command that reads it. In a repl the user learns why there is none,
+    /// instead of seeing the next lines vanish into a value.
     pub fn take_stdin(&mut self) -> Result<Stdin, Trouble> {
         let text = "in a session stdin holds the commands, and no command can read it";
         self.stdin.take().ok_or_else(|| Trouble::input(text))
     }
 
-    /// The server's answer is no. Like every failure, it names the server: a script may talk to several.
+    /// The server's answer is no. Like every failure, it names the server: a script may talk to
+    /// several.
     fn no(&self, what: &str) -> Trouble {
         Trouble { exit: Exit::No, text: format!("{}: {what}", self.client.address) }
     }
@@ -244,7 +253,8 @@ fn only_reads(command: &ClientCommand) -> bool {
         || matches!(command, C::Count { .. } | C::Watch { .. } | C::Dump { .. })
 }
 
-/// A word as JSON: with `-j` it must be JSON itself, else it is a string, whatever it looks like. `007` stays `007`.
+/// A word as JSON: with `-j` it must be JSON itself, else it is a string, whatever it looks like.
+/// `007` stays `007`.
 pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<JsonText<'w>, Trouble> {
     match args.json {
         true => JsonText::parse(word).map_err(|error| Trouble::input(format!("{what} is not JSON: {error}"))),
@@ -252,8 +262,8 @@ pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<
     }
 }
 
-/// A value as it is written: with `-j` as JSON, else a string as it is. It is the way back of [`value`], so that what
-/// was stored comes out as it went in.
+/// A value as it is written: with `-j` as JSON, else a string as it is. It is the way back of
+/// [`value`], so that what was stored comes out as it went in.
 pub(super) fn plain(args: &ClientArgs, value: &JsonText<'_>) -> String {
     match value.as_string() {
         Some(string) if !args.json => string.into_owned(),
@@ -261,8 +271,8 @@ pub(super) fn plain(args: &ClientArgs, value: &JsonText<'_>) -> String {
     }
 }
 
-/// What the value is and what `--if` wanted, with their kinds: the number 1 and the string "1" print alike. Who
-/// compares a number without `-j` is told so, since no retry will ever succeed.
+/// What the value is and what `--if` wanted, with their kinds: the number 1 and the string "1"
+/// print alike. Who compares a number without `-j` is told so, since no retry will ever succeed.
 fn difference(present: Option<&JsonText<'_>>, wanted: Option<&JsonText<'_>>) -> String {
     let Some(present) = present else { return "missing".into() };
     let is = described(present);
@@ -272,7 +282,8 @@ fn difference(present: Option<&JsonText<'_>>, wanted: Option<&JsonText<'_>>) -> 
     format!("{is}, not {}{hint}", described(wanted))
 }
 
-/// The beginning of a value, and its kind where that is not plain from it. Valid JSON shows its kind by its first byte.
+/// The beginning of a value, and its kind where that is not plain from it. Valid JSON shows its
+/// kind by its first byte.
 fn described(value: &JsonText<'_>) -> String {
     let value = value.as_str();
     let kind = match value.as_bytes().first() {

@@ -1,11 +1,13 @@
 //! The help texts.
 //!
-//! What they say of commands, options and exit codes comes from the tables that the rest of this room works by, and
-//! what they say of requests from the table of the actions. A new option or command is therefore in the help as soon as
-//! it exists. Only what no table knows is written here: how the parts belong together, and an example to start from.
+//! What they say of commands, options and exit codes comes from the tables that the rest of this
+//! room works by, and what they say of requests from the table of the actions. A new option or
+//! command is therefore in the help as soon as it exists. Only what no table knows is written here:
+//! how the parts belong together, and an example to start from.
 //!
-//! `{st}` stands for the name that the program was called by, so that every line can be typed as it stands. No line is
-//! longer than 100 characters, and nothing depends on a terminal: help is often read through a pipe.
+//! `{st}` stands for the name that the program was called by, so that every line can be typed as it
+//! stands. No line is longer than 100 characters, and nothing depends on a terminal: help is often
+//! read through a pipe.
 
 use super::client::{self, COMMANDS, CommandRow};
 use super::message::{Exit, Topic};
@@ -108,7 +110,8 @@ fn request(Spec { name, args, help }: Spec<'_>) -> String {
     format!("  {:<28} {help}\n", format!("{name} {args}"))
 }
 
-/// The page of one command: what it is, what else there is to know, an example, its options, its exit codes.
+/// The page of one command: what it is, what else there is to know, an example, its options, its
+/// exit codes.
 fn command(row: &CommandRow) -> String {
     let CommandRow { about, example, .. } = row;
     let usage = format!("{{st}} client [OPTIONS] {} {}", row.names[0], row.operands);
@@ -121,8 +124,8 @@ fn command(row: &CommandRow) -> String {
         + &exits(row.exits)
 }
 
-/// A line an option: `-a, --addr ADDR   what it does [ST_ADDR]`. The page of a command shows the options that fit it;
-/// the list of all says with each for which commands it is.
+/// A line an option: `-a, --addr ADDR   what it does [ST_ADDR]`. The page of a command shows the
+/// options that fit it; the list of all says with each for which commands it is.
 fn options<T>(table: &[Opt<T>], command: Option<&str>) -> String {
     let shown = table.iter().filter(|opt| command.is_none_or(|command| opt.fits(command)));
     let lines = shown.map(|opt| {
@@ -134,8 +137,8 @@ fn options<T>(table: &[Opt<T>], command: Option<&str>) -> String {
     lines.collect()
 }
 
-/// A line an exit code: what it means in general, or what a command says that it means there. "No" is shown only
-/// where that is said, since most commands cannot end so.
+/// A line an exit code: what it means in general, or what a command says that it means there. "No"
+/// is shown only where that is said, since most commands cannot end so.
 fn exits(special: &[(Exit, &str)]) -> String {
     let lines = Exit::MEANINGS.iter().filter_map(|(exit, general)| {
         let said = special.iter().find(|(special, _)| special == exit).map(|(_, text)| text);

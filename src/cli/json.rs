@@ -1,11 +1,13 @@
-//! `st json`: JSON in, one value or a stream of them, the same JSON out, indented or compact, or only checked.
+//! `st json`: JSON in, one value or a stream of them, the same JSON out, indented or compact, or
+//! only checked.
 //!
-//! It builds no tree. All of the text is checked first, so that nothing comes out of what is not JSON, and then
-//! copied from the parser to the writer: numbers and strings stay as they were written, and a file of a
-//! gigabyte takes a gigabyte and a buffer.
+//! It builds no tree. All of the text is checked first, so that nothing comes out of what is not
+//! JSON, and then copied from the parser to the writer: numbers and strings stay as they were
+//! written, and a file of a gigabyte takes a gigabyte and a buffer.
 //!
-//! A tree would turn `1.50` into `1.5`, drop the first of two members of one name, and take several times the memory of
-//! the text. Left out are filters and paths as in `jq`: this is for looking at JSON, and for telling whether it is JSON.
+//! A tree would turn `1.50` into `1.5`, drop the first of two members of one name, and take several
+//! times the memory of the text. Left out are filters and paths as in `jq`: this is for looking at
+//! JSON, and for telling whether it is JSON.
 
 use std::fs::File;
 use std::io::{self, Read, Stdin, Stdout, Write};
@@ -55,7 +57,8 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<JsonArgs, Problem> {
     Ok(args)
 }
 
-/// Does what `args` say. The file, or stdin, is named in messages, and stdout is not: it is where everybody looks.
+/// Does what `args` say. The file, or stdin, is named in messages, and stdout is not: it is where
+/// everybody looks.
 pub(super) fn run_json(args: &JsonArgs, stdin: Stdin, stdout: Stdout) -> Result<(), Trouble> {
     let (from, done) = match &args.file {
         None => ("stdin".into(), reformat(stdin.lock(), stdout.lock(), args.layout)),
@@ -73,7 +76,8 @@ pub(super) fn run_json(args: &JsonArgs, stdin: Stdin, stdout: Stdout) -> Result<
     })
 }
 
-/// Why nothing, or not everything, came out. These are kept apart, since the three have different exit codes or texts.
+/// Why nothing, or not everything, came out. These are kept apart, since the three have different
+/// exit codes or texts.
 #[derive(Debug)]
 pub enum ReformatError {
     /// The input is not JSON.
@@ -90,9 +94,11 @@ impl From<json::Error> for ReformatError {
     }
 }
 
-/// So much is read and judged before the rest is: input without an end is most often no JSON, either.
+/// So much is read and judged before the rest is: input without an end is most often no JSON,
+/// either.
 const FIRST_BYTES: u64 = 1 << 20;
-/// An error closer to the end of the first bytes than this may only be a word or an escape that is cut.
+/// An error closer to the end of the first bytes than this may only be a word or an escape that is
+/// cut.
 const TOKEN_BYTES: usize = 16;
 
 /// Reads JSON values, at least one, and writes each in `layout`, with a newline after it.
@@ -145,8 +151,8 @@ fn each_value<'t, E: From<json::Error>>(
     }
 }
 
-/// One value. The parser is pulled rather than given a sink, since a full disk must end it. It calls itself for each
-/// level of nesting, which the parser bounds.
+/// One value. The parser is pulled rather than given a sink, since a full disk must end it. It
+/// calls itself for each level of nesting, which the parser bounds.
 fn copy<F>(parser: &mut Parser<'_>, writer: &mut Writer<F>) -> Result<(), ReformatError>
 where
     F: FnMut(&mut Vec<u8>, &str) -> Result<(), ReformatError>,

@@ -1,11 +1,13 @@
 //! How a command fails: the exit code for scripts, one line on stderr for people.
 //!
-//! A script can only tell failures apart by the exit code, so each code means one thing for every command: "no" is
-//! not "refused", and neither is "nobody knows". All failures end up in one type, [`Trouble`]: the library's errors, the
-//! system's and our own are each turned into a code and a text at the place that knows what was tried. Nothing above
-//! that place looks at the cause again, so nothing else needs to be kept of it.
+//! A script can only tell failures apart by the exit code, so each code means one thing for every
+//! command: "no" is not "refused", and neither is "nobody knows". All failures end up in one type,
+//! [`Trouble`]: the library's errors, the system's and our own are each turned into a code and a
+//! text at the place that knows what was tried. Nothing above that place looks at the cause again,
+//! so nothing else needs to be kept of it.
 //!
-//! What is wrong with a command line is told as data, by [`Problem`], since tests and hints look into it.
+//! What is wrong with a command line is told as data, by [`Problem`], since tests and hints look
+//! into it.
 
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, IsTerminal, Stderr, Write};
@@ -50,8 +52,8 @@ impl Exit {
     ];
 }
 
-/// What there is help about. It also says how far a command line was understood: an error points to the help for the
-/// last thing that was clear.
+/// What there is help about. It also says how far a command line was understood: an error points to
+/// the help for the last thing that was clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
     /// `st` as a whole.
@@ -96,7 +98,8 @@ pub enum Problem {
     Help,
     /// `st` alone.
     NoCommand,
-    /// There is no such command or option, whichever the first field says. The last one is what was meant, perhaps.
+    /// There is no such command or option, whichever the first field says. The last one is what was
+    /// meant, perhaps.
     Unknown(&'static str, String, Option<String>),
     /// An option of ours where data stands.
     LateOption(String),
@@ -178,8 +181,8 @@ impl Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Why a command did not succeed. It is a struct of what is left to do, to say a text and to exit, and no enum of causes:
-/// by the time that one exists, nobody asks for the cause any more.
+/// Why a command did not succeed. It is a struct of what is left to do, to say a text and to exit,
+/// and no enum of causes: by the time that one exists, nobody asks for the cause any more.
 #[derive(Debug)]
 pub(super) struct Trouble {
     pub exit: Exit,
@@ -222,7 +225,8 @@ impl Trouble {
         }
     }
 
-    /// The same failure with the place in the input where it happened. One that says nothing still says nothing.
+    /// The same failure with the place in the input where it happened. One that says nothing still
+    /// says nothing.
     pub fn at(self, place: impl Display) -> Trouble {
         let text = if self.text.is_empty() { self.text } else { format!("{place}: {}", self.text) };
         Trouble { text, ..self }
@@ -259,8 +263,8 @@ impl From<TokenError> for Trouble {
     }
 }
 
-/// Messages to people, each one line. That stderr cannot be written to is no reason to fail: there is
-/// nobody to tell.
+/// Messages to people, each one line. That stderr cannot be written to is no reason to fail: there
+/// is nobody to tell.
 pub(super) struct Messages {
     /// The name that the program was called by begins each line.
     pub program: String,
@@ -284,7 +288,8 @@ impl Messages {
     pub fn say(&mut self, text: &str) {
         if !self.quiet {
             self.clear();
-            // In one piece, or the lines of two programs that share a terminal would run into each other.
+            // In one piece, or the lines of two programs that share a terminal would run into each
+            // other.
             let _ = self.out.write_all(format!("{}: {}\n", self.program, one_line(text)).as_bytes());
         }
     }
@@ -304,7 +309,8 @@ impl Messages {
     }
 }
 
-/// A text without what would end the line or drive the terminal: a server may have put anything into it.
+/// A text without what would end the line or drive the terminal: a server may have put anything
+/// into it.
 fn one_line(text: &str) -> String {
     let mut line = String::new();
     for c in text.chars().take(MESSAGE_CHARS_MAX) {

@@ -1,5 +1,5 @@
-//! The command line: words to a command, a command to an exit code. Everything that `st` can be asked to do on a
-//! command line is found from here.
+//! The command line: words to a command, a command to an exit code. Everything that `st` can be
+//! asked to do on a command line is found from here.
 //!
 //! ```text
 //!   argv ──parse──▶ Command ──┬─▶ client: ask a server (commands, follow, listing, pipeline; repl for many)
@@ -9,9 +9,10 @@
 //!                                   └──▶ Ok, or Trouble ──report──▶ a line on stderr, and Exit
 //! ```
 //!
-//! It is a part of the library, and not of `main.rs`, so that tests can read command lines without starting a process.
-//! For the same reason nothing in this room reaches for the process's arguments, environment or standard streams:
-//! `main` hands them in. What a program that uses the library would want, too, belongs into the room `client`.
+//! It is a part of the library, and not of `main.rs`, so that tests can read command lines without
+//! starting a process. For the same reason nothing in this room reaches for the process's
+//! arguments, environment or standard streams: `main` hands them in. What a program that uses the
+//! library would want, too, belongs into the room `client`.
 
 mod client;
 mod commands;
@@ -57,8 +58,9 @@ pub enum Command {
     Json(JsonArgs),
 }
 
-/// The standard streams. They are std's own handles and not any reader or writer, since some commands must know more
-/// than bytes: whether a terminal is there, or whether the reader of a pipe is gone.
+/// The standard streams. They are std's own handles and not any reader or writer, since some
+/// commands must know more than bytes: whether a terminal is there, or whether the reader of a pipe
+/// is gone.
 pub struct Io {
     /// Values, commands, JSON: whatever the command reads.
     pub stdin: Stdin,
@@ -70,7 +72,8 @@ pub struct Io {
     pub log: Stderr,
 }
 
-/// Does what the words say: those of `args`, of which the first is the name that the program was called by.
+/// Does what the words say: those of `args`, of which the first is the name that the program was
+/// called by.
 pub fn run(mut args: impl Iterator<Item = OsString>, env: Env<'_>, io: Io) -> Exit {
     // Without its path: messages and help should show what can be typed.
     let name = args.next().unwrap_or_default();

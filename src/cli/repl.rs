@@ -1,10 +1,12 @@
 //! The repl: commands from stdin, a line each, over one connection.
 //!
-//! A person gets a prompt, and goes on after a mistake. A script on a pipe ends with the first failure, as under
-//! `set -e`, since what follows was written in the belief that all went well. Nothing else depends on a terminal.
+//! A person gets a prompt, and goes on after a mistake. A script on a pipe ends with the first
+//! failure, as under `set -e`, since what follows was written in the belief that all went well.
+//! Nothing else depends on a terminal.
 //!
-//! Many commands over one connection are far cheaper than as many calls of `st client`: what takes longest in such a
-//! call is starting the program and connecting. Left out are variables, history and line editing: those are a shell's.
+//! Many commands over one connection are far cheaper than as many calls of `st client`: what takes
+//! longest in such a call is starting the program and connecting. Left out are variables, history
+//! and line editing: those are a shell's.
 
 use std::io::{BufRead, IsTerminal, Read};
 use std::ops::ControlFlow;
@@ -15,7 +17,8 @@ use super::help;
 use super::message::{Exit, Problem, Trouble};
 use super::words::WordReader;
 
-/// Reads and carries out commands to the end of stdin, or to `quit`. `args` are the defaults for each.
+/// Reads and carries out commands to the end of stdin, or to `quit`. `args` are the defaults for
+/// each.
 pub(super) fn converse(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
     let stdin = run.take_stdin()?;
     let person = stdin.is_terminal();
@@ -27,7 +30,8 @@ pub(super) fn converse(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Troub
             run.write(b"st> ")?;
         }
         line.clear();
-        // A line without an end must not take all memory. One byte beyond the limit shows that it was passed.
+        // A line without an end must not take all memory. One byte beyond the limit shows that it
+        // was passed.
         let limit = INPUT_BYTES_MAX as u64 + 1;
         if (&mut stdin).take(limit).read_until(b'\n', &mut line).map_err(Trouble::stdin)? == 0 {
             break;
@@ -47,8 +51,8 @@ pub(super) fn converse(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Troub
     if prompt { run.write(b"\n") } else { Ok(()) }
 }
 
-/// Carries out one line; `quit` breaks. The words are read by what reads those of `st client`, so that a line
-/// of a repl means what the same words mean in a shell, options included.
+/// Carries out one line; `quit` breaks. The words are read by what reads those of `st client`, so
+/// that a line of a repl means what the same words mean in a shell, options included.
 fn carry_out(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<ControlFlow<()>, Trouble> {
     if line.len() > INPUT_BYTES_MAX {
         return Err(Trouble::input(format!("longer than {INPUT_BYTES_MAX} bytes")));
@@ -86,9 +90,10 @@ fn carry_out(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<Contro
     Ok(ControlFlow::Continue(()))
 }
 
-/// Cuts a line into words as a shell does: at white space, but not inside quotes; within double quotes,
-/// and outside of any, a backslash takes the next character as it is. `$` and `*` are nothing special: a repl has
-/// no variables and no files, and a value that holds them should need no quotes.
+/// Cuts a line into words as a shell does: at white space, but not inside quotes; within double
+/// quotes, and outside of any, a backslash takes the next character as it is. `$` and `*` are
+/// nothing special: a repl has no variables and no files, and a value that holds them should need
+/// no quotes.
 fn split(line: &str) -> Result<Vec<String>, Trouble> {
     let mut words = Vec::new();
     // `None` between words. An empty word is one as well: that is what `''` means.
@@ -103,7 +108,8 @@ fn split(line: &str) -> Result<Vec<String>, Trouble> {
                 word.get_or_insert_default();
             }
             (None | Some('"'), '\\') => match chars.next() {
-                // Only what is special in double quotes needs the backslash; JSON's \n keeps its own.
+                // Only what is special in double quotes needs the backslash; JSON's \n keeps its
+                // own.
                 Some(next) if quote.is_none() || next == '"' || next == '\\' => {
                     word.get_or_insert_default().push(next);
                 }

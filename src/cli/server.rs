@@ -1,11 +1,13 @@
-//! `st server`: its options, and the way from them to a running server and from its end to an exit code.
+//! `st server`: its options, and the way from them to a running server and from its end to an exit
+//! code.
 //!
-//! Whatever can be wrong is found before the server says that it is ready. A value that cannot be right is refused
-//! while the words are read; a file that cannot be read, a program that cannot be run and a port that is taken end
-//! the start. A script that reads the address from stdout can therefore rely on a server that works.
+//! Whatever can be wrong is found before the server says that it is ready. A value that cannot be
+//! right is refused while the words are read; a file that cannot be read, a program that cannot be
+//! run and a port that is taken end the start. A script that reads the address from stdout can
+//! therefore rely on a server that works.
 //!
-//! Left out: forking into the background, pid files and configuration files. Whatever starts services (systemd, a
-//! container, a shell's `&`) does these better.
+//! Left out: forking into the background, pid files and configuration files. Whatever starts
+//! services (systemd, a container, a shell's `&`) does these better.
 
 use std::env;
 use std::ffi::OsString;
@@ -65,8 +67,8 @@ const MEMORY_BYTES_MAX: u64 = 1 << 60;
 
 type O = Opt<ServerArgs>;
 
-/// Every option of the server. There is none for the token itself: every user of a machine can list the words that
-/// programs were started with, and a token must not be among them.
+/// Every option of the server. There is none for the token itself: every user of a machine can list
+/// the words that programs were started with, and a token must not be among them.
 #[rustfmt::skip]
 pub(super) const OPTIONS: &[O] = &[
     O::new("-m, --mode MODE",
@@ -156,11 +158,12 @@ fn action(word: OsString) -> Result<(String, PathBuf), String> {
     }
 }
 
-/// Serves until killed, or in mode `once` until a request is answered. The address goes to `stdout`, in one line, as
-/// soon as clients can connect; events go to `stderr`.
+/// Serves until killed, or in mode `once` until a request is answered. The address goes to
+/// `stdout`, in one line, as soon as clients can connect; events go to `stderr`.
 ///
-/// The order matters. The token comes first, since it decides whether an address may be listened on at all. The port
-/// is taken before anything is said, so that a port in use ends the start without a line on stdout.
+/// The order matters. The token comes first, since it decides whether an address may be listened on
+/// at all. The port is taken before anything is said, so that a port in use ends the start without
+/// a line on stdout.
 pub(super) fn serve(
     program: &str,
     args: &ServerArgs,
@@ -174,8 +177,9 @@ pub(super) fn serve(
     let server = bind(program, args, token.is_some())?;
     let log = Log::new(args.level, stderr).map_err(cannot_start)?;
     tell_panics(log.clone());
-    // Every file named by the options has been opened, and programs' paths are absolute. Programs are to run in the
-    // root; were each sent there as it starts, a static binary could only fork for it.
+    // Every file named by the options has been opened, and programs' paths are absolute. Programs
+    // are to run in the root; were each sent there as it starts, a static binary could only fork
+    // for it.
     env::set_current_dir("/").map_err(cannot_start)?;
     adopt_orphans().map_err(cannot_start)?;
     let address = server.local_addr();
@@ -183,7 +187,8 @@ pub(super) fn serve(
     writeln!(stdout, "{address}")
         .and_then(|()| stdout.flush())
         .map_err(|error| Trouble::local("cannot write to stdout", error))?;
-    // A token keeps strangers from writing, not from listening: on its way it can be read like all else.
+    // A token keeps strangers from writing, not from listening: on its way it can be read like all
+    // else.
     if !address.ip().is_loopback() {
         let advice =
             format!("nothing is encrypted here; safer: ssh -L 7777:127.0.0.1:{} HOST", address.port());
@@ -205,14 +210,16 @@ pub(super) fn serve(
     ended
 }
 
-/// A server that has its port and its actions. One that other machines can reach must have a token, or whoever
-/// scans the network could write to it.
+/// A server that has its port and its actions. One that other machines can reach must have a token,
+/// or whoever scans the network could write to it.
 fn bind(program: &str, args: &ServerArgs, has_token: bool) -> Result<Server, Trouble> {
     let usage = |problem: &dyn Display| Trouble::usage(program, Topic::Server, problem);
     let address = Address::parse(&args.address).and_then(|address| address.resolve());
-    // Also a host's name that leads nowhere is a usage error here: no server can be at an address of another machine.
+    // Also a host's name that leads nowhere is a usage error here: no server can be at an address
+    // of another machine.
     let addresses = address.map_err(|error| usage(&error))?;
-    // A name may stand for several addresses. One that others can reach is enough to refuse them all.
+    // A name may stand for several addresses. One that others can reach is enough to refuse them
+    // all.
     let exposed = addresses.iter().find(|address| !address.ip().is_loopback());
     if let Some(address) = exposed.filter(|_| !has_token && !args.insecure) {
         return Err(Trouble::input(format!(
@@ -231,8 +238,9 @@ fn bind(program: &str, args: &ServerArgs, has_token: bool) -> Result<Server, Tro
     Ok(server)
 }
 
-/// Has panics told as events: where, and not what, since their messages may quote a client. By itself
-/// a panicking thread writes to stderr, and would wait for ever where that is a pipe that nobody reads.
+/// Has panics told as events: where, and not what, since their messages may quote a client. By
+/// itself a panicking thread writes to stderr, and would wait for ever where that is a pipe that
+/// nobody reads.
 fn tell_panics(log: Log) {
     panic::set_hook(Box::new(move |panic| {
         let at = panic.location().map(ToString::to_string).unwrap_or_default();

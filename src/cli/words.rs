@@ -1,16 +1,16 @@
 //! Reads the words of a command line: options as a table lists them, and data.
 //!
-//! A program gets its arguments as a list of words. Nothing in that list says which word is an option, which is an
-//! option's value and which is data: that is left to conventions. Those followed here are getopt's, which every Unix
-//! user knows: `--long=value`, `--long value`, `-ovalue`, `-o value`, flags grouped as in `-jn`, and `--`, after
-//! which everything is data.
+//! A program gets its arguments as a list of words. Nothing in that list says which word is an
+//! option, which is an option's value and which is data: that is left to conventions. Those
+//! followed here are getopt's, which every Unix user knows: `--long=value`, `--long value`,
+//! `-ovalue`, `-o value`, flags grouped as in `-jn`, and `--`, after which everything is data.
 //!
-//! A table of [`Opt`]s says which options a command has. The reader, the help texts and the hints for misspelt
-//! words all read that table, so the three cannot disagree.
+//! A table of [`Opt`]s says which options a command has. The reader, the help texts and the hints
+//! for misspelt words all read that table, so the three cannot disagree.
 //!
-//! Nothing here opens a file or a socket or ends the process. A test can therefore try every line that a person
-//! might type. Left out are abbreviated long options (`--time` for `--timeout`): they break scripts on the day when
-//! another option begins with the same letters.
+//! Nothing here opens a file or a socket or ends the process. A test can therefore try every line
+//! that a person might type. Left out are abbreviated long options (`--time` for `--timeout`): they
+//! break scripts on the day when another option begins with the same letters.
 
 use std::ffi::OsString;
 use std::iter::Peekable;
@@ -26,7 +26,8 @@ pub type Env<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
 /// One option of a command whose arguments are a `T`.
 pub(super) struct Opt<T: 'static> {
-    /// Its letter, its name, and what its value is called, as the help shows them: `-a, --addr ADDR`.
+    /// Its letter, its name, and what its value is called, as the help shows them: `-a, --addr
+    /// ADDR`.
     pub usage: &'static str,
     /// What it does, for the help.
     pub help: &'static str,
@@ -34,7 +35,8 @@ pub(super) struct Opt<T: 'static> {
     pub env: &'static str,
     /// The client's commands that it belongs to; empty for all.
     pub only: &'static [&'static str],
-    /// Stores its value, an empty word for a flag. The error says which values the option would have taken.
+    /// Stores its value, an empty word for a flag. The error says which values the option would
+    /// have taken.
     set: fn(&mut T, OsString) -> Result<(), String>,
 }
 
@@ -76,7 +78,8 @@ impl<T> Opt<T> {
         name.split_once(' ').unwrap_or((name, ""))
     }
 
-    /// Stores a value. `what` is what the message calls the option: as it was typed, or the variable's name.
+    /// Stores a value. `what` is what the message calls the option: as it was typed, or the
+    /// variable's name.
     fn store(&self, what: String, value: OsString, into: &mut T) -> Result<(), Problem> {
         let shown = value.to_string_lossy().into_owned();
         (self.set)(into, value).map_err(|expected| Problem::BadValue { what, value: shown, expected })
@@ -93,8 +96,8 @@ struct Typed<'w, 't, T: 'static> {
     attached: &'w str,
 }
 
-/// Takes a word that begins with a dash apart: `--name`, `--name=value`, or a group of letters. The first letter
-/// of a group that takes a value gets the rest of the group as that value.
+/// Takes a word that begins with a dash apart: `--name`, `--name=value`, or a group of letters. The
+/// first letter of a group that takes a value gets the rest of the group as that value.
 fn take_apart<'w, 't, T>(word: &'w str, table: &'t [Opt<T>]) -> Vec<Typed<'w, 't, T>> {
     if let Some(long) = word.strip_prefix("--") {
         let (name, attached) = long.split_at(long.find('=').unwrap_or(long.len()));
@@ -111,8 +114,8 @@ fn take_apart<'w, 't, T>(word: &'w str, table: &'t [Opt<T>]) -> Vec<Typed<'w, 't
     typed
 }
 
-/// Whether a word that stands among data is an option of this command. Text right behind a letter is no value here:
-/// `-apple` is data, though it could be read as `-a pple`.
+/// Whether a word that stands among data is an option of this command. Text right behind a letter
+/// is no value here: `-apple` is data, though it could be read as `-a pple`.
 fn is_option<T>(word: &str, table: &[Opt<T>], command: &str) -> bool {
     let fits = |typed: &Typed<'_, '_, T>| {
         typed.opt.is_some_and(|opt| opt.fits(command)) && !typed.attached.starts_with(char::is_alphabetic)
@@ -120,7 +123,8 @@ fn is_option<T>(word: &str, table: &[Opt<T>], command: &str) -> bool {
     word.len() > 1 && word.starts_with('-') && take_apart(word, table).iter().all(fits)
 }
 
-/// The words that have not been understood yet, in order, and what was learnt from those before them.
+/// The words that have not been understood yet, in order, and what was learnt from those before
+/// them.
 pub(super) struct WordReader<'e> {
     words: Peekable<IntoIter<OsString>>,
     /// `--` was read: no word after it is an option.
@@ -148,8 +152,9 @@ impl<'e> WordReader<'e> {
         self.words.next()
     }
 
-    /// The next word as data. A word that would have been an option before the data is refused unless `--` stood
-    /// before it: whoever typed it meant the option, and would never learn that it was taken for data.
+    /// The next word as data. A word that would have been an option before the data is refused
+    /// unless `--` stood before it: whoever typed it meant the option, and would never learn that
+    /// it was taken for data.
     pub fn data<T>(&mut self, table: &[Opt<T>]) -> Result<Option<OsString>, Problem> {
         // A `--` that is the last word of all has nothing to protect: it is data itself.
         if !self.data_only && self.words.len() > 1 {
@@ -169,14 +174,16 @@ impl<'e> WordReader<'e> {
         self.words.by_ref().collect()
     }
 
-    /// Passes over the word `help`, and remembers it: `st help client get` is `st client get --help`.
+    /// Passes over the word `help`, and remembers it: `st help client get` is `st client get
+    /// --help`.
     pub fn skip_help(&mut self) {
         while self.words.next_if(|word| word == "help").is_some() {
             self.help = true;
         }
     }
 
-    /// Makes sure that no word is left. Where the word `help` was read, this is where it takes effect.
+    /// Makes sure that no word is left. Where the word `help` was read, this is where it takes
+    /// effect.
     pub fn end(&mut self) -> Result<(), Problem> {
         match self.next() {
             Some(word) => Err(Problem::Unexpected(word.to_string_lossy().into())),
@@ -185,8 +192,8 @@ impl<'e> WordReader<'e> {
         }
     }
 
-    /// Reads a command line with one operand at most, such as an address or a file. Options may stand on either side
-    /// of it, since it is never free text that could look like one.
+    /// Reads a command line with one operand at most, such as an address or a file. Options may
+    /// stand on either side of it, since it is never free text that could look like one.
     pub fn around<T>(&mut self, table: &[Opt<T>], into: &mut T) -> Result<Option<OsString>, Problem> {
         self.options(table, into)?;
         let operand = self.next();
@@ -209,8 +216,8 @@ impl<'e> WordReader<'e> {
         Ok(())
     }
 
-    /// Stores the value of one option. Where none is attached, the next word is the value whatever it looks like:
-    /// `--if -5` wants the value to be -5.
+    /// Stores the value of one option. Where none is attached, the next word is the value whatever
+    /// it looks like: `--if -5` wants the value to be -5.
     fn apply<T>(&mut self, typed: Typed<'_, '_, T>, table: &[Opt<T>], into: &mut T) -> Result<(), Problem> {
         let Typed { name, opt, attached } = typed;
         let Some(opt) = opt else {
@@ -247,8 +254,9 @@ impl<'e> WordReader<'e> {
         (self.env)(name).filter(|value| !value.is_empty())
     }
 
-    /// Refuses options that do not belong to the command, and takes from the environment what no option said. It
-    /// comes last: only now is the command known, and whether an option will win over the environment.
+    /// Refuses options that do not belong to the command, and takes from the environment what no
+    /// option said. It comes last: only now is the command known, and whether an option will win
+    /// over the environment.
     pub fn finish<T>(&self, table: &[Opt<T>], into: &mut T) -> Result<(), Problem> {
         for opt in table {
             let given = self.given(opt.name().0);
@@ -263,13 +271,14 @@ impl<'e> WordReader<'e> {
     }
 }
 
-// Words to values. Nothing is rounded, clipped or guessed. Each reader gives a value or says what it would have taken,
-// limits included.
+// Words to values. Nothing is rounded, clipped or guessed. Each reader gives a value or says what
+// it would have taken, limits included.
 
 /// Times end here: a year is for ever to a script, and far from any overflow.
 const SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
 
-/// The shortest timeout. The system counts its own in milliseconds or so, and takes zero for "for ever".
+/// The shortest timeout. The system counts its own in milliseconds or so, and takes zero for "for
+/// ever".
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Stores what was read.
@@ -302,8 +311,8 @@ pub(super) fn size<N: TryFrom<u64>>(word: OsString, max: u64) -> Result<N, Strin
     within(word, read, 1..=max, format!("a size from 1 to {max} bytes, as 1000, 64K, 1M or 2G"))
 }
 
-/// A time in seconds, to the nanosecond: `5`, `0.25`, `.5`. It is read as two whole numbers, since a float
-/// would take `1e3`, `inf` and `NaN`, and would round.
+/// A time in seconds, to the nanosecond: `5`, `0.25`, `.5`. It is read as two whole numbers, since
+/// a float would take `1e3`, `inf` and `NaN`, and would round.
 pub(super) fn seconds(word: OsString, least: Duration) -> Result<Duration, String> {
     let read = |word: &str| {
         let (whole, fraction) = word.split_once('.').unwrap_or((word, "0"));
@@ -318,7 +327,8 @@ pub(super) fn seconds(word: OsString, least: Duration) -> Result<Duration, Strin
     within(word, read, least..=Duration::from_secs(SECONDS_MAX), expected)
 }
 
-/// What all of them have in common: a word is read, its value must be in range and fit the type that it is stored in.
+/// What all of them have in common: a word is read, its value must be in range and fit the type
+/// that it is stored in.
 fn within<V: PartialOrd, N: TryFrom<V>>(
     word: OsString,
     read: impl FnOnce(&str) -> Option<V>,
