@@ -239,6 +239,7 @@ pub(super) fn parse(words: &mut WordReader<'_>, mut args: ClientArgs) -> Result<
     words.options(OPTIONS, &mut args)?;
     words.skip_help();
     if let Some(word) = words.next() {
+        // The repl has no name to be asked by: it is what there is without a command.
         if words.help && ["session", "-h", "--help"].iter().any(|topic| word == *topic) {
             return Err(Problem::Help);
         }
@@ -261,7 +262,8 @@ fn find(word: &str, words: &mut WordReader<'_>) -> Result<&'static Row, Problem>
     if let Some(row) = COMMANDS.iter().find(|row| row.names.contains(&word)) {
         return Ok(row);
     }
-    // Only a repl has these.
+    // Only a repl has these. It runs them itself, before any word gets here, but a slip in them
+    // does.
     let others: &[&str] = if words.program.is_empty() { &["quit", "exit"] } else { &[] };
     let meant = meant(word, "", others).or_else(|| as_action(word, words));
     Err(Problem::Unknown("command", word.into(), meant))
@@ -287,18 +289,18 @@ pub(super) fn meant(word: &str, before: &str, others: &[&str]) -> Option<String>
 /// The line that calls an action, where the word looks like the name of one. Data that a shell
 /// would want quoted is left out: what is suggested must mean the same when it is typed.
 fn as_action(word: &str, words: &mut WordReader<'_>) -> Option<String> {
-    let is_name = word.starts_with(|first: char| first.is_ascii_uppercase())
-        && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '_' | '-'));
+    let capital = |c: char| c.is_ascii_uppercase();
+    let of_a_name = |c: char| capital(c) || c.is_ascii_digit() || "_-".contains(c);
+    if !word.starts_with(capital) || !word.chars().all(of_a_name) {
+        return None;
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    let quoted =
-        |word: &OsString| word.to_str().is_none_or(|word| word.is_empty() || !word.chars().all(plain));
+    let unquoted = |word: &&str| !word.is_empty() && word.chars().all(plain);
     let data = words.rest();
-    let data = match data.iter().any(quoted) {
-        true => " …".into(),
-        false => data.iter().map(|word| format!(" {}", word.display())).collect::<String>(),
-    };
+    let data: Option<Vec<_>> = data.iter().map(|word| word.to_str().filter(unquoted)).collect();
+    let data = data.map_or("…".into(), |data| data.join(" "));
     let client = if words.program.is_empty() { "".into() } else { format!("{} client ", words.program) };
-    is_name.then(|| format!("{client}call {word}{data}"))
+    Some(format!("{client}call {word} {data}").trim_end().into())
 }
 
 /// `watch` has a KEY or `--prefix`. The words behind it are PROGRAM's, options and all; only the
@@ -349,6 +351,8 @@ fn program(words: &mut WordReader<'_>) -> Result<Vec<String>, Problem> {
     std::iter::once(Ok(first)).chain(rest).collect()
 }
 
+/// What the server does under a name: any of its actions, built in or not, is asked for in the same
+/// way.
 fn call(name: &str, data: Option<String>) -> ClientCommand {
     C::Call { name: name.into(), data }
 }

@@ -104,6 +104,7 @@ impl Run<'_> {
                 false if self.stdin.is_none() => Err(self.no_key(key)),
                 false => Err(Trouble::silent(Exit::No)),
             },
+            // Lists are written as they come, so a table of any size goes through.
             C::GetAll { prefix } => list(self, prefix, if args.json { Style::Object } else { Style::Tabs }),
             C::Keys { prefix } => list(self, prefix, if args.json { Style::Array } else { Style::Keys }),
             C::Count { prefix } => self.show(args, &Request::Count { prefix: prefix.into() }),
@@ -297,6 +298,9 @@ fn described(value: &JsonText<'_>) -> String {
 }
 
 /// What must hold for a write: for `add` that there is no value, else what `--if` says.
+///
+/// Both are one thing to the server: a condition that it checks under the lock that it writes
+/// under. A client that reads first and writes then could be overtaken in between.
 fn condition(args: &ClientArgs) -> Result<Option<Condition<'_>>, Trouble> {
     match (&args.command, &args.condition) {
         (Some(ClientCommand::Add { .. }), _) => Ok(Some(Condition::Absent)),

@@ -97,6 +97,7 @@ pub fn help(program: &str, topic: Topic) -> String {
             let text = CLIENT.replace("{commands}", &commands.collect::<String>());
             text.replace("{options}", &options(client::OPTIONS, None)) + &exits(&Exit::MEANINGS)
         }
+        // The parser found the name in the same table.
         Topic::ClientCommand(name) => {
             COMMANDS.iter().find(|row| row.names[0] == name).map(command).unwrap_or_default()
         }

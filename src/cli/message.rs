@@ -284,7 +284,8 @@ impl Messages {
         trouble.exit
     }
 
-    /// Says something, in one line.
+    /// Says something, in one line. A script's log stays one line a failure, and `grep` finds it
+    /// whole.
     pub fn say(&mut self, text: &str) {
         if !self.quiet {
             self.clear();
@@ -294,7 +295,8 @@ impl Messages {
         }
     }
 
-    /// Shows a person how far something has come, in place of what was shown before.
+    /// Shows a person how far something has come, in place of what was shown before. Where stderr
+    /// is no terminal nobody is looking, and a log would fill with half lines.
     pub fn progress(&mut self, text: &str) {
         if !self.quiet && self.out.is_terminal() {
             self.progress = write!(self.out, "\r{text}\x1b[K").and_then(|()| self.out.flush()).is_ok();

@@ -114,6 +114,8 @@ pub fn parse(
     })
 }
 
+/// Finds out which of the parts is asked for, and leaves the rest of the words to it. `help` may
+/// stand before everything else, since `help` is the first thing that many people type.
 fn dispatch(words: &mut WordReader<'_>) -> Result<Command, Problem> {
     words.skip_help();
     let Some(word) = words.next() else { return words.end().and(Err(Problem::NoCommand)) };

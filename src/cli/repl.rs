@@ -39,7 +39,8 @@ pub(super) fn converse(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Troub
         match carry_out(run, args, &line) {
             Ok(ControlFlow::Continue(())) => {}
             Ok(ControlFlow::Break(())) => return Ok(()),
-            // Nobody reads our stdout any more: there is no point in going on.
+            // Nobody reads our stdout any more. That is no failure, but there is no point in going
+            // on.
             Err(trouble) if trouble.exit == Exit::Yes => return Err(trouble),
             Err(trouble) if person => {
                 run.stderr.report(&trouble);
@@ -55,6 +56,7 @@ pub(super) fn converse(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Troub
 /// that a line of a repl means what the same words mean in a shell, options included.
 fn carry_out(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<ControlFlow<()>, Trouble> {
     if line.len() > INPUT_BYTES_MAX {
+        // Its rest would be read as the next line, and might be a command.
         return Err(Trouble::input(format!("longer than {INPUT_BYTES_MAX} bytes")));
     }
     let line = std::str::from_utf8(line).map_err(|_| Trouble::input("the line is not UTF-8 text"))?;
