@@ -18,7 +18,7 @@ use super::client::{ClientArgs, ClientCommand};
 use super::listing::{Style, list};
 use super::message::{Exit, Messages, Topic, Trouble};
 use super::words::Env;
-use super::{follow, pipeline, repl};
+use super::{follow, pipeline};
 use crate::client::{Answer, Client, ClientError, ClientOptions};
 use crate::json::{JsonText, Value};
 use crate::protocol::{Address, Code, Condition, Request, TOKEN_VARIABLE, Token};
@@ -42,30 +42,26 @@ pub(super) struct Run<'a> {
     pub stderr: &'a mut Messages,
 }
 
-/// Does what `args` say: one command, or where they name none, those that stdin brings.
-pub(super) fn run_client(
-    args: &ClientArgs,
-    env: Env<'_>,
-    stdin: Stdin,
-    stdout: Stdout,
-    stderr: &mut Messages,
-) -> Result<(), Trouble> {
-    stderr.quiet = args.quiet;
-    let address = Address::parse(&args.address)
-        .map_err(|error| Trouble::usage(&stderr.program, Topic::Client, error))?;
-    let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE))?;
-    let options = ClientOptions { timeout: args.timeout, retry: args.retry, token };
-    // No connection yet: `st client load < /dev/null` asks the server for nothing.
-    let client = Client { address, options, connection: None };
-    let stdout = BufWriter::with_capacity(OUTPUT_BYTES, stdout);
-    let mut run = Run { client, stdin: Some(stdin), stdout, stderr };
-    match args.command {
-        None => repl::converse(&mut run, args),
-        Some(_) => run.command(args),
+impl<'a> Run<'a> {
+    /// What the commands of `args` will work with. There is no connection yet: a command that has
+    /// nothing to ask, as `load` of an empty file, needs no server.
+    pub fn new(
+        args: &ClientArgs,
+        env: Env<'_>,
+        stdin: Stdin,
+        stdout: Stdout,
+        stderr: &'a mut Messages,
+    ) -> Result<Run<'a>, Trouble> {
+        stderr.quiet = args.quiet;
+        let address = Address::parse(&args.address)
+            .map_err(|error| Trouble::usage(&stderr.program, Topic::Client, error))?;
+        let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE))?;
+        let options = ClientOptions { timeout: args.timeout, retry: args.retry, token };
+        let client = Client { address, options, connection: None };
+        let stdout = BufWriter::with_capacity(OUTPUT_BYTES, stdout);
+        Ok(Run { client, stdin: Some(stdin), stdout, stderr })
     }
-}
 
-impl Run<'_> {
     /// Carries out one command. What it wrote before a failure reaches the reader all the same.
     ///
     /// A failed read did nothing, and can be repeated without a thought. Of a write that got no

@@ -19,7 +19,8 @@ use crate::protocol::{AddressError, Code, KeyError, TokenError};
 /// A message has at most so many characters, whatever a server or a user put into it.
 const MESSAGE_CHARS_MAX: usize = 1_000;
 
-/// How `st` ended. Where many things were asked at once, the highest code counts.
+/// How `st` ended. The numbers are a promise to scripts: none changes its meaning. They are in the
+/// order of their weight, since of many things that were asked at once the worst counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// It was done, or it is so.

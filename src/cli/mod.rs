@@ -2,17 +2,17 @@
 //! asked to do on a command line is found from here.
 //!
 //! ```text
-//!   argv ──parse──▶ Command ──┬─▶ client: ask a server (commands, follow, listing, pipeline; repl for many)
-//!        (words)              ├─▶ server: serve
-//!                             ├─▶ json: reformat
-//!                             └─▶ help
-//!                                   └──▶ Ok, or Trouble ──report──▶ a line on stderr, and Exit
+//!   argv ──parse──▶ Command ─┬─▶ client   ask a server: commands, or repl for many of them
+//!          (words)           ├─▶ server   serve
+//!                            ├─▶ json     check or reformat
+//!                            └─▶ help
+//!                                  └───▶ Ok, or Trouble: a line on stderr ──▶ Exit
 //! ```
 //!
 //! It is a part of the library, and not of `main.rs`, so that tests can read command lines without
 //! starting a process. For the same reason nothing in this room reaches for the process's
 //! arguments, environment or standard streams: `main` hands them in. What a program that uses the
-//! library would want, too, belongs into the room `client`.
+//! library would want, too, belongs in the room `client`.
 
 mod client;
 mod commands;
@@ -33,6 +33,7 @@ use std::io::{Stderr, Stdin, Stdout, Write};
 use std::path::Path;
 
 pub use client::{ClientArgs, ClientCommand};
+use commands::Run;
 pub use help::help;
 pub use json::{JsonArgs, Layout, ReformatError, reformat};
 pub use message::{Exit, Problem, Topic, UsageError};
@@ -86,7 +87,12 @@ pub fn run(mut args: impl Iterator<Item = OsString>, env: Env<'_>, io: Io) -> Ex
         Ok(Command::Help(topic)) => print(&help(&messages.program, topic)),
         Ok(Command::Version) => print(concat!("st ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Server(args)) => server::serve(&messages.program, &args, env, stdout, log),
-        Ok(Command::Client(args)) => commands::run_client(&args, env, stdin, stdout, &mut messages),
+        Ok(Command::Client(args)) => {
+            Run::new(&args, env, stdin, stdout, &mut messages).and_then(|mut run| match args.command {
+                Some(_) => run.command(&args),
+                None => repl::converse(&mut run, &args),
+            })
+        }
         Ok(Command::Json(args)) => json::run_json(&args, stdin, stdout),
         Err(UsageError { program, topic, problem, quiet }) => {
             messages.quiet = quiet;

@@ -56,7 +56,7 @@ pub struct ServerArgs {
     threads: usize,
 }
 
-/// Linux itself has some 32,000 threads for all programs together, unless it was told otherwise.
+/// Each has a stack, of which the system reserves the addresses at once. Few systems grant so many.
 const THREADS_MAX: u64 = 100_000;
 /// Each is a process with pipes and threads that wait for it.
 const JOBS_MAX: u64 = 1_000;
@@ -215,8 +215,8 @@ pub(super) fn serve(
 fn bind(program: &str, args: &ServerArgs, has_token: bool) -> Result<Server, Trouble> {
     let usage = |problem: &dyn Display| Trouble::usage(program, Topic::Server, problem);
     let address = Address::parse(&args.address).and_then(|address| address.resolve());
-    // Also a host's name that leads nowhere is a usage error here: no server can be at an address
-    // of another machine.
+    // A host's name that leads nowhere is no address of this machine, now or later. To a client it
+    // may be a name server that is down, hence another exit code there.
     let addresses = address.map_err(|error| usage(&error))?;
     // A name may stand for several addresses. One that others can reach is enough to refuse them
     // all.
