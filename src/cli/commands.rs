@@ -171,6 +171,7 @@ impl<'a> Run<'a> {
             self.write(stdout.as_bytes())?;
             let _ = self.stderr.out.write_all(stderr.as_bytes());
         }
+        // The status itself is not our exit code: from 2 on those have meanings of their own.
         if status == 0 { Ok(()) } else { Err(Trouble::silent(Exit::No)) }
     }
 

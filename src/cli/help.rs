@@ -120,6 +120,7 @@ fn command(row: &CommandRow) -> String {
     let more = if row.more.is_empty() { String::new() } else { format!("{}\n", row.more) };
     let gap = if alias.is_empty() && more.is_empty() { "" } else { "\n" };
     let options = options(client::OPTIONS, Some(row.names[0]));
+    // A command without operands leaves a space there.
     let usage = usage.trim_end();
     format!("{usage}: {about}\n\n{alias}{more}{gap}  {{st}} client {example}\n\n{options}\nExit:\n")
         + &exits(row.exits)

@@ -99,6 +99,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>, env: Env<'_>, io: Io) -> Ex
             Err(Trouble::usage(&program, topic, problem))
         }
     };
+    // The one place where a failure turns into what the caller sees of it.
     done.map_or_else(|trouble| messages.report(&trouble), |()| Exit::Yes)
 }
 
@@ -108,6 +109,7 @@ pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     env: Env<'_>,
 ) -> Result<Command, UsageError> {
+    // The reader is kept: it knows how far it came, which decides what an error points to.
     let mut words = WordReader::new(program, words, env);
     dispatch(&mut words).or_else(|problem| {
         let topic = words.topic;

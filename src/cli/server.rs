@@ -227,6 +227,7 @@ fn bind(program: &str, args: &ServerArgs, has_token: bool) -> Result<Server, Tro
              set a token with --token-file FILE or ST_TOKEN, or say --insecure"
         )));
     }
+    // The words were right; whether the port can be had is up to this machine, and may change.
     let mut server = Server::bind(&addresses[..])
         .map_err(|error| Trouble { exit: Exit::Local, text: error.to_string() })?;
     server.actions().limits = args.limits;

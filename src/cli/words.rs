@@ -44,6 +44,7 @@ impl<T> Opt<T> {
     /// Every table ends with it. It stores nothing: asking for help ends the reading of words.
     pub const HELP: Opt<T> = Opt::new("-h, --help", "this text", |_, _| Ok(()));
 
+    /// An option of every command, which no environment variable stands in for.
     pub const fn new(
         usage: &'static str,
         help: &'static str,
@@ -129,7 +130,7 @@ pub(super) struct WordReader<'e> {
     words: Peekable<IntoIter<OsString>>,
     /// `--` was read: no word after it is an option.
     data_only: bool,
-    /// The long names of the options read so far.
+    /// The long names of the options read so far. Whether they fit is known only with the command.
     given: Vec<&'static str>,
     env: Env<'e>,
     /// The name that the program was called by, for suggestions; empty in a repl.
