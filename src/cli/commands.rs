@@ -1,79 +1,77 @@
-//! The commands of `st client`: each asks the server through [`Client`], writes what it got, and ends
-//! in an exit code that a script can act on. Everything is read and written through [`Io`], and stdin
-//! only by the commands that say so: inside `while read` loops it belongs to somebody else.
+//! The commands of `st client`: each asks the server through [`Client`], writes what it got, and
+//! ends in an exit code that a script can act on.
+//!
+//! stdout carries data and nothing else, so that `$(st client get KEY)` is the value; whatever is
+//! said about it goes to stderr. Stdin is read only by the commands that say so: in the body of a
+//! `while read` loop it belongs to the loop, and a command that read it would eat the lines to
+//! come.
+//!
+//! Each command is an arm of [`Run::carry_out`]. Its errors are the library's, turned into
+//! [`Trouble`] by `?`; an arm adds only what the library cannot know, as what `--if` wanted. The
+//! commands that follow changes, print lists or send many requests have files of their own.
 
 use std::borrow::Cow;
-use std::env;
-use std::io::{BufWriter, Read, Write};
-use std::os::fd::BorrowedFd;
+use std::io::{BufWriter, Read, Stdin, Stdout, Write};
+use std::os::fd::AsFd;
 
 use super::client::{ClientArgs, ClientCommand};
 use super::listing::{Style, list};
-use super::message::{Messages, Trouble};
-use super::{follow, pipeline, repl};
+use super::message::{Exit, Messages, Topic, Trouble};
+use super::words::Env;
+use super::{follow, pipeline};
 use crate::client::{Answer, Client, ClientError, ClientOptions};
 use crate::json::{JsonText, Value};
-use crate::protocol::Address;
-use crate::protocol::{Code, Condition, Request};
-use crate::protocol::{TOKEN_VARIABLE, Token};
+use crate::protocol::{Address, Code, Condition, Request, TOKEN_VARIABLE, Token};
 use crate::sys;
 
-/// No value from stdin may be longer; the server's own limit is far lower unless it was raised.
+/// No value from stdin may be longer. The server's own limit is far lower unless it was raised, and
+/// without one here `st client set k - < /dev/zero` would take all memory before it asked the
+/// server.
 pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
-/// Output of any length is written in pieces of about this size.
+/// Output of any length is written in pieces of about this size: a system call for each line of a
+/// listing would take longer than the listing.
 const OUTPUT_BYTES: usize = 64 << 10;
 
-/// Where the commands read what they are told to, and write data and messages.
-#[allow(missing_docs, reason = "said above")]
-pub struct Io<'a> {
-    pub stdin: &'a mut dyn Read,
-    pub stdout: &'a mut dyn Write,
-    pub stderr: &'a mut dyn Write,
-    /// Stdout once more, where it is a file of the system's: a watch looks whether its reader is gone.
-    pub stdout_fd: Option<BorrowedFd<'a>>,
-}
-
-/// Does what `args` say, and gives the exit code. `program` is the name to use in messages.
-pub fn run<'a>(program: &'a str, args: &ClientArgs, io: Io<'a>) -> u8 {
-    let mut stderr = Messages { program, quiet: args.quiet, out: io.stderr, progress: false };
-    let client = match client(program, args) {
-        Ok(client) => client,
-        Err(trouble) => return stderr.report(&trouble),
-    };
-    let stdout = BufWriter::with_capacity(OUTPUT_BYTES, io.stdout);
-    let mut run = Run { client, stdin: Some(io.stdin), stdout, stdout_fd: io.stdout_fd, stderr };
-    let done = match args.command {
-        None => repl::run(&mut run, args),
-        Some(_) => run.command(args),
-    };
-    done.map_or_else(|trouble| run.stderr.report(&trouble), |()| 0)
-}
-
-fn client(program: &str, args: &ClientArgs) -> Result<Client, Trouble> {
-    let address = Address::parse(&args.address)
-        .map_err(|error| Trouble::input(format!("{error} (see '{program} client --help')")))?;
-    let token = Token::find(args.token_file.as_deref(), env::var_os(TOKEN_VARIABLE))?;
-    let options = ClientOptions { timeout: args.timeout, retry: args.retry, token };
-    Ok(Client { address, options, connection: None })
-}
-
-/// What a command works with.
+/// What a command works with. It outlives a command: a repl carries out many with one connection.
 pub(super) struct Run<'a> {
     pub client: Client,
-    /// `None` in a session: there the commands come from stdin, and none of them may read it.
-    pub stdin: Option<&'a mut dyn Read>,
-    pub stdout: BufWriter<&'a mut dyn Write>,
-    pub stdout_fd: Option<BorrowedFd<'a>>,
-    pub stderr: Messages<'a>,
+    /// `None` in a repl: there the commands come from stdin, and none of them may read it.
+    pub stdin: Option<Stdin>,
+    /// Buffered once more than std does: std's buffer is written out at every newline.
+    pub stdout: BufWriter<Stdout>,
+    pub stderr: &'a mut Messages,
 }
 
 impl<'a> Run<'a> {
-    /// Carries out one command. What came before a failure is the reader's all the same.
+    /// What the commands of `args` will work with. There is no connection yet: a command that has
+    /// nothing to ask, as `load` of an empty file, needs no server.
+    pub fn new(
+        args: &ClientArgs,
+        env: Env<'_>,
+        stdin: Stdin,
+        stdout: Stdout,
+        stderr: &'a mut Messages,
+    ) -> Result<Run<'a>, Trouble> {
+        stderr.quiet = args.quiet;
+        let address = Address::parse(&args.address)
+            .map_err(|error| Trouble::usage(&stderr.program, Topic::Client, error))?;
+        let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE))?;
+        let options = ClientOptions { timeout: args.timeout, retry: args.retry, token };
+        let client = Client { address, options, connection: None };
+        let stdout = BufWriter::with_capacity(OUTPUT_BYTES, stdout);
+        Ok(Run { client, stdin: Some(stdin), stdout, stderr })
+    }
+
+    /// Carries out one command. What it wrote before a failure reaches the reader all the same.
+    ///
+    /// A failed read did nothing, and can be repeated without a thought. Of a write that got no
+    /// answer nobody knows whether it was carried out, and the message says so: `increment` twice
+    /// is not once.
     pub fn command(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
         let mut done = self.carry_out(args);
         if let (Err(trouble), Some(command)) = (&mut done, &args.command)
-            && trouble.code == 4
-            && !command.only_reads()
+            && trouble.exit == Exit::Unknown
+            && !only_reads(command)
         {
             trouble.text += "; outcome unknown";
         }
@@ -81,13 +79,16 @@ impl<'a> Run<'a> {
         done.and(self.write(b""))
     }
 
+    /// Only a repl gets here without a command, by a line of options alone.
     fn carry_out(&mut self, args: &ClientArgs) -> Result<(), Trouble> {
         use ClientCommand as C;
         let command = args.command.as_ref();
         match command.ok_or_else(|| Trouble::input("a command is needed; 'help' lists them"))? {
             C::Get { key, default } => self.get(args, key, default.as_deref()),
-            C::Update { key, value } => self.update(args, key, value, condition(args)?),
-            C::Add { key, value } => self.update(args, key, value, Some(Condition::Absent)),
+            C::Update { key, value } | C::Add { key, value } => {
+                let (condition, value) = (condition(args)?, self.data(args, value)?);
+                self.change(&Request::Update { key: key.into(), value, condition }).map(drop)
+            }
             C::Delete { key } => {
                 let request = Request::Delete { key: key.into(), condition: condition(args)? };
                 if self.change(&request)?.missing { Err(self.no_key(key)) } else { Ok(()) }
@@ -95,9 +96,11 @@ impl<'a> Run<'a> {
             C::Increment { key, by } => self.show(args, &Request::Increment { key: key.into(), by: *by }),
             C::Exists { key } => match self.client.exists(key)? {
                 true => Ok(()),
+                // In a repl nobody sees an exit code.
                 false if self.stdin.is_none() => Err(self.no_key(key)),
-                false => Err(Trouble::silent(1)),
+                false => Err(Trouble::silent(Exit::No)),
             },
+            // Lists are written as they come, so a table of any size goes through.
             C::GetAll { prefix } => list(self, prefix, if args.json { Style::Object } else { Style::Tabs }),
             C::Keys { prefix } => list(self, prefix, if args.json { Style::Array } else { Style::Keys }),
             C::Count { prefix } => self.show(args, &Request::Count { prefix: prefix.into() }),
@@ -113,10 +116,14 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// `get`: DEFAULT counts only where the server said that there is no such key. After any
+    /// failure it would hide from a script that nobody knows the value.
     fn get(&mut self, args: &ClientArgs, key: &str, default: Option<&str>) -> Result<(), Trouble> {
+        // It is looked at before the server is asked, or a script would learn of a slip in it only
+        // on the day when the key is missing.
         let default = default.map(|default| value(args, "DEFAULT", default)).transpose()?;
         let mut found = self.client.ask(&Request::Get { key: key.into() })?.found();
-        // Only now: a server that is not in pool mode has no WATCH.
+        // A GET goes first, since a server that is not in pool mode answers no WATCH.
         if let (None, Some(time)) = (&found, args.wait) {
             found = follow::wait(self, args, key, time)?;
         }
@@ -124,24 +131,15 @@ impl<'a> Run<'a> {
         self.print(args, &value)
     }
 
-    /// Asks for a value, and prints it.
+    /// Asks for a value, and prints it. Nothing is printed of a reply that came in part.
     fn show(&mut self, args: &ClientArgs, request: &Request<'_>) -> Result<(), Trouble> {
         let value = self.client.value(request)?;
         self.print(args, &value)
     }
 
-    fn update(
-        &mut self,
-        args: &ClientArgs,
-        key: &str,
-        value: &str,
-        condition: Option<Condition<'_>>,
-    ) -> Result<(), Trouble> {
-        let value = self.data(args, value)?;
-        self.change(&Request::Update { key: key.into(), value, condition }).map(drop)
-    }
-
-    /// Asks for a change to a key. Where a condition prevents it, what prevents it is told.
+    /// Asks for a change to a key. Where a condition prevents it, the message tells the value that
+    /// does: the server looked at the value and the condition at once, so a second question might
+    /// already find another value.
     fn change(&mut self, request: &Request<'_>) -> Result<Answer, Trouble> {
         self.client.ask(request).map_err(|error| match error {
             ClientError::Refused(_, failure) if failure.code == Code::Conflict => {
@@ -160,7 +158,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The program's output is ours; what is JSON about it only `-j` shows.
+    /// Runs a program on the server as if it ran here: its output is ours. Only `-j` shows the JSON
+    /// that it came in.
     fn exec(&mut self, args: &ClientArgs, program: &[String]) -> Result<(), Trouble> {
         let data = Value::Array(program.iter().map(String::as_str).collect());
         let value = self.client.call("EXEC", data)?;
@@ -175,7 +174,8 @@ impl<'a> Run<'a> {
             self.write(stdout.as_bytes())?;
             let _ = self.stderr.out.write_all(stderr.as_bytes());
         }
-        if status == 0 { Ok(()) } else { Err(Trouble::silent(1)) }
+        // The status itself is not our exit code: from 2 on those have meanings of their own.
+        if status == 0 { Ok(()) } else { Err(Trouble::silent(Exit::No)) }
     }
 
     /// Writes a value: a string as it is, anything else as JSON.
@@ -187,22 +187,40 @@ impl<'a> Run<'a> {
         self.write(out.as_bytes())
     }
 
-    /// Writes data, to the last byte.
+    /// Writes data, and all that is still held back: whoever reads our stdout may act on it at
+    /// once.
     pub fn write(&mut self, data: &[u8]) -> Result<(), Trouble> {
         self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::output)
     }
 
-    /// Whether what we write has no reader any more, as a write would find out.
+    /// Whether what we write has no reader any more, as a write would find out. A watch asks while
+    /// it has nothing to write, or `st client watch k | head -1` would stay until the next change.
     pub fn reader_is_gone(&self) -> bool {
-        self.stdout_fd.is_some_and(sys::hung_up)
+        sys::hung_up(self.stdout.get_ref().as_fd())
     }
 
-    /// A word as JSON, or where it is a dash, stdin.
+    /// A word as JSON. A dash stands for what stdin brings: a value may be longer than the system
+    /// allows a word to be, and the words of a command line can be read by every user of the
+    /// machine.
     fn data<'w>(&mut self, args: &ClientArgs, word: &'w str) -> Result<JsonText<'w>, Trouble> {
         if word != "-" {
             return value(args, "the value", word);
         }
-        let text = self.read_stdin()?;
+        let mut bytes = Vec::new();
+        // One byte more than may come tells input that is just long enough from input that is too
+        // long.
+        let limit = INPUT_BYTES_MAX as u64 + 1;
+        self.take_stdin()?.take(limit).read_to_end(&mut bytes).map_err(Trouble::stdin)?;
+        if bytes.len() > INPUT_BYTES_MAX {
+            return Err(Trouble::input(format!("stdin is longer than {INPUT_BYTES_MAX} bytes")));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            Trouble::input(format!(
+                "stdin is not UTF-8 text at byte {at}; other bytes can be stored as base64"
+            ))
+        })?;
+        // `echo` and most files end with a newline that nobody means as a part of the value.
         let text = match text.strip_suffix('\n') {
             Some(text) if !args.no_newline => text,
             _ => &text,
@@ -210,37 +228,34 @@ impl<'a> Run<'a> {
         value(args, "stdin", text).map(JsonText::into_owned)
     }
 
-    fn read_stdin(&mut self) -> Result<String, Trouble> {
-        let mut bytes = Vec::new();
-        let limit = INPUT_BYTES_MAX as u64 + 1;
-        self.take_stdin()?.take(limit).read_to_end(&mut bytes).map_err(Trouble::stdin)?;
-        if bytes.len() > INPUT_BYTES_MAX {
-            return Err(Trouble::input(format!("stdin is longer than {INPUT_BYTES_MAX} bytes")));
-        }
-        String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            Trouble::input(format!(
-                "stdin is not UTF-8 text at byte {at}; other bytes can be stored as base64"
-            ))
-        })
-    }
-
-    /// Stdin, for the one command that reads it.
-    pub fn take_stdin(&mut self) -> Result<&'a mut dyn Read, Trouble> {
+    /// Stdin, for the one command that reads it. In a repl the user learns why there is none,
+    /// instead of seeing the next lines vanish into a value.
+    pub fn take_stdin(&mut self) -> Result<Stdin, Trouble> {
         let text = "in a session stdin holds the commands, and no command can read it";
         self.stdin.take().ok_or_else(|| Trouble::input(text))
     }
 
+    /// The server's answer is no. Like every failure, it names the server: a script may talk to
+    /// several.
     fn no(&self, what: &str) -> Trouble {
-        Trouble { code: 1, text: format!("{}: {what}", self.client.address) }
+        Trouble { exit: Exit::No, text: format!("{}: {what}", self.client.address) }
     }
 
+    /// The plainest "no" there is.
     fn no_key(&self, key: &str) -> Trouble {
         self.no(&format!("no key {key:?}"))
     }
 }
 
+/// Whether a command leaves the server as it was, whatever becomes of the reply.
+fn only_reads(command: &ClientCommand) -> bool {
+    use ClientCommand as C;
+    matches!(command, C::Get { .. } | C::Exists { .. } | C::GetAll { .. } | C::Keys { .. })
+        || matches!(command, C::Count { .. } | C::Watch { .. } | C::Dump { .. })
+}
+
 /// A word as JSON: with `-j` it must be JSON itself, else it is a string, whatever it looks like.
+/// `007` stays `007`.
 pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<JsonText<'w>, Trouble> {
     match args.json {
         true => JsonText::parse(word).map_err(|error| Trouble::input(format!("{what} is not JSON: {error}"))),
@@ -248,7 +263,8 @@ pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<
     }
 }
 
-/// A value as it is written: with `-j` as JSON, else a string as it is.
+/// A value as it is written: with `-j` as JSON, else a string as it is. It is the way back of
+/// [`value`], so that what was stored comes out as it went in.
 pub(super) fn plain(args: &ClientArgs, value: &JsonText<'_>) -> String {
     match value.as_string() {
         Some(string) if !args.json => string.into_owned(),
@@ -256,7 +272,8 @@ pub(super) fn plain(args: &ClientArgs, value: &JsonText<'_>) -> String {
     }
 }
 
-/// What the value is and what `--if` wanted, with their kinds: the number 1 and the string "1" print alike.
+/// What the value is and what `--if` wanted, with their kinds: the number 1 and the string "1"
+/// print alike. Who compares a number without `-j` is told so, since no retry will ever succeed.
 fn difference(present: Option<&JsonText<'_>>, wanted: Option<&JsonText<'_>>) -> String {
     let Some(present) = present else { return "missing".into() };
     let is = described(present);
@@ -266,7 +283,8 @@ fn difference(present: Option<&JsonText<'_>>, wanted: Option<&JsonText<'_>>) -> 
     format!("{is}, not {}{hint}", described(wanted))
 }
 
-/// The beginning of a value, and its kind where that is not plain from it.
+/// The beginning of a value, and its kind where that is not plain from it. Valid JSON shows its
+/// kind by its first byte.
 fn described(value: &JsonText<'_>) -> String {
     let value = value.as_str();
     let kind = match value.as_bytes().first() {
@@ -279,7 +297,14 @@ fn described(value: &JsonText<'_>) -> String {
     format!("{kind}{value:.256}")
 }
 
+/// What must hold for a write: for `add` that there is no value, else what `--if` says.
+///
+/// Both are one thing to the server: a condition that it checks under the lock that it writes
+/// under. A client that reads first and writes then could be overtaken in between.
 fn condition(args: &ClientArgs) -> Result<Option<Condition<'_>>, Trouble> {
-    let present = args.condition.as_deref().map(|word| value(args, "the value of --if", word));
-    Ok(present.transpose()?.map(Condition::Equals))
+    match (&args.command, &args.condition) {
+        (Some(ClientCommand::Add { .. }), _) => Ok(Some(Condition::Absent)),
+        (_, Some(word)) => value(args, "the value of --if", word).map(Condition::Equals).map(Some),
+        (_, None) => Ok(None),
+    }
 }

@@ -189,7 +189,7 @@ impl Teller<'_> {
             let plain = plain(self.args, value);
             let newline = if self.args.no_newline { "" } else { "\n" };
             let input = format!("{plain}{newline}");
-            program.run(&mut run.stderr, event, key, &plain, input)?;
+            program.run(run.stderr, event, key, &plain, input)?;
         } else {
             let line = match self.args.json {
                 true => {

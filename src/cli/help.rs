@@ -1,13 +1,22 @@
-//! The help texts. What they say of commands and options comes from the tables that the parser reads, so
-//! that the two cannot disagree. `{st}` stands for the name the program was called by.
+//! The help texts.
+//!
+//! What they say of commands, options and exit codes comes from the tables that the rest of this
+//! room works by, and what they say of requests from the table of the actions. A new option or
+//! command is therefore in the help as soon as it exists. Only what no table knows is written here:
+//! how the parts belong together, and an example to start from.
+//!
+//! `{st}` stands for the name that the program was called by, so that every line can be typed as it
+//! stands. No line is longer than 100 characters, and nothing depends on a terminal: help is often
+//! read through a pipe.
 
-use super::args::{JSON_OPTIONS, Topic};
-use super::client::{COMMANDS, OPTIONS as CLIENT_OPTIONS};
-use super::options::Opt;
-use super::server::OPTIONS as SERVER_OPTIONS;
+use super::client::{self, COMMANDS, CommandRow};
+use super::message::{Exit, Topic};
+use super::words::Opt;
+use super::{json, server};
 use crate::actions::Actions;
 use crate::protocol::Spec;
 
+/// `st --help` has to fit on a screen with room to spare: it is what somebody sees first.
 const PROGRAM: &str = "\
 {st}: a JSON-over-TCP table in memory, and its client
 
@@ -24,6 +33,7 @@ Try it, in two terminals:
 More: {st} server --help, {st} client --help, {st} json --help
 ";
 
+/// `{requests}` and `{options}` stand for lines made from tables, here and below.
 const SERVER: &str = "\
 {st} server [OPTIONS] [ADDR]: serve a table
 
@@ -39,6 +49,7 @@ What clients can ask, beside what --action adds:
 Exit: 2 usage; 6 it cannot listen there, or a file cannot be used.
 ";
 
+/// The exit codes follow behind it.
 const CLIENT: &str = "\
 {st} client [OPTIONS] COMMAND …: ask a server
 
@@ -57,6 +68,7 @@ the command is refused there, unless '--' came before. A key that begins with a 
 Exit:
 ";
 
+/// The examples are pipes, since that is what this command is for.
 const JSON: &str = "\
 {st} json [OPTIONS] [FILE]: check or reformat JSON from FILE or stdin
 
@@ -69,70 +81,54 @@ It takes one value or many, one after another. Nothing is written before all hav
 Exit: 0 it is JSON; 1 it is not (stderr tells line and column); 2 usage; 6 input or output failed.
 ";
 
-/// What the client's exit codes mean, with what 1 means for a command in place of the general words.
-const EXITS: [(char, &str); 7] = [
-    ('0', "yes: it was done, it is there"),
-    ('1', "no: missing, exists already, conflict, wait expired"),
-    ('2', "usage, or input that is not valid"),
-    ('3', "cannot connect"),
-    ('4', "timeout, or connection lost after the request was sent: a write's outcome is unknown"),
-    ('5', "the server refused"),
-    ('6', "local input or output failed"),
-];
-
-/// The same for `watch`, which ends only when it has had enough or can go on no more.
-const WATCH_EXITS: [(char, &str); 6] = [
-    ('0', "--count changes were told, or nobody reads stdout any more"),
-    EXITS[2],
-    ('3', "cannot connect, or not again within --retry tries"),
-    ('4', "timeout, or the watch was lost and --retry is 0"),
-    EXITS[5],
-    ('6', "PROGRAM cannot be run, or stdout cannot be written to"),
-];
-
-/// The text for a topic; `program` is the name the program was called by.
-pub fn text(program: &str, topic: Topic) -> String {
+/// The text for a topic; `program` is the name that the program was called by.
+pub fn help(program: &str, topic: Topic) -> String {
     let text = match topic {
         Topic::Program => PROGRAM.into(),
-        Topic::Server => server(),
-        Topic::Client => client(),
-        Topic::ClientCommand(name) => command(name),
-        Topic::Json => JSON.replace("{options}", &options(JSON_OPTIONS, None)),
+        // A registry that nobody has added to: these are the requests of every server.
+        Topic::Server => {
+            let requests = Actions::default().specs().map(request).collect::<String>();
+            SERVER.replace("{requests}", &requests).replace("{options}", &options(server::OPTIONS, None))
+        }
+        Topic::Client => {
+            let commands = COMMANDS.iter().map(|row| {
+                let alias: String = row.names[1..].iter().map(|alias| format!(" ({alias})")).collect();
+                format!("  {:<34} {}{alias}\n", format!("{} {}", row.names[0], row.operands), row.about)
+            });
+            let text = CLIENT.replace("{commands}", &commands.collect::<String>());
+            text.replace("{options}", &options(client::OPTIONS, None)) + &exits(&Exit::MEANINGS)
+        }
+        // The parser found the name in the same table.
+        Topic::ClientCommand(name) => {
+            COMMANDS.iter().find(|row| row.names[0] == name).map(command).unwrap_or_default()
+        }
+        Topic::Json => JSON.replace("{options}", &options(json::OPTIONS, None)),
     };
     text.replace("{st}", program)
 }
 
-fn server() -> String {
-    let actions = Actions::default();
-    let requests = actions
-        .specs()
-        .map(|Spec { name, args, help }| format!("  {:<28} {help}\n", format!("{name} {args}")));
-    let text = SERVER.replace("{requests}", &requests.collect::<String>());
-    text.replace("{options}", &options(SERVER_OPTIONS, None))
+/// A line a request: `GET KEY   what it does`.
+fn request(Spec { name, args, help }: Spec<'_>) -> String {
+    format!("  {:<28} {help}\n", format!("{name} {args}"))
 }
 
-fn client() -> String {
-    let commands = COMMANDS.iter().map(|spec| {
-        let alias = spec.alias.map_or(String::new(), |alias| format!(" ({alias})"));
-        format!("  {:<34} {}{alias}\n", format!("{} {}", spec.name, spec.operands), spec.about)
-    });
-    let text = CLIENT.replace("{commands}", &commands.collect::<String>());
-    text.replace("{options}", &options(CLIENT_OPTIONS, None)) + &exits(&EXITS, EXITS[1].1)
-}
-
-fn command(name: &str) -> String {
-    let Some(spec) = COMMANDS.iter().find(|spec| spec.name == name) else { return String::new() };
-    let usage = format!("{{st}} client [OPTIONS] {name} {}", spec.operands);
-    let alias = spec.alias.map_or(String::new(), |alias| format!("It is also called {alias}.\n"));
-    let more = if spec.more.is_empty() { String::new() } else { format!("{}\n", spec.more) };
+/// The page of one command: what it is, what else there is to know, an example, its options, its
+/// exit codes.
+fn command(row: &CommandRow) -> String {
+    let CommandRow { about, example, .. } = row;
+    let usage = format!("{{st}} client [OPTIONS] {} {}", row.names[0], row.operands);
+    let alias: String = row.names[1..].iter().map(|alias| format!("It is also called {alias}.\n")).collect();
+    let more = if row.more.is_empty() { String::new() } else { format!("{}\n", row.more) };
     let gap = if alias.is_empty() && more.is_empty() { "" } else { "\n" };
-    let options = options(CLIENT_OPTIONS, Some(name));
-    let (usage, about, example) = (usage.trim_end(), spec.about, spec.example);
+    let options = options(client::OPTIONS, Some(row.names[0]));
+    // A command without operands leaves a space there.
+    let usage = usage.trim_end();
     format!("{usage}: {about}\n\n{alias}{more}{gap}  {{st}} client {example}\n\n{options}\nExit:\n")
-        + &exits(if name == "watch" { &WATCH_EXITS } else { &EXITS }, spec.no)
+        + &exits(row.exits)
 }
 
-/// A line an option: `-a, --addr ADDR   what it does [ST_ADDR]`.
+/// A line an option: `-a, --addr ADDR   what it does [ST_ADDR]`. The page of a command shows the
+/// options that fit it; the list of all says with each for which commands it is.
 fn options<T>(table: &[Opt<T>], command: Option<&str>) -> String {
     let shown = table.iter().filter(|opt| command.is_none_or(|command| opt.fits(command)));
     let lines = shown.map(|opt| {
@@ -141,10 +137,16 @@ fn options<T>(table: &[Opt<T>], command: Option<&str>) -> String {
         let help = opt.help.replace('\n', &format!("\n{:31}", ""));
         format!("  {:<28} {only}{help}{env}\n", opt.usage)
     });
-    lines.chain([format!("  {:<28} this text\n", "-h, --help")]).collect()
+    lines.collect()
 }
 
-fn exits(codes: &[(char, &str)], no: &str) -> String {
-    let lines = codes.iter().filter(|(code, _)| *code != '1' || !no.is_empty());
-    lines.map(|(code, text)| format!("  {code}  {}\n", if *code == '1' { no } else { text })).collect()
+/// A line an exit code: what it means in general, or what a command says that it means there. "No"
+/// is shown only where that is said, since most commands cannot end so.
+fn exits(special: &[(Exit, &str)]) -> String {
+    let lines = Exit::MEANINGS.iter().filter_map(|(exit, general)| {
+        let said = special.iter().find(|(special, _)| special == exit).map(|(_, text)| text);
+        let text = said.or((*exit != Exit::No).then_some(general))?;
+        Some(format!("  {}  {text}\n", *exit as u8))
+    });
+    lines.collect()
 }

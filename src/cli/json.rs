@@ -1,12 +1,20 @@
-//! `st json`: JSON in, one value or a stream of them, the same JSON out, indented or compact, or only checked.
+//! `st json`: JSON in, one value or a stream of them, the same JSON out, indented or compact, or
+//! only checked.
 //!
-//! It builds no tree. All of the text is checked first, so that nothing comes out of what is not JSON, and then
-//! copied from the parser to the writer: numbers and strings stay as they were written, and a file of a
-//! gigabyte takes a gigabyte and a buffer.
+//! It builds no tree. All of the text is checked first, so that nothing comes out of what is not
+//! JSON, and then copied from the parser to the writer: numbers and strings stay as they were
+//! written, and a file of a gigabyte takes a gigabyte and a buffer.
+//!
+//! A tree would turn `1.50` into `1.5`, drop the first of two members of one name, and take several
+//! times the memory of the text. Left out are filters and paths as in `jq`: this is for looking at
+//! JSON, and for telling whether it is JSON.
 
-use std::fmt;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Stdin, Stdout, Write};
+use std::path::PathBuf;
 
+use super::message::{Exit, Problem, Topic, Trouble};
+use super::words::{Opt, WordReader, put};
 use crate::json::{self, Parser, Writer};
 
 /// What is to come out.
@@ -20,7 +28,56 @@ pub enum Layout {
     Check,
 }
 
-/// Why nothing, or not everything, came out.
+/// What `st json` was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JsonArgs {
+    /// What to write.
+    pub layout: Layout,
+    /// What to read; stdin where there is no file.
+    pub file: Option<PathBuf>,
+}
+
+type O = Opt<JsonArgs>;
+
+/// Every option of `st json`. The last layout given is the one that holds.
+#[rustfmt::skip]
+pub(super) const OPTIONS: &[O] = &[
+    O::new("-c, --compact", "a line each, no spaces", |args, _| put(&mut args.layout, Ok(Layout::Compact))),
+    O::new("-p, --pretty", "indented (the default)", |args, _| put(&mut args.layout, Ok(Layout::Pretty))),
+    O::new("    --check", "write nothing: the exit code tells", |args, _| put(&mut args.layout, Ok(Layout::Check))),
+    O::HELP,
+];
+
+/// Understands the words after `json`.
+pub(super) fn parse(words: &mut WordReader<'_>) -> Result<JsonArgs, Problem> {
+    words.topic = Topic::Json;
+    let mut args = JsonArgs { layout: Layout::Pretty, file: None };
+    let file = words.around(OPTIONS, &mut args)?;
+    args.file = file.filter(|file| file != "-").map(PathBuf::from);
+    Ok(args)
+}
+
+/// Does what `args` say. The file, or stdin, is named in messages, and stdout is not: it is where
+/// everybody looks.
+pub(super) fn run_json(args: &JsonArgs, stdin: Stdin, stdout: Stdout) -> Result<(), Trouble> {
+    let (from, done) = match &args.file {
+        None => ("stdin".into(), reformat(stdin.lock(), stdout.lock(), args.layout)),
+        Some(file) => {
+            let input = File::open(file).map_err(ReformatError::Read);
+            let done = input.and_then(|input| reformat(input, stdout.lock(), args.layout));
+            (file.display().to_string(), done)
+        }
+    };
+    done.map_err(|error| match error {
+        // To a script that asks whether this is JSON, it is the answer "no".
+        ReformatError::Json(error) => Trouble { exit: Exit::No, text: format!("{from}: {error}") },
+        ReformatError::Read(error) => Trouble::local(from, error),
+        ReformatError::Write(error) => Trouble::output(error),
+    })
+}
+
+/// Why nothing, or not everything, came out. These are kept apart, since the three have different
+/// exit codes or texts.
 #[derive(Debug)]
 pub enum ReformatError {
     /// The input is not JSON.
@@ -31,14 +88,23 @@ pub enum ReformatError {
     Write(io::Error),
 }
 
-/// So much is read and judged before the rest is: input without an end is most often no JSON, either.
+impl From<json::Error> for ReformatError {
+    fn from(error: json::Error) -> ReformatError {
+        ReformatError::Json(error)
+    }
+}
+
+/// So much is read and judged before the rest is: input without an end is most often no JSON,
+/// either.
 const FIRST_BYTES: u64 = 1 << 20;
-/// An error closer to the end of the first bytes than this may only be a word or an escape that is cut.
+/// An error closer to the end of the first bytes than this may only be a word or an escape that is
+/// cut.
 const TOKEN_BYTES: usize = 16;
 
 /// Reads JSON values, at least one, and writes each in `layout`, with a newline after it.
 pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) -> Result<(), ReformatError> {
     let mut bytes = Vec::new();
+    // `yes | st json` would read for ever if the first look came after the end.
     input.by_ref().take(FIRST_BYTES).read_to_end(&mut bytes).map_err(ReformatError::Read)?;
     if let Err(error) = json::Error::unless_utf8(&bytes).and_then(check)
         && error.offset() + TOKEN_BYTES < bytes.len()
@@ -47,39 +113,46 @@ pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) ->
     }
     input.read_to_end(&mut bytes).map_err(ReformatError::Read)?;
     let text = json::Error::unless_utf8(&bytes)?;
+    // Nothing has been written yet. From here on only the output can fail.
     check(text)?;
     if layout == Layout::Check {
         return Ok(());
     }
+    // Two writes instead of one copy: a long string goes out from where it stands in the input.
     let mut writer = Writer::new(Vec::new(), layout == Layout::Pretty, |out: &mut Vec<u8>, text: &str| {
         output.write_all(out).map_err(ReformatError::Write)?;
         out.clear();
         output.write_all(text.as_bytes()).map_err(ReformatError::Write)
     });
-    let mut parser = Parser::new(text);
-    loop {
-        copy(&mut parser, &mut writer)?;
-        writer.end_line()?;
-        if !parser.another()? {
-            break;
-        }
-    }
+    each_value(text, |parser| {
+        copy(parser, &mut writer)?;
+        writer.end_line()
+    })?;
     writer.close()?;
     output.flush().map_err(ReformatError::Write)
 }
 
-/// Passes over a stream of values.
+/// Passes over a stream of values without keeping any.
 fn check(text: &str) -> Result<(), json::Error> {
+    each_value(text, Parser::skip)
+}
+
+/// Hands a parser to `each` before every value of a stream. There is one value at least.
+fn each_value<'t, E: From<json::Error>>(
+    text: &'t str,
+    mut each: impl FnMut(&mut Parser<'t>) -> Result<(), E>,
+) -> Result<(), E> {
     let mut parser = Parser::new(text);
     loop {
-        parser.skip()?;
+        each(&mut parser)?;
         if !parser.another()? {
             return Ok(());
         }
     }
 }
 
-/// One value. The parser is pulled rather than given a sink, since a full disk must end it.
+/// One value. The parser is pulled rather than given a sink, since a full disk must end it. It
+/// calls itself for each level of nesting, which the parser bounds.
 fn copy<F>(parser: &mut Parser<'_>, writer: &mut Writer<F>) -> Result<(), ReformatError>
 where
     F: FnMut(&mut Vec<u8>, &str) -> Result<(), ReformatError>,
@@ -105,29 +178,4 @@ where
         _ => writer.raw(parser.compact()?.as_str()),
     }
     Ok(())
-}
-
-impl From<json::Error> for ReformatError {
-    fn from(error: json::Error) -> ReformatError {
-        ReformatError::Json(error)
-    }
-}
-
-impl fmt::Display for ReformatError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReformatError::Json(error) => write!(f, "not JSON: {error}"),
-            ReformatError::Read(error) => write!(f, "cannot read the input: {error}"),
-            ReformatError::Write(error) => write!(f, "cannot write the output: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for ReformatError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ReformatError::Json(error) => Some(error),
-            ReformatError::Read(error) | ReformatError::Write(error) => Some(error),
-        }
-    }
 }

@@ -10,7 +10,7 @@ use std::mem::take;
 
 use super::commands::Run;
 use super::input::{Input, at_line, not_json};
-use super::message::Trouble;
+use super::message::{Exit, Trouble};
 use crate::client::Connection;
 use crate::client::entry;
 use crate::client::{Answer, ClientError, ReplyProblem};
@@ -25,7 +25,8 @@ const REFUSALS_TOLD: u64 = 10;
 /// `load`: sets what stdin says, either lines as `dump` writes them, or one object of keys and values. The
 /// first object tells which: in a dump it has a `key` and a `value` and nothing else.
 pub(super) fn load(run: &mut Run<'_>) -> Result<(), Trouble> {
-    let input = Input::new(run.take_stdin()?);
+    let mut stdin = run.take_stdin()?;
+    let input = Input::new(&mut stdin);
     let mut pipeline = Pipeline::new(run, false);
     let mut first = true;
     let outcome = pipeline.feed(input, |pipeline, line, object| {
@@ -42,14 +43,15 @@ pub(super) fn load(run: &mut Run<'_>) -> Result<(), Trouble> {
     outcome.map_err(|trouble| trouble.at(format_args!("{done} keys loaded, then")))?;
     if refused > 0 {
         run.stderr.say(&format!("{done} keys loaded, {refused} refused"));
-        return Err(Trouble::silent(5));
+        return Err(Trouble::silent(Exit::Refused));
     }
     Ok(())
 }
 
 /// `batch`: requests in the wire's JSON; their replies as they come.
 pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
-    let input = Input::new(run.take_stdin()?);
+    let mut stdin = run.take_stdin()?;
+    let input = Input::new(&mut stdin);
     let mut pipeline = Pipeline::new(run, true);
     let mut closed = false;
     pipeline.feed(input, |pipeline, line, object| {
@@ -69,7 +71,7 @@ pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
         closed = name == Some("CLOSE");
         pipeline.added(format!("line {line}"))
     })?;
-    if pipeline.worst == 0 { Ok(()) } else { Err(Trouble::silent(pipeline.worst)) }
+    if pipeline.worst == Exit::Yes { Ok(()) } else { Err(Trouble::silent(pipeline.worst)) }
 }
 
 /// Requests that wait to be sent, and what became of those that were.
@@ -83,12 +85,20 @@ struct Pipeline<'r, 'a> {
     done: u64,
     refused: u64,
     /// The worst exit code of a reply.
-    worst: u8,
+    worst: Exit,
 }
 
 impl<'r, 'a> Pipeline<'r, 'a> {
     fn new(run: &'r mut Run<'a>, print: bool) -> Pipeline<'r, 'a> {
-        Pipeline { run, print, requests: Vec::new(), places: Vec::new(), done: 0, refused: 0, worst: 0 }
+        Pipeline {
+            run,
+            print,
+            requests: Vec::new(),
+            places: Vec::new(),
+            done: 0,
+            refused: 0,
+            worst: Exit::Yes,
+        }
     }
 
     /// Hands each object to `each`, until that fails. What came before a failure is sent all
@@ -164,7 +174,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         let code = match reply {
             Ok(reply) => {
                 self.done += 1;
-                u8::from(reply.missing)
+                if reply.missing { Exit::No } else { Exit::Yes }
             }
             Err(error) => {
                 self.refused += 1;
@@ -172,7 +182,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
                 if !self.print && self.refused <= REFUSALS_TOLD {
                     self.run.stderr.report(&trouble);
                 }
-                trouble.code
+                trouble.exit
             }
         };
         self.worst = self.worst.max(code);

@@ -38,18 +38,18 @@ impl<'a> Program<'a> {
     /// Runs it for a change, to its end. That it failed is said, and is no failure of ours.
     pub fn run(
         &self,
-        stderr: &mut Messages<'_>,
+        stderr: &mut Messages,
         event: &str,
         key: &str,
         value: &str,
         input: String,
     ) -> Result<(), Trouble> {
-        let mut ended = self.attempt(stderr.out, event, key, Some(value), &input);
+        let mut ended = self.attempt(&mut stderr.out, event, key, Some(value), &input);
         if let Err(error) = &ended
             && matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::ArgumentListTooLong)
         {
             stderr.say(&format!("{key:?}: the value does not fit into ST_VALUE; it is on stdin alone"));
-            ended = self.attempt(stderr.out, event, key, None, &input);
+            ended = self.attempt(&mut stderr.out, event, key, None, &input);
         }
         let (status, last) = ended.map_err(|error| self.cannot_run(error))?;
         if !status.success() {

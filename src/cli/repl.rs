@@ -1,34 +1,47 @@
-//! The session: commands from stdin, a line each, over one connection. A person gets a prompt, and goes
-//! on after an error; a script on a pipe ends with the first failure, as under `set -e`, since what
-//! follows was written in the belief that all went well.
+//! The repl: commands from stdin, a line each, over one connection.
+//!
+//! A person gets a prompt, and goes on after a mistake. A script on a pipe ends with the first
+//! failure, as under `set -e`, since what follows was written in the belief that all went well.
+//! Nothing else depends on a terminal.
+//!
+//! Many commands over one connection are far cheaper than as many calls of `st client`: what takes
+//! longest in such a call is starting the program and connecting. Left out are variables, history
+//! and line editing: those are a shell's.
 
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::io::{BufRead, IsTerminal, Read};
+use std::ops::ControlFlow;
 
-use super::args::{self, Command, Problem, Topic, UsageError};
-use super::client::ClientArgs;
+use super::client::{self, ClientArgs};
 use super::commands::{INPUT_BYTES_MAX, Run};
-use super::message::Trouble;
-use crate::protocol::did_you_mean;
+use super::help;
+use super::message::{Exit, Problem, Trouble};
+use super::words::WordReader;
 
-pub(super) fn run(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
-    let mut stdin = BufReader::new(run.take_stdin()?);
-    let person = io::stdin().is_terminal();
-    let prompt = person && io::stdout().is_terminal();
-    let mut line = Vec::new();
+/// Reads and carries out commands to the end of stdin, or to `quit`. `args` are the defaults for
+/// each.
+pub(super) fn converse(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
+    let stdin = run.take_stdin()?;
+    let person = stdin.is_terminal();
+    let prompt = person && run.stdout.get_ref().is_terminal();
+    let (mut stdin, mut line) = (stdin.lock(), Vec::new());
     for number in 1.. {
+        // A prompt in a file or a pipe would be taken for data.
         if prompt {
             run.write(b"st> ")?;
         }
         line.clear();
+        // A line without an end must not take all memory. One byte beyond the limit shows that it
+        // was passed.
         let limit = INPUT_BYTES_MAX as u64 + 1;
         if (&mut stdin).take(limit).read_until(b'\n', &mut line).map_err(Trouble::stdin)? == 0 {
             break;
         }
-        match command(run, args, &line) {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
-            // Nobody reads our stdout any more: there is no point in going on.
-            Err(trouble) if trouble.code == 0 => return Err(trouble),
+        match carry_out(run, args, &line) {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(())) => return Ok(()),
+            // Nobody reads our stdout any more. That is no failure, but there is no point in going
+            // on.
+            Err(trouble) if trouble.exit == Exit::Yes => return Err(trouble),
             Err(trouble) if person => {
                 run.stderr.report(&trouble);
             }
@@ -39,52 +52,53 @@ pub(super) fn run(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
     if prompt { run.write(b"\n") } else { Ok(()) }
 }
 
-/// Carries out one line; false when it ends the session.
-fn command(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<bool, Trouble> {
+/// Carries out one line; `quit` breaks. The words are read by what reads those of `st client`, so
+/// that a line of a repl means what the same words mean in a shell, options included.
+fn carry_out(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<ControlFlow<()>, Trouble> {
     if line.len() > INPUT_BYTES_MAX {
+        // Its rest would be read as the next line, and might be a command.
         return Err(Trouble::input(format!("longer than {INPUT_BYTES_MAX} bytes")));
     }
     let line = std::str::from_utf8(line).map_err(|_| Trouble::input("the line is not UTF-8 text"))?;
     let words = split(line.trim_end_matches(['\r', '\n']))?;
     match words.first().map(String::as_str) {
-        None => return Ok(true),
-        Some(word) if word.starts_with('#') => return Ok(true),
-        Some("quit" | "exit") => return Ok(false),
+        None => return Ok(ControlFlow::Continue(())),
+        Some(word) if word.starts_with('#') => return Ok(ControlFlow::Continue(())),
+        Some("quit" | "exit") => return Ok(ControlFlow::Break(())),
         Some(_) => {}
     }
-    match args::parse_line(words, args) {
-        Ok(Command::Client(line)) => {
-            if line.address != args.address || line.token_file != args.token_file {
-                return Err(Trouble::input("a session keeps to its server: start another with -a"));
-            }
+    // The environment had its say in `args`, when the repl began.
+    let mut words = WordReader::new("", words.into_iter().map(Into::into), &|_| None);
+    match client::parse(&mut words, args.clone()) {
+        // One connection serves all lines, and its server has seen one token.
+        Ok(line) if line.address != args.address || line.token_file != args.token_file => {
+            return Err(Trouble::input("a session keeps to its server: start another with -a"));
+        }
+        // Options given on a line hold for that line: the next one starts from `args` again.
+        Ok(line) => {
             run.client.options.timeout = line.timeout;
             run.client.options.retry = line.retry;
             run.stderr.quiet = line.quiet;
-            // The server may have closed while the next line was typed.
+            // The server may have closed the connection while the next line was typed.
             run.client.drop_stale();
             run.command(&line)?;
         }
-        Ok(Command::Help(topic)) => run.write(super::help(run.stderr.program, topic).as_bytes())?,
-        Ok(_) => {}
-        Err(UsageError { problem: Problem::UnknownCommand(word, None), .. }) => {
-            let problem = Problem::UnknownCommand(
-                word.clone(),
-                did_you_mean(&word, ["quit", "exit"]).map(str::to_owned),
-            );
-            return Err(Trouble::input(format!("{problem} (see 'help')")));
+        Err(Problem::Help) => run.write(help(&run.stderr.program, words.topic).as_bytes())?,
+        Err(problem) => {
+            let help = format!("help {}", words.topic.command());
+            return Err(Trouble::input(format!("{problem} (see '{}')", help.trim_end())));
         }
-        Err(UsageError { topic: Topic::ClientCommand(name), problem, .. }) => {
-            return Err(Trouble::input(format!("{problem} (see 'help {name}')")));
-        }
-        Err(error) => return Err(Trouble::input(format!("{} (see 'help')", error.problem))),
     }
-    Ok(true)
+    Ok(ControlFlow::Continue(()))
 }
 
-/// Cuts a line into words as a shell does: at white space, but not inside quotes; within double quotes,
-/// and outside of any, a backslash takes the next character as it is. `$` and `*` are nothing special.
+/// Cuts a line into words as a shell does: at white space, but not inside quotes; within double
+/// quotes, and outside of any, a backslash takes the next character as it is. `$` and `*` are
+/// nothing special: a repl has no variables and no files, and a value that holds them should need
+/// no quotes.
 fn split(line: &str) -> Result<Vec<String>, Trouble> {
     let mut words = Vec::new();
+    // `None` between words. An empty word is one as well: that is what `''` means.
     let mut word: Option<String> = None;
     let mut quote = None;
     let mut chars = line.chars();
@@ -96,7 +110,8 @@ fn split(line: &str) -> Result<Vec<String>, Trouble> {
                 word.get_or_insert_default();
             }
             (None | Some('"'), '\\') => match chars.next() {
-                // Only what is special in double quotes needs the backslash; JSON's \n keeps its own.
+                // Only what is special in double quotes needs the backslash; JSON's \n keeps its
+                // own.
                 Some(next) if quote.is_none() || next == '"' || next == '\\' => {
                     word.get_or_insert_default().push(next);
                 }

@@ -1,46 +1,74 @@
-//! The words of `st server`. A value that cannot be right is refused here; whether a file exists or
-//! a port is free is for the server to find out.
+//! `st server`: its options, and the way from them to a running server and from its end to an exit
+//! code.
+//!
+//! Whatever can be wrong is found before the server says that it is ready. A value that cannot be
+//! right is refused while the words are read; a file that cannot be read, a program that cannot be
+//! run and a port that is taken end the start. A script that reads the address from stdout can
+//! therefore rely on a server that works.
+//!
+//! Left out: forking into the background, pid files and configuration files. Whatever starts
+//! services (systemd, a container, a shell's `&`) does these better.
 
+use std::env;
 use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{Stderr, Stdout, Write};
+use std::panic;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{Command, Problem, Topic};
-use super::options::{Opt, Words};
-use super::values::{Expected, MILLISECOND, put, seconds, size, text, whole};
-use crate::protocol::ADDRESS_DEFAULT;
-use crate::protocol::TOKEN_VARIABLE;
-use crate::server::{Level, Mode};
+use super::message::{Exit, Problem, Topic, Trouble};
+use super::words::{Env, MILLISECOND, Opt, WordReader, put, seconds, size, text, whole};
+use crate::actions::{Limits, Program, adopt_orphans};
+use crate::protocol::{ADDRESS_DEFAULT, Address, TOKEN_VARIABLE, Token};
+use crate::server::{Level, Log, Mode, Options, Server};
+use crate::store::Store;
 
 /// What `st server` was told.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "the options that set the fields explain them")]
 pub struct ServerArgs {
+    /// Where to listen, as it was written.
     pub address: String,
+    /// Who serves how many clients at once.
     pub mode: Mode,
+    /// The largest request, in bytes.
     pub max_request: usize,
+    /// The longest silence between requests; `None` leaves it to the mode.
     pub idle: Option<Duration>,
+    /// For a request once begun, and for a reply to be taken.
     pub deadline: Duration,
+    /// The most that keys and values may hold, in bytes.
     pub max_memory: Option<usize>,
-    pub action_timeout: Duration,
-    pub action_jobs: usize,
+    /// What a program that is run as an action may use.
+    pub limits: Limits,
+    /// Names, and the programs that answer to them.
     pub actions: Vec<(String, PathBuf)>,
+    /// Clients may run any program.
     pub allow_exec: bool,
+    /// Where the token is.
     pub token_file: Option<PathBuf>,
+    /// Other machines may reach the server although it has no token.
     pub insecure: bool,
+    /// How much is logged.
     pub level: Level,
+    /// Kept apart from the mode, since `-t` may come before `-m`.
     threads: usize,
 }
 
+/// Each has a stack, of which the system reserves the addresses at once. Few systems grant so many.
 const THREADS_MAX: u64 = 100_000;
+/// Each is a process with pipes and threads that wait for it.
 const JOBS_MAX: u64 = 1_000;
 /// A request is held in memory whole, once a connection.
 const REQUEST_BYTES_MAX: u64 = 1 << 30;
+/// More than any machine has, and far from overflowing a sum of two.
 const MEMORY_BYTES_MAX: u64 = 1 << 60;
 
 type O = Opt<ServerArgs>;
 
-/// Every option of the server.
+/// Every option of the server. There is none for the token itself: every user of a machine can list
+/// the words that programs were started with, and a token must not be among them.
 #[rustfmt::skip]
 pub(super) const OPTIONS: &[O] = &[
     O::new("-m, --mode MODE",
@@ -59,9 +87,9 @@ pub(super) const OPTIONS: &[O] = &[
     O::new("    --action NAME=PROGRAM", "answer requests NAME by what PROGRAM writes (repeatable)",
         |args, word| action(word).map(|action| args.actions.push(action))),
     O::new("    --action-timeout SECS", "for a program to end (5)",
-        |args, word| put(&mut args.action_timeout, seconds(word, MILLISECOND))),
+        |args, word| put(&mut args.limits.timeout, seconds(word, MILLISECOND))),
     O::new("    --action-jobs N", "programs running at once (16)",
-        |args, word| put(&mut args.action_jobs, whole(word, 1..=JOBS_MAX))),
+        |args, word| put(&mut args.limits.jobs_max, whole(word, 1..=JOBS_MAX))),
     O::new("    --allow-exec", "offer EXEC: who knows the token may run any program",
         |args, _| put(&mut args.allow_exec, Ok(true))),
     O::new("    --token-file FILE", "clients must show the token, FILE's first line;\nST_TOKEN can hold it too",
@@ -70,41 +98,48 @@ pub(super) const OPTIONS: &[O] = &[
         |args, _| put(&mut args.insecure, Ok(true))),
     O::new("-q, --quiet", "log errors only", |args, _| put(&mut args.level, Ok(Level::Error))),
     O::new("-v, --verbose", "log every request", |args, _| put(&mut args.level, Ok(Level::Debug))),
+    O::HELP,
 ];
 
-/// Understands the words after `server`.
-pub(super) fn parse(words: &mut Words) -> Result<Command, Problem> {
+/// Understands the words after `server`. The defaults are the library's.
+pub(super) fn parse(words: &mut WordReader<'_>) -> Result<ServerArgs, Problem> {
     words.topic = Topic::Server;
+    let Options { mode, request_bytes_max, idle, deadline, .. } = Options::default();
     let mut args = ServerArgs {
         address: ADDRESS_DEFAULT.into(),
-        mode: Mode::Pool { threads: 0 },
-        max_request: 1 << 20,
-        idle: None,
-        deadline: Duration::from_secs(10),
+        mode,
+        max_request: request_bytes_max,
+        idle,
+        deadline,
         max_memory: None,
-        action_timeout: Duration::from_secs(5),
-        action_jobs: 16,
+        limits: Limits::default(),
         actions: Vec::new(),
         allow_exec: false,
         token_file: None,
         insecure: false,
         level: Level::Info,
-        threads: 512,
+        threads: match mode {
+            Mode::Pool { threads } => threads,
+            Mode::Iterative | Mode::Once => 1,
+        },
     };
     words.skip_help();
     if let Some(word) = words.around(OPTIONS, &mut args)? {
         args.address = text(word).map_err(|_| Problem::NotUtf8("ADDR"))?;
     }
+    // Only now is it known which mode came last.
     if let Mode::Pool { threads } = &mut args.mode {
         *threads = args.threads;
     }
+    // Without a token everybody on this machine could run programs as us.
     if args.allow_exec && args.token_file.is_none() && words.variable(TOKEN_VARIABLE).is_none() {
-        return Err(Problem::Needs("allow-exec", "--token-file or ST_TOKEN"));
+        return Err(Problem::Needs("--allow-exec".into(), "--token-file or ST_TOKEN".into()));
     }
-    Ok(Command::Server(args))
+    Ok(args)
 }
 
-fn mode(word: OsString) -> Result<Mode, Expected> {
+/// The number of threads is not known yet: it is filled in when all words have been read.
+fn mode(word: OsString) -> Result<Mode, String> {
     match word.to_str() {
         Some("pool") => Ok(Mode::Pool { threads: 0 }),
         Some("iterative") => Ok(Mode::Iterative),
@@ -114,11 +149,102 @@ fn mode(word: OsString) -> Result<Mode, Expected> {
 }
 
 /// The path is absolute: what a server runs should not depend on where it was started.
-fn action(word: OsString) -> Result<(String, PathBuf), Expected> {
+fn action(word: OsString) -> Result<(String, PathBuf), String> {
     match word.to_str().and_then(|word| word.split_once('=')) {
         Some((name, program)) if !name.is_empty() && program.starts_with('/') => {
             Ok((name.into(), program.into()))
         }
         _ => Err("NAME=/PATH/TO/PROGRAM".into()),
     }
+}
+
+/// Serves until killed, or in mode `once` until a request is answered. The address goes to
+/// `stdout`, in one line, as soon as clients can connect; events go to `stderr`.
+///
+/// The order matters. The token comes first, since it decides whether an address may be listened on
+/// at all. The port is taken before anything is said, so that a port in use ends the start without
+/// a line on stdout.
+pub(super) fn serve(
+    program: &str,
+    args: &ServerArgs,
+    env: Env<'_>,
+    mut stdout: Stdout,
+    stderr: Stderr,
+) -> Result<(), Trouble> {
+    let cannot_start = |error| Trouble::local("cannot start", error);
+    // It is read once: a file that changes while the server runs changes nothing.
+    let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE))?;
+    let server = bind(program, args, token.is_some())?;
+    let log = Log::new(args.level, stderr).map_err(cannot_start)?;
+    tell_panics(log.clone());
+    // Every file named by the options has been opened, and programs' paths are absolute. Programs
+    // are to run in the root; were each sent there as it starts, a static binary could only fork
+    // for it.
+    env::set_current_dir("/").map_err(cannot_start)?;
+    adopt_orphans().map_err(cannot_start)?;
+    let address = server.local_addr();
+    // A closed pipe is a failure here: whoever started us would never learn where the server is.
+    writeln!(stdout, "{address}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Trouble::local("cannot write to stdout", error))?;
+    // A token keeps strangers from writing, not from listening: on its way it can be read like all
+    // else.
+    if !address.ip().is_loopback() {
+        let advice =
+            format!("nothing is encrypted here; safer: ssh -L 7777:127.0.0.1:{} HOST", address.port());
+        log.event(Level::Info, "exposed", &[("address", &address), ("advice", &advice)]);
+    }
+    log.event(Level::Info, "listening", &[("address", &address)]);
+    let options = Options {
+        mode: args.mode,
+        request_bytes_max: args.max_request,
+        idle: args.idle,
+        deadline: args.deadline,
+        store: Arc::new(Store::new(args.max_memory)),
+        token,
+        log: log.clone(),
+    };
+    let ended = server.options(options).run().map_err(cannot_start);
+    // What came last is most often what is looked for.
+    log.flush();
+    ended
+}
+
+/// A server that has its port and its actions. One that other machines can reach must have a token,
+/// or whoever scans the network could write to it.
+fn bind(program: &str, args: &ServerArgs, has_token: bool) -> Result<Server, Trouble> {
+    let usage = |problem: &dyn Display| Trouble::usage(program, Topic::Server, problem);
+    let address = Address::parse(&args.address).and_then(|address| address.resolve());
+    // A host's name that leads nowhere is no address of this machine, now or later. To a client it
+    // may be a name server that is down, hence another exit code there.
+    let addresses = address.map_err(|error| usage(&error))?;
+    // A name may stand for several addresses. One that others can reach is enough to refuse them
+    // all.
+    let exposed = addresses.iter().find(|address| !address.ip().is_loopback());
+    if let Some(address) = exposed.filter(|_| !has_token && !args.insecure) {
+        return Err(Trouble::input(format!(
+            "{address} can be reached from other machines, and whoever reaches it can write: \
+             set a token with --token-file FILE or ST_TOKEN, or say --insecure"
+        )));
+    }
+    // The words were right; whether the port can be had is up to this machine, and may change.
+    let mut server = Server::bind(&addresses[..])
+        .map_err(|error| Trouble { exit: Exit::Local, text: error.to_string() })?;
+    server.actions().limits = args.limits;
+    server.actions().exec_allowed = args.allow_exec;
+    for (name, path) in &args.actions {
+        let program = Program::new(path).map_err(|error| usage(&error))?;
+        server = server.action(name, program).map_err(|error| usage(&error))?;
+    }
+    Ok(server)
+}
+
+/// Has panics told as events: where, and not what, since their messages may quote a client. By
+/// itself a panicking thread writes to stderr, and would wait for ever where that is a pipe that
+/// nobody reads.
+fn tell_panics(log: Log) {
+    panic::set_hook(Box::new(move |panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        log.event(Level::Error, "panic", &[("at", &at)]);
+    }));
 }

@@ -510,6 +510,34 @@ fn every_command_and_option_is_explained() {
 }
 
 #[test]
+fn the_help_tells_the_library_s_defaults() {
+    use socket_tables::cli::help;
+    use socket_tables::client::ClientOptions;
+    use socket_tables::server::{Mode, Options};
+    let (client, server) = (ClientOptions::default(), Options::default());
+    let limits = socket_tables::actions::Limits::default();
+    let Mode::Pool { threads } = server.mode else { panic!("the help says that it is the pool") };
+    for (topic, option, default) in [
+        (Topic::Client, "--addr", socket_tables::protocol::ADDRESS_DEFAULT.to_owned()),
+        (Topic::Client, "--timeout", client.timeout.as_secs_f64().to_string()),
+        (Topic::Client, "--retry", client.retry.to_string()),
+        (Topic::Server, "--threads", threads.to_string()),
+        (Topic::Server, "--max-request", format!("{}M", server.request_bytes_max >> 20)),
+        (Topic::Server, "--deadline", server.deadline.as_secs_f64().to_string()),
+        (Topic::Server, "--action-timeout", limits.timeout.as_secs_f64().to_string()),
+        (Topic::Server, "--action-jobs", limits.jobs_max.to_string()),
+    ] {
+        let text = help("st", topic);
+        let (_, rest) = text.split_once(&format!("{option} ")).unwrap();
+        let (told, _) = rest.split_once(" -").unwrap();
+        assert!(told.contains(&format!("({default})")), "{option}: {told}");
+    }
+    let plain = args(&["count"]);
+    assert_eq!((plain.timeout, plain.retry), (client.timeout, client.retry));
+    assert_eq!(self::server(&[]).unwrap().limits, limits);
+}
+
+#[test]
 fn the_server_s_words() {
     let read = |rest: &[&str]| match words(&[&["server"], rest].concat()) {
         Ok(Command::Server(args)) => Ok(args),
@@ -629,7 +657,7 @@ fn whole_numbers_keep_to_their_range() {
     for (word, number) in
         [("0", None), ("1", Some(1)), ("1000", Some(1000)), ("1001", None), ("+1", None), ("0x1", None)]
     {
-        assert_eq!(server(&["--action-jobs", word]).map(|args| args.action_jobs), number, "{word}");
+        assert_eq!(server(&["--action-jobs", word]).map(|args| args.limits.jobs_max), number, "{word}");
     }
     assert_eq!(args(&["watch", "-c", "18446744073709551615", "k"]).count, Some(u64::MAX));
     assert!(matches!(problem(&["watch", "-c", "18446744073709551616", "k"]), Problem::BadValue { .. }));
