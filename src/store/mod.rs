@@ -1,18 +1,25 @@
-//! The store: the table behind a lock, and the only place where state changes.
+//! The store: the table behind one lock, and the only place where state changes.
 //!
-//! One `RwLock` around the whole table: readers do not wait for one another, a write is atomic with its
-//! condition, and changes have one order, which watchers see. The lock is held while
-//! an answer is copied out and never while anything waits for a socket. More locks (one for each
-//! of many shards, say) would let writers run side by side, and would cost the one order.
+//! One `RwLock` guards the whole table and the list of watchers. Readers do not wait for one another, a write is atomic
+//! with its condition, and changes have one order, which every watcher sees. The lock is held while an answer is
+//! copied out and never while anything waits for a socket. A lock for each of many shards would let writers run
+//! side by side, but there would be no one order of changes any more, nor a listing that is a snapshot.
 //!
 //! Writers take turns by a mutex of their own before they come to that lock. A condition (`if`) may have to
 //! compare a megabyte of JSON, and std's `RwLock` lets no reader in while a writer waits: when conditions were
 //! judged under the lock for writing, two clients that asked for nothing else stopped every GET for seconds. Now
-//! who has the turn judges beside the readers, sure that nobody else writes, and the lock for writing is held
+//! whoever has the turn judges beside the readers, sure that nobody else writes, and holds the lock for writing
 //! for the change alone.
+//!
+//! Two indexes find the keys, because one cannot do both: a hash finds a key with a cache miss or two however many
+//! there are, and an order lists those that begin with a prefix. GET and UPDATE of a present key use the hash
+//! alone; only a new or removed key changes the order.
+//!
+//! - `table` holds keys and values.
+//! - `index` has the two indexes.
+//! - `watch` tells of changes.
 
 mod index;
-mod order;
 mod table;
 mod watch;
 
@@ -60,14 +67,16 @@ pub enum Rejected {
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Rejected::BadKey(error) => return error.fmt(f),
-            Rejected::Conflict(_) => "the condition \"if\" does not hold; nothing was changed",
+        match self {
+            Rejected::Conflict(_) => f.write_str("the condition \"if\" does not hold; nothing was changed"),
             Rejected::NotANumber(value) => {
-                return write!(f, "the value {value}, or the sum, is not an integer of 128 bits");
+                write!(f, "the value {value}, or the sum, is not an integer of 128 bits")
             }
-            Rejected::Full => "keys and values hold as much memory as --max-memory allows; delete some",
-        })
+            Rejected::Full => {
+                f.write_str("keys and values hold as much memory as --max-memory allows; delete some")
+            }
+            Rejected::BadKey(error) => error.fmt(f),
+        }
     }
 }
 
@@ -87,7 +96,7 @@ impl Store {
     /// Gives a key this value, if `condition` holds.
     pub fn update(&self, key: &str, value: &JsonText, condition: Option<&Condition>) -> Result<(), Rejected> {
         let turn = self.turn();
-        self.check(key, condition)?;
+        self.check(&turn, key, condition)?;
         self.set(&turn, key, value.as_str())
     }
 
@@ -111,13 +120,11 @@ impl Store {
         condition: Option<&Condition>,
     ) -> Result<Option<JsonText<'static>>, Rejected> {
         let turn = self.turn();
-        self.check(key, condition)?;
+        self.check(&turn, key, condition)?;
         let Some(old) = self.get(key, |old| old.map(|old| JsonText::trusted(old).into_owned())) else {
             return Ok(None);
         };
-        let mut state = self.write(&turn);
-        state.table.remove(key);
-        state.watchers.tell(ChangeKind::Delete, key, old.as_str());
+        self.apply(&turn, ChangeKind::Delete, key, old.as_str());
         Ok(Some(old))
     }
 
@@ -143,24 +150,26 @@ impl Store {
         self.read().watchers.load()
     }
 
-    /// Whether a condition holds, while nobody writes: the caller has the turn.
-    fn check(&self, key: &str, condition: Option<&Condition>) -> Result<(), Rejected> {
+    /// Judges a condition while nobody writes: the caller has the turn.
+    fn check(&self, _: &Turn<'_>, key: &str, condition: Option<&Condition>) -> Result<(), Rejected> {
         let Some(condition) = condition else { return Ok(()) };
-        let state = self.read();
-        let present = state.table.get(key).map(JsonText::trusted);
-        let holds = match (condition, &present) {
-            (Condition::Absent, present) => present.is_none(),
-            (Condition::Equals(wanted), Some(present)) => present.same_value(wanted),
-            (Condition::Equals(_), None) => false,
-        };
-        if holds { Ok(()) } else { Err(Rejected::Conflict(present.map(JsonText::into_owned))) }
+        self.get(key, |present| {
+            let present = present.map(JsonText::trusted);
+            let holds = match condition {
+                Condition::Absent => present.is_none(),
+                Condition::Equals(wanted) => {
+                    present.as_ref().is_some_and(|present| present.same_value(wanted))
+                }
+            };
+            if holds { Ok(()) } else { Err(Rejected::Conflict(present.map(JsonText::into_owned))) }
+        })
     }
 
+    /// Gives a key this value, where key and limit allow it.
     fn set(&self, turn: &Turn<'_>, key: &str, value: &str) -> Result<(), Rejected> {
         check_key(key).map_err(Rejected::BadKey)?;
-        let mut state = self.write(turn);
-        let State { table, watchers } = &mut *state;
         if let Some(max) = self.memory_max {
+            let table = &self.read().table;
             let old = table.get(key).map_or(0, |old| Table::cost(key, old));
             let new = Table::cost(key, value);
             // What makes the table smaller is let through even where it stays too large.
@@ -168,9 +177,19 @@ impl Store {
                 return Err(Rejected::Full);
             }
         }
-        table.set(key, value);
-        watchers.tell(ChangeKind::Update, key, value);
+        self.apply(turn, ChangeKind::Update, key, value);
         Ok(())
+    }
+
+    /// Changes the table and queues the change for its watchers, under one lock: they see changes in the order in
+    /// which the table does. Every change comes through here.
+    fn apply(&self, turn: &Turn<'_>, event: ChangeKind, key: &str, value: &str) {
+        let mut state = self.write(turn);
+        match event {
+            ChangeKind::Update => state.table.set(key, value),
+            ChangeKind::Delete => state.table.remove(key),
+        }
+        state.watchers.tell(event, key, value);
     }
 
     // A panic under the lock can only come of a defect in the table's own code. Half a table is still
