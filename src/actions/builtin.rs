@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::PoisonError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::run::look_up;
+use super::program::{cannot_run, find_program};
 use super::{Call, Spec, spec};
 use crate::json::{JsonText, Value};
 use crate::protocol::{Code, Failure};
@@ -53,7 +53,9 @@ fn exec(call: &Call<'_>) -> Answer {
         return Err(call.needs(r#"the command, an array of strings such as ["date","-u"]"#));
     };
     call.actions.history.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone().into_owned());
-    let mut command = Command::new(look_up(program));
+    let path = find_program(program.as_ref(), "/".as_ref());
+    let path = path.map_err(|error| cannot_run(program.as_ref(), &error))?;
+    let mut command = Command::new(path);
     command.arg0(program).args(arguments);
     let done = call.run(command, "")?;
     // As shells count it: 128 and the signal's number.
@@ -101,30 +103,24 @@ pub(super) fn host_name() -> String {
 
 /// A time as RFC 3339 has it, in UTC and whole seconds: `2026-11-20T08:49:00Z`. A clock that is set to
 /// before 1970 is told as 1970; years past 9999 get more digits than the format knows.
+///
+/// The date is found as Howard Hinnant's `civil_from_days` does it. Years are counted from March, so that a leap day is
+/// the last of its year, and the months from March on have 153 days in five, over and over. The Gregorian
+/// calendar repeats itself after 400 years, which are 146,097 days.
 pub fn rfc3339(time: SystemTime) -> String {
-    const DAY: u64 = 86_400;
-    /// The Gregorian calendar repeats itself after this many days.
-    const DAYS_400_YEARS: u64 = 400 * 365 + 97;
+    /// From 0000-03-01 to 1970-01-01.
+    const DAYS_BEFORE_1970: u64 = 719_468;
 
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let mut year = 1970 + 400 * (seconds / DAY / DAYS_400_YEARS);
-    let mut day = seconds / DAY % DAYS_400_YEARS;
-    let leap = |year: u64| {
-        let by = |n| year.is_multiple_of(n);
-        u64::from(by(4) && (!by(100) || by(400)))
-    };
-    while day >= 365 + leap(year) {
-        day -= 365 + leap(year);
-        year += 1;
-    }
-    let mut month = 1;
-    for days in [31, 28 + leap(year), 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if day < days {
-            break;
-        }
-        day -= days;
-        month += 1;
-    }
-    let (day, hour, minute, second) = (day + 1, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let days = seconds / 86_400 + DAYS_BEFORE_1970;
+    let (era, day) = (days / 146_097, days % 146_097);
+    // A leap day comes every 4 years of 1,461 days, but not every 100, and then every 400.
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let months = (5 * day + 2) / 153;
+    let day = day - (153 * months + 2) / 5 + 1;
+    let month = if months < 10 { months + 3 } else { months - 9 };
+    let year = 400 * era + year + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }

@@ -20,7 +20,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
@@ -48,7 +48,7 @@ pub fn adopt_orphans() -> io::Result<()> {
     if !sys::become_subreaper()? {
         return Ok(());
     }
-    ADOPTS.store(true, Ordering::Relaxed);
+    ADOPTS.store(true, Relaxed);
     // No system call waits for all children but a few, hence a look once a second: into one file, mostly empty.
     let reap = || loop {
         thread::sleep(REAP_INTERVAL);
@@ -57,7 +57,7 @@ pub fn adopt_orphans() -> io::Result<()> {
     thread::Builder::new().name("reaper".into()).stack_size(REAPER_STACK_BYTES).spawn(reap).map(drop)
 }
 
-/// A running program. It must be brought to an end by [`Job::end`].
+/// A running program. It must be brought to an end by [`Job::finish`].
 pub(super) struct Job {
     child: Child,
     /// What its environment holds, and that of all it starts, where orphans can be found.
@@ -67,7 +67,7 @@ pub(super) struct Job {
 impl Job {
     pub(super) fn spawn(command: &mut Command) -> io::Result<Job> {
         command.process_group(0);
-        let mark = ADOPTS.load(Ordering::Relaxed).then(|| {
+        let mark = ADOPTS.load(Relaxed).then(|| {
             let mark = format!("{:016x}", RandomState::new().hash_one("job"));
             command.env("ST_JOB", &mark);
             format!("ST_JOB={mark}")
@@ -79,22 +79,10 @@ impl Job {
         Ok(Job { child, mark })
     }
 
-    /// Waits until the program itself has ended, or until `timeout` or `stop`. Whether it has.
-    pub(super) fn wait(&self, timeout: Duration, stop: &AtomicBool) -> io::Result<bool> {
-        let started = Instant::now();
-        loop {
-            let ended = sys::has_ended(self.child.id())?;
-            let passed = started.elapsed();
-            if ended || stop.load(Ordering::Relaxed) || passed >= timeout {
-                return Ok(ended);
-            }
-            // So at most an eighth of the program's own time is lost.
-            thread::sleep((passed / 8).clamp(POLL_MIN, POLL_MAX).min(timeout - passed));
-        }
-    }
-
-    /// Kills what is left of the program and of what it started.
-    pub(super) fn end(mut self) -> io::Result<ExitStatus> {
+    /// Waits until the program itself has ended, or until `timeout` or `stop`; then kills what is left of it and of
+    /// what it started. Gives its status, or nothing where it had not ended.
+    pub(super) fn finish(mut self, timeout: Duration, stop: &AtomicBool) -> io::Result<Option<ExitStatus>> {
+        let ended = self.wait(timeout, stop);
         // Before it is reaped: until then its pid, which is its group's too, can mean nobody else.
         sys::kill_group(self.child.id());
         // It may have left its own group.
@@ -103,10 +91,29 @@ impl Job {
         awaited().retain(|pid| *pid != self.child.id());
         let since = Instant::now();
         while self.mark.is_some() && sweep(self.mark.as_deref()) && since.elapsed() < HUNT_TIMEOUT {
-            thread::sleep((since.elapsed() / 8).clamp(POLL_MIN, POLL_MAX));
+            thread::sleep(pause(since.elapsed()));
         }
-        status
+        Ok(if ended? { Some(status?) } else { None })
     }
+
+    /// Whether the program has ended before `timeout` or `stop`. It is polled for, since std has no wait with a
+    /// deadline, and not reaped, which std's `try_wait` would do.
+    fn wait(&self, timeout: Duration, stop: &AtomicBool) -> io::Result<bool> {
+        let started = Instant::now();
+        loop {
+            let ended = sys::has_ended(self.child.id())?;
+            let passed = started.elapsed();
+            if ended || stop.load(Relaxed) || passed >= timeout {
+                return Ok(ended);
+            }
+            thread::sleep(pause(passed).min(timeout - passed));
+        }
+    }
+}
+
+/// How long to wait for the next look, so that at most an eighth of a program's own time is lost.
+fn pause(passed: Duration) -> Duration {
+    (passed / 8).clamp(POLL_MIN, POLL_MAX)
 }
 
 fn awaited() -> MutexGuard<'static, Vec<u32>> {

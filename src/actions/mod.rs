@@ -14,23 +14,20 @@
 mod builtin;
 mod job;
 mod program;
-mod run;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::{error, fmt};
 
 pub use builtin::rfc3339;
 pub use job::adopt_orphans;
-pub use program::{Program, ProgramError};
-pub use run::Limits;
+pub use program::{Limits, Program, ProgramError};
+pub(crate) use program::{Mark, find_program};
 
 use crate::json::{DEPTH_MAX, JsonText, Value};
-use crate::protocol::did_you_mean;
-use crate::protocol::{Code, Failure, excerpt};
+use crate::protocol::{Code, Failure, did_you_mean, excerpt};
 
 /// An action's value leaves room for as many levels as a stored one, which a listing puts two around.
 const ROOM_LEVELS: usize = 2;
@@ -104,10 +101,6 @@ impl<'a> Call<'a> {
         self.data.as_ref().map_or(Value::Null, JsonText::to_value)
     }
 
-    fn run(&self, command: Command, input: &str) -> Result<Output, Failure> {
-        self.actions.runner.run(self.actions.limits, command, self.name, input)
-    }
-
     fn needs(&self, what: &str) -> Failure {
         Failure::new(Code::BadRequest, format!("{} needs \"data\": {what}", self.name))
     }
@@ -158,7 +151,7 @@ pub struct Actions {
     /// What INFO answers: what the server knows of itself, and nobody here.
     pub info: Box<dyn Fn() -> Value + Send + Sync>,
     table: BTreeMap<String, Entry>,
-    runner: run::Runner,
+    running: program::Running,
     history: Mutex<builtin::History>,
     host: String,
 }
@@ -171,7 +164,7 @@ impl Default for Actions {
             limits: Limits::default(),
             info: Box::new(|| Value::Null),
             table: BTreeMap::new(),
-            runner: run::Runner::default(),
+            running: program::Running::default(),
             history: Mutex::default(),
             host: builtin::host_name(),
         };
@@ -255,14 +248,9 @@ impl Actions {
     /// much as some GETs.
     pub fn unknown(&self, name: &str, hint: bool) -> Failure {
         let near = if hint { did_you_mean(name, self.names()) } else { None };
-        let hint = match near {
-            Some(near) => format!("did you mean {near}?"),
-            None => "INFO tells what there is".to_owned(),
-        };
-        Failure::new(
-            Code::UnknownRequest,
-            format!("no request is named {}: {hint}", excerpt(name.as_bytes())),
-        )
+        let hint = near.map_or("INFO tells what there is".to_owned(), |near| format!("did you mean {near}?"));
+        let name = excerpt(name.as_bytes());
+        Failure::new(Code::UnknownRequest, format!("no request is named {name}: {hint}"))
     }
 }
 

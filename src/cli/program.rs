@@ -4,17 +4,15 @@
 //! may leave a child behind that keeps stderr open, so the end of stderr may never come. Therefore we keep
 //! its writing end too: once the program has ended we write a random mark there, and read no further.
 
-use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::hash::BuildHasher;
-use std::io::{self, ErrorKind, PipeReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, ErrorKind, PipeReader, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
-use std::{env, thread};
+use std::thread;
 
 use super::message::{Messages, Trouble};
+use crate::actions::{Mark, find_program};
 
 /// A message quotes no more than this of what a program said.
 const TAIL_BYTES: usize = 1_000;
@@ -31,7 +29,7 @@ impl<'a> Program<'a> {
     pub fn find(words: &'a [OsString]) -> Result<Option<Program<'a>>, Trouble> {
         let Some((name, words)) = words.split_first() else { return Ok(None) };
         let program = Program { name, words };
-        look_up(name).map_err(|error| program.cannot_run(error))?;
+        find_program(name, Path::new("")).map_err(|error| program.cannot_run(error))?;
         Ok(Some(program))
     }
 
@@ -80,11 +78,12 @@ impl<'a> Program<'a> {
         // Nobody waits for this thread: what the program left behind may hold stdin and never read it.
         let input = input.as_bytes().to_vec();
         helper(move || drop(feed.write_all(&input)))?;
-        let mark = RandomState::new().hash_one(()).to_ne_bytes();
+        let mark = Mark::new();
+        let end = mark.0;
         let waiter = helper(move || {
             let status = child.wait();
             // It fails where we could not read stderr, and then nobody waits for the mark.
-            let _ = stderr.write_all(&mark);
+            let _ = stderr.write_all(&end);
             status
         })?;
         let last = pass_on(&mut said, &mark, out);
@@ -103,54 +102,16 @@ fn helper<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::R
     thread::Builder::new().name("program".into()).spawn(work)
 }
 
-/// Finds a program as the system will: a name with a slash is a path, any other is looked for in PATH.
-fn look_up(name: &OsStr) -> io::Result<()> {
-    if name.as_encoded_bytes().contains(&b'/') {
-        return executable(name.as_ref());
-    }
-    let mut problem = io::Error::new(ErrorKind::NotFound, "there is no such program in PATH");
-    for folder in env::split_paths(&env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into())) {
-        match executable(&folder.join(name)) {
-            Ok(()) => return Ok(()),
-            // It says more than that there is none.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => problem = error,
-            Err(_) => {}
-        }
-    }
-    Err(problem)
-}
-
-fn executable(path: &Path) -> io::Result<()> {
-    let found = fs::metadata(path)?;
-    let problem = match found.is_file() {
-        true if found.permissions().mode() & 0o111 != 0 => return Ok(()),
-        true => "it is not executable",
-        false => "it is not a file",
-    };
-    Err(io::Error::new(ErrorKind::PermissionDenied, problem))
-}
-
 /// Passes on what comes before the mark, as it comes, and gives the last line of it.
-fn pass_on(pipe: &mut PipeReader, mark: &[u8], out: &mut dyn Write) -> String {
-    let (mut held, mut tail, mut chunk) = (Vec::new(), Vec::new(), [0; 4096]);
-    let mut marked = false;
-    while !marked {
-        match pipe.read(&mut chunk) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Ok(0) | Err(_) => break,
-            Ok(n) => held.extend_from_slice(&chunk[..n]),
-        }
-        let at = held.windows(mark.len()).position(|bytes| bytes == mark);
-        marked = at.is_some();
-        // What may be the beginning of the mark waits for what comes next.
-        let begun = (1..mark.len()).rev().find(|n| held.ends_with(&mark[..*n])).unwrap_or(0);
-        let rest = held.split_off(at.unwrap_or(held.len() - begun));
+fn pass_on(pipe: &mut PipeReader, mark: &Mark, out: &mut dyn Write) -> String {
+    let mut tail = Vec::new();
+    mark.read_before(pipe, |said| {
         // That stderr cannot be written to is no reason to fail: there is nobody to tell.
-        let _ = out.write_all(&held);
-        tail.extend_from_slice(&held);
+        let _ = out.write_all(said);
+        tail.extend_from_slice(said);
         tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
-        held = rest;
-    }
+        ControlFlow::Continue(())
+    });
     let tail = String::from_utf8_lossy(&tail);
     tail.trim_end().lines().next_back().unwrap_or_default().to_owned()
 }
@@ -161,8 +122,8 @@ mod tests {
 
     #[test]
     fn stderr_is_passed_on_up_to_the_mark_however_it_is_cut() {
-        let (text, mark) = ("one\nmar\nmark\nlast word\n\n", b"marker\n!");
-        let all = [text.as_bytes(), mark, b"not ours"].concat();
+        let (text, mark) = ("one\nmar\nmark\nlast word\n\n", Mark(*b"marker\n!"));
+        let all = [text.as_bytes(), &mark.0, b"not ours"].concat();
         for cut in 0..=all.len() {
             let (mut reader, mut writer) = io::pipe().unwrap();
             let (first, second) = all.split_at(cut);
@@ -178,7 +139,7 @@ mod tests {
             if cut == 0 {
                 out.write_all(b"").unwrap();
             }
-            let last = pass_on(&mut reader, mark, &mut out);
+            let last = pass_on(&mut reader, &mark, &mut out);
             writing.join().unwrap();
             assert_eq!((out.0.as_slice(), &*last), (text.as_bytes(), "last word"), "cut at {cut}");
         }
