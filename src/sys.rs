@@ -13,6 +13,7 @@ use std::ffi::c_ulong;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 unsafe extern "C" {
     fn poll(fds: *mut PollFd, count: Count, timeout_ms: c_int) -> c_int;
@@ -82,23 +83,6 @@ pub fn become_subreaper() -> io::Result<bool> {
     Ok(false)
 }
 
-const POLLERR: i16 = 0x8;
-const POLLHUP: i16 = 0x10;
-
-/// poll(2)'s `struct pollfd`.
-#[repr(C)]
-struct PollFd {
-    fd: i32,
-    events: i16,
-    revents: i16,
-}
-
-/// poll(2)'s `nfds_t`.
-#[cfg(target_os = "linux")]
-type Count = std::ffi::c_ulong;
-#[cfg(not(target_os = "linux"))]
-type Count = std::ffi::c_uint;
-
 /// A peer is probed after this silence, and again at this interval; the third silence is its end. Together with
 /// the second that a watcher's thread takes to look at its socket, that is less than a minute.
 const KEEPALIVE_IDLE_S: c_int = 25;
@@ -140,11 +124,50 @@ pub fn keepalive(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// poll(2)'s `struct pollfd`.
+#[repr(C)]
+struct PollFd {
+    fd: i32,
+    events: i16,
+    revents: i16,
+}
+
+/// poll(2)'s `nfds_t`.
+#[cfg(target_os = "linux")]
+type Count = std::ffi::c_ulong;
+#[cfg(not(target_os = "linux"))]
+type Count = std::ffi::c_uint;
+
+/// What a descriptor is waited for.
+#[derive(Clone, Copy)]
+pub enum Interest {
+    /// That a read returns at once: with bytes, or since no more can come.
+    Read = 0x1, // POLLIN
+    /// That a small write returns at once: it is taken, or nobody is left to read it.
+    Write = 0x4, // POLLOUT
+    /// That nobody is left at the other end. poll(2) tells that unasked.
+    HangUp = 0,
+}
+
+/// Waits until one of these has what it is waited for, or for `timeout`, and tells which have it. A descriptor that
+/// is `None` never has.
+pub fn wait_ready<const N: usize>(
+    fds: [(Option<BorrowedFd<'_>>, Interest); N],
+    timeout: Duration,
+) -> [bool; N] {
+    let mut fds = fds.map(|(fd, interest)| {
+        // poll(2) passes over negative descriptors.
+        let fd = fd.map_or(-1, |fd| fd.as_raw_fd());
+        PollFd { fd, events: interest as i16, revents: 0 }
+    });
+    // Rounded up: a wait of 0 ms for what takes 0.1 ms would keep a processor busy.
+    let timeout_ms = c_int::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(c_int::MAX);
+    // SAFETY: `fds` are N pollfds, as the count says, and outlive the call, which does not keep them.
+    unsafe { poll(fds.as_mut_ptr(), N as Count, timeout_ms) };
+    fds.map(|fd| fd.revents != 0)
+}
+
 /// Whether nobody is left at the other end of a pipe, a socket or a terminal. Never so for a file.
 pub fn hung_up(fd: BorrowedFd<'_>) -> bool {
-    // These two are reported unasked.
-    let mut fd = PollFd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
-    // SAFETY: `fd` is one pollfd, as the count says, and outlives the call, which does not keep it.
-    let found = unsafe { poll(&mut fd, 1, 0) };
-    found > 0 && fd.revents & (POLLERR | POLLHUP) != 0
+    wait_ready([(Some(fd), Interest::HangUp)], Duration::ZERO) == [true]
 }

@@ -57,7 +57,7 @@ pub fn adopt_orphans() -> io::Result<()> {
     thread::Builder::new().name("reaper".into()).stack_size(REAPER_STACK_BYTES).spawn(reap).map(drop)
 }
 
-/// A running program. It must be brought to an end by [`Job::finish`].
+/// A running program. It must be brought to an end by [`Job::end`].
 pub(super) struct Job {
     child: Child,
     /// What its environment holds, and that of all it starts, where orphans can be found.
@@ -79,10 +79,13 @@ impl Job {
         Ok(Job { child, mark })
     }
 
-    /// Waits until the program itself has ended, or until `timeout` or `stop`; then kills what is left of it and of
-    /// what it started. Gives its status, or nothing where it had not ended.
-    pub(super) fn finish(mut self, timeout: Duration, stop: &AtomicBool) -> io::Result<Option<ExitStatus>> {
-        let ended = self.wait(timeout, stop);
+    /// Whether the program itself has ended.
+    pub(super) fn has_ended(&self) -> io::Result<bool> {
+        sys::has_ended(self.child.id())
+    }
+
+    /// Kills what is left of the program and of what it started.
+    pub(super) fn end(mut self) -> io::Result<ExitStatus> {
         // Before it is reaped: until then its pid, which is its group's too, can mean nobody else.
         sys::kill_group(self.child.id());
         // It may have left its own group.
@@ -91,29 +94,15 @@ impl Job {
         awaited().retain(|pid| *pid != self.child.id());
         let since = Instant::now();
         while self.mark.is_some() && sweep(self.mark.as_deref()) && since.elapsed() < HUNT_TIMEOUT {
-            thread::sleep(pause(since.elapsed()));
+            thread::sleep(pause(since));
         }
-        Ok(if ended? { Some(status?) } else { None })
-    }
-
-    /// Whether the program has ended before `timeout` or `stop`. It is polled for, since std has no wait with a
-    /// deadline, and not reaped, which std's `try_wait` would do.
-    fn wait(&self, timeout: Duration, stop: &AtomicBool) -> io::Result<bool> {
-        let started = Instant::now();
-        loop {
-            let ended = sys::has_ended(self.child.id())?;
-            let passed = started.elapsed();
-            if ended || stop.load(Relaxed) || passed >= timeout {
-                return Ok(ended);
-            }
-            thread::sleep(pause(passed).min(timeout - passed));
-        }
+        status
     }
 }
 
-/// How long to wait for the next look, so that at most an eighth of a program's own time is lost.
-fn pause(passed: Duration) -> Duration {
-    (passed / 8).clamp(POLL_MIN, POLL_MAX)
+/// How long to wait for the next look at what has not happened since then: at most an eighth of that time is lost.
+pub(super) fn pause(since: Instant) -> Duration {
+    (since.elapsed() / 8).clamp(POLL_MIN, POLL_MAX)
 }
 
 fn awaited() -> MutexGuard<'static, Vec<u32>> {

@@ -23,8 +23,8 @@ use std::{error, fmt};
 
 pub use builtin::rfc3339;
 pub use job::adopt_orphans;
+pub(crate) use program::find_program;
 pub use program::{Limits, Program, ProgramError};
-pub(crate) use program::{Mark, find_program};
 
 use crate::json::{DEPTH_MAX, JsonText, Value};
 use crate::protocol::{Code, Failure, did_you_mean, excerpt};

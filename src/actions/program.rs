@@ -14,15 +14,14 @@
 //! A program may sleep for ever, print without end, never read what it is sent, or leave children that hold its
 //! output open. Three rules keep each of these from hanging or leaking anything:
 //!
-//! 1. Each pipe has a thread of its own, so that no full pipe blocks another. The threads are scoped: the call cannot
-//!    return before they have ended.
-//! 2. What the program started is killed when the program has ended or must end: `job` sees to that.
-//! 3. We keep the program's ends of its pipes open as well. A child that got away can hold a pipe open, so waiting for
-//!    the end of the output could take for ever. Instead, once the program is gone, we write a random mark
-//!    behind its output, and the reader stops there. Likewise we read what is left of the input, which frees the
-//!    thread that may be stuck writing it.
+//! 1. One loop serves all three pipes, and moves bytes only where poll(2) says that it need not wait. So no full
+//!    pipe blocks another, and time and output are looked at after every step.
+//! 2. The program's end is what counts, not the end of its output: a child that got away can hold a pipe open for
+//!    ever. Once the program is gone, what lies in the pipes is taken, and they are closed.
+//! 3. What the program started is killed when the program has ended or must end: `job` sees to that.
 //!
-//! Pipes, not sockets with a read timeout, because `echo oops >/dev/stderr` fails on a socket.
+//! Pipes, not sockets with a read timeout, because `echo oops >/dev/stderr` fails on a socket. That the program has
+//! ended is polled for, since std has no wait with a deadline; mostly a pipe that closes wakes us just then.
 //!
 //! std starts a program by `posix_spawn`, which copies nothing, or else by `fork`, which copies the page tables:
 //! 148 ms with a table of 2 GB, while writes stall. In a static binary it forks to change directory, and
@@ -31,23 +30,21 @@
 //! Deliberately absent: a shell between us and the program. A program that became another user (`sudo`) cannot be
 //! killed: it keeps its slot and its caller until it ends. Unix only: Windows has no process groups.
 
-use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
-use std::hash::BuildHasher;
-use std::io::{self, ErrorKind, PipeReader, Read, Write};
-use std::ops::ControlFlow;
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, error, fmt, fs, thread};
 
-use super::job::Job;
+use super::job::{self, Job};
 use super::{Action, Call, ROOM_LEVELS};
 use crate::json::{JsonText, Parser};
 use crate::protocol::{Code, Failure, excerpt};
+use crate::sys::{self, Interest};
 
 /// What a program run for a client may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +65,9 @@ impl Default for Limits {
 
 /// How long a call waits for its turn. Short, because it holds a worker of the server meanwhile.
 const TURN_WAIT: Duration = Duration::from_secs(1);
-const HELPER_STACK_BYTES: usize = 128 << 10;
-const PIPE_CHUNK_BYTES: usize = 16 << 10;
+/// A pipe that poll(2) calls writable takes this much, C's `PIPE_BUF`, at once. More might wait for the reader.
+const PIPE_WRITE_BYTES: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
+const PIPE_READ_BYTES: usize = 16 << 10;
 
 /// A program that answers requests. It is looked at when made and started anew for each call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,88 +186,93 @@ impl Call<'_> {
         let Limits { timeout, output_bytes_max, jobs_max } = self.actions.limits;
         let fail = |what: String| Err(Failure::new(Code::ActionFailed, format!("{} {what}", self.name)));
         let _slot = self.actions.running.slot(jobs_max)?;
-        let (mark, too_much) = (&Mark::new(), &AtomicBool::new(false));
         command.env_clear().env("PATH", search_path()).env("LANG", "C.UTF-8").env("ST_ACTION", self.name);
         if env::current_dir().is_ok_and(|here| here != Path::new("/")) {
             command.current_dir("/");
         }
+        let mut pipes = Pipes::open(&mut command, input)?;
+        let job = Job::spawn(&mut command).map_err(|error| cannot_run(command.get_program(), &error))?;
+        // It holds the program's ends of the pipes; they would never be seen to close.
+        drop(command);
 
-        // The closure owns every end of every pipe but those of the threads: when it returns early, they are
-        // dropped, the threads find their pipes closed, and the scope can end.
-        thread::scope(move |scope| {
-            let (mut stdin, mut input_end) = io::pipe()?;
-            let (output_end, mut stdout) = io::pipe()?;
-            let (error_end, mut stderr) = io::pipe()?;
-            command.stdin(stdin.try_clone()?).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
-            let thread = || thread::Builder::new().name("program".into()).stack_size(HELPER_STACK_BYTES);
+        let started = Instant::now();
+        let mut quiet_since = started;
+        let mut ended = job.has_ended();
+        while matches!(ended, Ok(false)) && started.elapsed() < timeout && pipes.bytes() <= output_bytes_max {
+            let left = timeout.saturating_sub(started.elapsed());
+            if pipes.advance(job::pause(quiet_since).min(left)) > 0 {
+                quiet_since = Instant::now();
+            }
+            ended = job.has_ended();
+        }
+        let status = job.end();
+        // What was written last still lies in the pipes.
+        while pipes.bytes() <= output_bytes_max && pipes.advance(Duration::ZERO) > 0 {}
+
+        if pipes.bytes() > output_bytes_max {
+            return fail(format!("wrote more than {output_bytes_max} bytes and was ended"));
+        }
+        if !ended? {
+            return fail(format!("ran longer than {timeout:?} and was killed"));
+        }
+        let [stdout, stderr] = pipes.outputs.map(|(_, bytes)| bytes);
+        Ok(Output { status: status?, stdout, stderr })
+    }
+}
+
+/// Our ends of a program's pipes. Each is dropped, and so closed, when there is nothing more to write or to read.
+struct Pipes<'a> {
+    stdin: Option<PipeWriter>,
+    /// What is still to be written.
+    input: &'a [u8],
+    /// stdout and stderr, with what came of each.
+    outputs: [(Option<PipeReader>, Vec<u8>); 2],
+}
+
+impl<'a> Pipes<'a> {
+    fn open(command: &mut Command, input: &'a str) -> io::Result<Pipes<'a>> {
+        let (stdin_end, stdin) = io::pipe()?;
+        let (stdout, stdout_end) = io::pipe()?;
+        let (stderr, stderr_end) = io::pipe()?;
+        command.stdin(stdin_end).stdout(stdout_end).stderr(stderr_end);
+        let outputs = [stdout, stderr].map(|pipe| (Some(pipe), Vec::new()));
+        Ok(Pipes { stdin: Some(stdin), input: input.as_bytes(), outputs })
+    }
+
+    /// How much the program has written.
+    fn bytes(&self) -> usize {
+        self.outputs.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
+    /// Waits until a pipe can be written, read or closed, or for `timeout`. Does so once for each that can, and tells
+    /// how many those were.
+    fn advance(&mut self, timeout: Duration) -> usize {
+        let [stdout, stderr] = self.outputs.each_ref().map(|(pipe, _)| pipe.as_ref().map(AsFd::as_fd));
+        let stdin = self.stdin.as_ref().map(AsFd::as_fd);
+        if stdin.or(stdout).or(stderr).is_none() {
+            // No pipe will wake us, and a sleep can be shorter than the millisecond that poll(2) counts in.
+            thread::sleep(timeout);
+            return 0;
+        }
+        let fds = [(stdin, Interest::Write), (stdout, Interest::Read), (stderr, Interest::Read)];
+        let ready = sys::wait_ready(fds, timeout);
+        if let (true, Some(pipe)) = (ready[0], &mut self.stdin) {
             // It fails where nobody reads any more; that is for the program to judge.
-            let feeder = thread().spawn_scoped(scope, move || drop(input_end.write_all(input.as_bytes())))?;
-            let collector = |pipe| move || collect(pipe, mark, output_bytes_max, too_much);
-            let output = thread().spawn_scoped(scope, collector(output_end))?;
-            let error = thread().spawn_scoped(scope, collector(error_end))?;
-            let job = Job::spawn(&mut command).map_err(|error| cannot_run(command.get_program(), &error))?;
-            drop(command);
-            let status = job.finish(timeout, too_much);
-            // These free the threads. A write fails only where its reader is gone already.
-            let _ = stdout.write_all(&mark.0);
-            let _ = stderr.write_all(&mark.0);
-            let _ = io::copy(&mut stdin, &mut io::sink());
-
-            // Joined one by one, since a scope by itself waits for their work, not for the threads to be gone.
-            feeder.join().expect("writing does not panic");
-            let [stdout, stderr] = [output, error].map(|end| end.join().expect("collect does not panic"));
-            if too_much.load(Relaxed) || stdout.len() + stderr.len() > output_bytes_max {
-                return fail(format!("wrote more than {output_bytes_max} bytes and was ended"));
-            }
-            match status? {
-                Some(status) => Ok(Output { status, stdout, stderr }),
-                None => fail(format!("ran longer than {timeout:?} and was killed")),
-            }
-        })
-    }
-}
-
-/// Reads a program's output. Where there is more than `bytes_max` the pipe closes, and a program that goes on writing
-/// gets SIGPIPE.
-fn collect(mut pipe: PipeReader, mark: &Mark, bytes_max: usize, too_much: &AtomicBool) -> Vec<u8> {
-    let mut output = Vec::new();
-    mark.read_before(&mut pipe, |bytes| {
-        output.extend_from_slice(bytes);
-        if output.len() <= bytes_max {
-            return ControlFlow::Continue(());
+            let piece = &self.input[..self.input.len().min(PIPE_WRITE_BYTES)];
+            let written = pipe.write(piece).unwrap_or(self.input.len());
+            self.input = &self.input[written..];
+            self.stdin.take_if(|_| self.input.is_empty());
         }
-        too_much.store(true, Relaxed);
-        ControlFlow::Break(())
-    });
-    output
-}
-
-/// What we write behind a program's output. Random, so that no program can print it by chance or design.
-pub(crate) struct Mark(pub [u8; 8]);
-
-impl Mark {
-    pub fn new() -> Mark {
-        Mark(RandomState::new().hash_one(()).to_ne_bytes())
-    }
-
-    /// Passes on what comes before the mark, as it comes, for as long as `pass_on` says so.
-    pub fn read_before(&self, pipe: &mut PipeReader, mut pass_on: impl FnMut(&[u8]) -> ControlFlow<()>) {
-        let (mut bytes, mut chunk) = (Vec::new(), [0; PIPE_CHUNK_BYTES]);
-        loop {
-            match pipe.read(&mut chunk) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Ok(0) | Err(_) => return,
-                Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+        for ((pipe, bytes), is_ready) in self.outputs.iter_mut().zip(&ready[1..]) {
+            if let (true, Some(reader)) = (is_ready, &mut *pipe) {
+                let mut chunk = [0; PIPE_READ_BYTES];
+                match reader.read(&mut chunk) {
+                    Ok(n @ 1..) => bytes.extend_from_slice(&chunk[..n]),
+                    Ok(0) | Err(_) => *pipe = None,
+                }
             }
-            let marked = bytes.windows(self.0.len()).position(|window| window == self.0);
-            // A pipe may deliver the mark in two pieces: what may be its beginning waits for what comes next.
-            let begun = (1..self.0.len()).rev().find(|n| bytes.ends_with(&self.0[..*n])).unwrap_or(0);
-            let rest = bytes.split_off(marked.unwrap_or(bytes.len() - begun));
-            if pass_on(&bytes).is_break() || marked.is_some() {
-                return;
-            }
-            bytes = rest;
         }
+        ready.iter().filter(|is_ready| **is_ready).count()
     }
 }
 

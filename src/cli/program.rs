@@ -4,15 +4,16 @@
 //! may leave a child behind that keeps stderr open, so the end of stderr may never come. Therefore we keep
 //! its writing end too: once the program has ended we write a random mark there, and read no further.
 
+use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, ErrorKind, PipeReader, Write};
-use std::ops::ControlFlow;
+use std::hash::BuildHasher;
+use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::thread;
 
 use super::message::{Messages, Trouble};
-use crate::actions::{Mark, find_program};
+use crate::actions::find_program;
 
 /// A message quotes no more than this of what a program said.
 const TAIL_BYTES: usize = 1_000;
@@ -78,12 +79,11 @@ impl<'a> Program<'a> {
         // Nobody waits for this thread: what the program left behind may hold stdin and never read it.
         let input = input.as_bytes().to_vec();
         helper(move || drop(feed.write_all(&input)))?;
-        let mark = Mark::new();
-        let end = mark.0;
+        let mark = RandomState::new().hash_one(()).to_ne_bytes();
         let waiter = helper(move || {
             let status = child.wait();
             // It fails where we could not read stderr, and then nobody waits for the mark.
-            let _ = stderr.write_all(&end);
+            let _ = stderr.write_all(&mark);
             status
         })?;
         let last = pass_on(&mut said, &mark, out);
@@ -103,15 +103,26 @@ fn helper<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::R
 }
 
 /// Passes on what comes before the mark, as it comes, and gives the last line of it.
-fn pass_on(pipe: &mut PipeReader, mark: &Mark, out: &mut dyn Write) -> String {
-    let mut tail = Vec::new();
-    mark.read_before(pipe, |said| {
+fn pass_on(pipe: &mut PipeReader, mark: &[u8], out: &mut dyn Write) -> String {
+    let (mut held, mut tail, mut chunk) = (Vec::new(), Vec::new(), [0; 4096]);
+    let mut marked = false;
+    while !marked {
+        match pipe.read(&mut chunk) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Ok(0) | Err(_) => break,
+            Ok(n) => held.extend_from_slice(&chunk[..n]),
+        }
+        let at = held.windows(mark.len()).position(|bytes| bytes == mark);
+        marked = at.is_some();
+        // What may be the beginning of the mark waits for what comes next.
+        let begun = (1..mark.len()).rev().find(|n| held.ends_with(&mark[..*n])).unwrap_or(0);
+        let rest = held.split_off(at.unwrap_or(held.len() - begun));
         // That stderr cannot be written to is no reason to fail: there is nobody to tell.
-        let _ = out.write_all(said);
-        tail.extend_from_slice(said);
+        let _ = out.write_all(&held);
+        tail.extend_from_slice(&held);
         tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
-        ControlFlow::Continue(())
-    });
+        held = rest;
+    }
     let tail = String::from_utf8_lossy(&tail);
     tail.trim_end().lines().next_back().unwrap_or_default().to_owned()
 }
@@ -122,8 +133,8 @@ mod tests {
 
     #[test]
     fn stderr_is_passed_on_up_to_the_mark_however_it_is_cut() {
-        let (text, mark) = ("one\nmar\nmark\nlast word\n\n", Mark(*b"marker\n!"));
-        let all = [text.as_bytes(), &mark.0, b"not ours"].concat();
+        let (text, mark) = ("one\nmar\nmark\nlast word\n\n", b"marker\n!");
+        let all = [text.as_bytes(), mark, b"not ours"].concat();
         for cut in 0..=all.len() {
             let (mut reader, mut writer) = io::pipe().unwrap();
             let (first, second) = all.split_at(cut);
@@ -139,7 +150,7 @@ mod tests {
             if cut == 0 {
                 out.write_all(b"").unwrap();
             }
-            let last = pass_on(&mut reader, &mark, &mut out);
+            let last = pass_on(&mut reader, mark, &mut out);
             writing.join().unwrap();
             assert_eq!((out.0.as_slice(), &*last), (text.as_bytes(), "last word"), "cut at {cut}");
         }
