@@ -25,6 +25,11 @@ unsafe extern "C" {
     fn prctl(option: c_int, ...) -> c_int;
 }
 
+/// What most calls return: 0, or -1 and the reason in `errno`.
+fn check(done: c_int) -> io::Result<()> {
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// `siginfo_t`: 128 bytes on Linux, fewer elsewhere, of which the first four are the signal's number.
 #[repr(C, align(8))]
 struct SignalInfo([c_int; 32]);
@@ -43,8 +48,8 @@ const SIGKILL: c_int = 9;
 pub fn has_ended(child: u32) -> io::Result<bool> {
     let mut info = SignalInfo([0; 32]);
     // SAFETY: `info` is as large as a `siginfo_t` at least, and may be written through the call.
-    let done = unsafe { waitid(P_PID, child, &raw mut info, WEXITED | WNOHANG | WNOWAIT) };
-    if done == 0 { Ok(info.0[0] != 0) } else { Err(io::Error::last_os_error()) }
+    check(unsafe { waitid(P_PID, child, &raw mut info, WEXITED | WNOHANG | WNOWAIT) })?;
+    Ok(info.0[0] != 0)
 }
 
 /// Reaps a child of ours, for which no `std::process::Child` stands, if it has ended. Whether it had.
@@ -73,8 +78,7 @@ fn pid(child: u32) -> Option<c_int> {
 pub fn become_subreaper() -> io::Result<bool> {
     const PR_SET_CHILD_SUBREAPER: c_int = 36;
     // SAFETY: this option takes one number, and touches no memory.
-    let done = unsafe { prctl(PR_SET_CHILD_SUBREAPER, 1 as c_ulong) };
-    if done == 0 { Ok(true) } else { Err(io::Error::last_os_error()) }
+    check(unsafe { prctl(PR_SET_CHILD_SUBREAPER, 1 as c_ulong) }).map(|()| true)
 }
 
 /// Other systems have no subreaper.
@@ -116,10 +120,7 @@ pub fn keepalive(socket: impl AsFd) -> io::Result<()> {
         let length = size_of::<c_int>() as u32;
         let value = std::ptr::from_ref(value).cast();
         // SAFETY: `value` points to `length` bytes that live through the call, which only reads them.
-        let done = unsafe { setsockopt(socket.as_fd().as_raw_fd(), *level, *name, value, length) };
-        if done != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        check(unsafe { setsockopt(socket.as_fd().as_raw_fd(), *level, *name, value, length) })?;
     }
     Ok(())
 }

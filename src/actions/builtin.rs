@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
-use std::sync::PoisonError;
+use std::sync::{LazyLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::program::{cannot_run, find_program};
@@ -37,8 +37,10 @@ fn time(_: &Call<'_>) -> Answer {
     Ok(JsonText::string(&rfc3339(SystemTime::now())))
 }
 
-fn hello(call: &Call<'_>) -> Answer {
-    Ok(JsonText::string(&format!("Hello from {}", call.actions.host)))
+fn hello(_: &Call<'_>) -> Answer {
+    // Found at the first call: a program may have to be run for it.
+    static HOST: LazyLock<String> = LazyLock::new(host_name);
+    Ok(JsonText::string(&format!("Hello from {}", *HOST)))
 }
 
 /// Gives the program's output lossily where it is not UTF-8: status and the rest are worth having then.
@@ -52,7 +54,10 @@ fn exec(call: &Call<'_>) -> Answer {
     let (Some([program, arguments @ ..]), Some(text)) = (words.as_deref(), call.data()) else {
         return Err(call.needs(r#"the command, an array of strings such as ["date","-u"]"#));
     };
-    call.actions.history.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone().into_owned());
+    remember(
+        &mut call.actions.history.lock().unwrap_or_else(PoisonError::into_inner),
+        text.clone().into_owned(),
+    );
     let path = find_program(program.as_ref(), "/".as_ref());
     let path = path.map_err(|error| cannot_run(program.as_ref(), &error))?;
     let mut command = Command::new(path);
@@ -65,9 +70,18 @@ fn exec(call: &Call<'_>) -> Answer {
     Ok(JsonText::trusted(format!(r#"{{"status":{status},"stdout":{stdout},"stderr":{stderr}}}"#)))
 }
 
+/// Adds a command that EXEC runs, or tries to. One larger than all that is kept goes the way of the oldest at once.
+fn remember(history: &mut VecDeque<JsonText<'static>>, command: JsonText<'static>) {
+    history.push_back(command);
+    let mut bytes: usize = history.iter().map(|command| command.as_str().len()).sum();
+    while history.len() > HISTORY_COMMANDS_MAX || bytes > HISTORY_BYTES_MAX {
+        bytes -= history.pop_front().map_or(0, |oldest| oldest.as_str().len());
+    }
+}
+
 fn history(call: &Call<'_>) -> Answer {
     let history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
-    let commands: Vec<&str> = history.commands.iter().map(JsonText::as_str).collect();
+    let commands: Vec<&str> = history.iter().map(JsonText::as_str).collect();
     Ok(JsonText::trusted(format!("[{}]", commands.join(","))))
 }
 
@@ -75,26 +89,8 @@ fn info(call: &Call<'_>) -> Answer {
     Ok(JsonText::from((call.actions.info)()))
 }
 
-/// What EXEC ran, or tried to: the commands' JSON, oldest first.
-#[derive(Default)]
-pub(super) struct History {
-    commands: VecDeque<JsonText<'static>>,
-    bytes: usize,
-}
-
-impl History {
-    /// A command larger than all that is kept goes the way of the oldest at once.
-    fn push(&mut self, command: JsonText<'static>) {
-        self.bytes += command.as_str().len();
-        self.commands.push_back(command);
-        while self.commands.len() > HISTORY_COMMANDS_MAX || self.bytes > HISTORY_BYTES_MAX {
-            self.bytes -= self.commands.pop_front().map_or(0, |oldest| oldest.as_str().len());
-        }
-    }
-}
-
 /// The host's name, from where it can be had without a system call that std lacks.
-pub(super) fn host_name() -> String {
+fn host_name() -> String {
     let name = |text: String| Some(text.trim().to_owned()).filter(|name| !name.is_empty());
     let file = || fs::read_to_string("/proc/sys/kernel/hostname").ok().and_then(name);
     let program = || String::from_utf8(Command::new("hostname").output().ok()?.stdout).ok().and_then(name);

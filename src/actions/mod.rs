@@ -16,7 +16,7 @@ mod job;
 mod program;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::{error, fmt};
@@ -152,8 +152,8 @@ pub struct Actions {
     pub info: Box<dyn Fn() -> Value + Send + Sync>,
     table: BTreeMap<String, Entry>,
     running: program::Running,
-    history: Mutex<builtin::History>,
-    host: String,
+    /// The JSON of the commands that EXEC ran, the oldest first.
+    history: Mutex<VecDeque<JsonText<'static>>>,
 }
 
 impl Default for Actions {
@@ -166,7 +166,6 @@ impl Default for Actions {
             table: BTreeMap::new(),
             running: program::Running::default(),
             history: Mutex::default(),
-            host: builtin::host_name(),
         };
         for (Spec { name, args, help }, action) in builtin::ACTIONS {
             actions.register(name, args, help, action).expect("the built-in names are good, and differ");

@@ -25,9 +25,10 @@ pub(super) fn start<'s>(
 fn call_back(watch: &Watcher<'_>, callback: &Callback, log: &Log) {
     loop {
         match watch.take() {
-            Ok(Some(change)) => {
+            Ok(Some(waiting)) => {
+                let change = &waiting.change;
                 // The next change is told all the same: a callback is a guest here.
-                if catch_unwind(AssertUnwindSafe(|| callback(&change))).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| callback(change))).is_err() {
                     log.event(Level::Error, "callback_panic", &[("key", &change.key)]);
                 }
             }

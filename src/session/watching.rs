@@ -51,7 +51,8 @@ impl<'c> Watching<'c> {
         }
         loop {
             match self.watch.take() {
-                Ok(Some(change)) => {
+                Ok(Some(waiting)) => {
+                    let change = &waiting.change;
                     if !tell(out, change.event, &change.key, change.value.as_str()) {
                         return Told::Some;
                     }

@@ -11,7 +11,6 @@
 //! of them together: 200 slow watchers of different keys held 2.6 GB when there was only the first.
 
 use std::collections::VecDeque;
-use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -67,21 +66,14 @@ pub struct Change {
 /// what it held from the total. A [`Change`] that somebody cloned to keep it is theirs, and counts no more.
 #[derive(Debug)]
 pub struct Waiting {
-    change: Change,
+    /// What is to be told.
+    pub change: Change,
     held: Arc<AtomicUsize>,
 }
 
 impl Waiting {
     fn cost(&self) -> usize {
-        CHANGE_OVERHEAD_BYTES + self.key.len() + self.value.as_str().len()
-    }
-}
-
-impl Deref for Waiting {
-    type Target = Change;
-
-    fn deref(&self) -> &Change {
-        &self.change
+        CHANGE_OVERHEAD_BYTES + self.change.key.len() + self.change.value.as_str().len()
     }
 }
 
@@ -119,6 +111,7 @@ struct Inbox {
     changed: Condvar,
 }
 
+#[derive(Default)]
 struct Queue {
     /// Keys up to this one have been told as part of the state: none up to the empty string. `None`: all have been.
     mark: Option<String>,
@@ -145,13 +138,7 @@ impl Store {
         let inbox = Arc::new(Inbox {
             scope: scope.into_owned(),
             held: watchers.held.clone(),
-            queue: Mutex::new(Queue {
-                mark: state.then(String::new),
-                changes: VecDeque::new(),
-                bytes: 0,
-                late: None,
-                end: None,
-            }),
+            queue: Mutex::new(Queue { mark: state.then(String::new), ..Queue::default() }),
             changed: Condvar::new(),
         });
         watchers.all.push(inbox.clone());
@@ -181,13 +168,13 @@ impl Watcher<'_> {
     /// The next change, if one waits. After the end, what still waits comes first.
     pub fn take(&self) -> Result<Option<Arc<Waiting>>, WatchEnd> {
         let mut queue = self.inbox.lock();
-        let Some(change) = queue.changes.pop_front() else { return queue.end.map_or(Ok(None), Err) };
-        queue.bytes -= change.cost();
+        let Some(waiting) = queue.changes.pop_front() else { return queue.end.map_or(Ok(None), Err) };
+        queue.bytes -= waiting.cost();
         self.inbox.held.fetch_sub(PLACE_BYTES, Relaxed);
         if queue.changes.len() <= CHANGES_MAX {
             queue.late = None;
         }
-        Ok(Some(change))
+        Ok(Some(waiting))
     }
 
     /// Ends the watch; what waits can still be taken.
@@ -220,9 +207,9 @@ impl Watchers {
 
     /// Queues a change for every watcher whose scope covers the key. Without such a watcher nothing is copied.
     pub fn tell(&self, event: ChangeKind, key: &str, value: &str) {
-        let mut change = None;
+        let mut waiting = None;
         for inbox in self.all.iter().filter(|inbox| inbox.scope.covers(key)) {
-            inbox.offer(change.get_or_insert_with(|| {
+            inbox.offer(waiting.get_or_insert_with(|| {
                 let value = JsonText::trusted(value).into_owned();
                 let change = Change { event, key: key.to_owned(), value };
                 let waiting = Waiting { change, held: self.held.clone() };
@@ -231,7 +218,7 @@ impl Watchers {
             }));
         }
         // Where nobody is left to be told of it, it no longer counts.
-        drop(change);
+        drop(waiting);
         while self.held.load(Relaxed) > ALL_CHANGES_BYTES_MAX {
             match self.all.iter().max_by_key(|inbox| inbox.lock().bytes) {
                 Some(slowest) if slowest.lock().bytes > 0 => slowest.give_up(&mut slowest.lock()),
@@ -244,14 +231,14 @@ impl Watchers {
 
 impl Inbox {
     /// Queues a change, unless the state will tell it or the watch has ended.
-    fn offer(&self, change: &Arc<Waiting>) {
+    fn offer(&self, waiting: &Arc<Waiting>) {
         let mut queue = self.lock();
-        let state_tells = queue.mark.as_ref().is_some_and(|mark| change.key > *mark);
+        let state_tells = queue.mark.as_ref().is_some_and(|mark| waiting.change.key > *mark);
         if state_tells || queue.end.is_some() {
             return;
         }
-        queue.bytes += change.cost();
-        queue.changes.push_back(change.clone());
+        queue.bytes += waiting.cost();
+        queue.changes.push_back(waiting.clone());
         self.held.fetch_add(PLACE_BYTES, Relaxed);
         let is_late =
             queue.changes.len() > CHANGES_MAX && queue.late.get_or_insert_with(Instant::now).elapsed() > LATE;
