@@ -2,10 +2,10 @@
 //!
 //! std opens sockets, starts programs and reads files, but it has no word for some things that a server
 //! needs from its system. Each is declared here as C has it, called in one place, and wrapped in a
-//! function whose arguments prove what the call asks for: a `BorrowedFd` is an open descriptor, a slice
-//! is memory that may be read. Whoever calls these functions needs no unsafe code.
+//! function whose arguments prove what the call asks for: a `BorrowedFd` is an open descriptor, an array
+//! is memory that may be read and written. Whoever calls these functions needs no unsafe code.
 //!
-//! What a constant is called in C stands before it; its number is the platform's.
+//! Each constant has its name from C, or beside it; its number is the platform's.
 #![allow(unsafe_code)]
 
 #[cfg(target_os = "linux")]

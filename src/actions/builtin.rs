@@ -1,7 +1,9 @@
-//! The actions every server has. They are plain functions in a table, no different from those that
-//! others register.
+//! The actions every server has. They are plain functions in a table, no different from those that others register,
+//! and a first one to read is `echo`: it takes the request's `data` from the call, and gives it back or says what it
+//! needs.
+//!
+//! What an action answers is JSON text, since that is what is sent: a tree would be built only to be written.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
@@ -17,9 +19,11 @@ use crate::protocol::{Code, Failure};
 const HISTORY_COMMANDS_MAX: usize = 1_000;
 const HISTORY_BYTES_MAX: usize = 1 << 20;
 
+/// What an action gives back: the reply's value as JSON text, or why there is none.
 type Answer = Result<JsonText<'static>, Failure>;
 type Function = fn(&Call<'_>) -> Answer;
 
+/// Each action with what `--help` and INFO tell of it.
 pub(super) const ACTIONS: [(Spec<'static>, Function); 6] = [
     (spec("ECHO", "DATA", "DATA, as it came"), echo),
     (spec("TIME", "", "the time, UTC"), time),
@@ -29,6 +33,7 @@ pub(super) const ACTIONS: [(Spec<'static>, Function); 6] = [
     (spec("INFO", "", "what the server is, does, and can be asked"), info),
 ];
 
+/// The text is copied as it came, so every digit of a number stays.
 fn echo(call: &Call<'_>) -> Answer {
     call.data().cloned().map(JsonText::into_owned).ok_or_else(|| call.needs("what to echo, any JSON"))
 }
@@ -43,7 +48,8 @@ fn hello(_: &Call<'_>) -> Answer {
     Ok(JsonText::string(&format!("Hello from {}", *HOST)))
 }
 
-/// Gives the program's output lossily where it is not UTF-8: status and the rest are worth having then.
+/// Runs a program of the client's choice, so the operator must have allowed it. What the program says is data: a program
+/// that fails is no failed request. Gives the program's output lossily where it is not UTF-8: status and the rest are worth having then.
 fn exec(call: &Call<'_>) -> Answer {
     if !call.actions.exec_allowed {
         let way_out = "EXEC is not allowed here: the server has to be started with --allow-exec and a token";
@@ -54,10 +60,7 @@ fn exec(call: &Call<'_>) -> Answer {
     let (Some([program, arguments @ ..]), Some(text)) = (words.as_deref(), call.data()) else {
         return Err(call.needs(r#"the command, an array of strings such as ["date","-u"]"#));
     };
-    remember(
-        &mut call.actions.history.lock().unwrap_or_else(PoisonError::into_inner),
-        text.clone().into_owned(),
-    );
+    remember(call, text);
     let path = find_program(program.as_ref(), "/".as_ref());
     let path = path.map_err(|error| cannot_run(program.as_ref(), &error))?;
     let mut command = Command::new(path);
@@ -70,21 +73,25 @@ fn exec(call: &Call<'_>) -> Answer {
     Ok(JsonText::trusted(format!(r#"{{"status":{status},"stdout":{stdout},"stderr":{stderr}}}"#)))
 }
 
-/// Adds a command that EXEC runs, or tries to. One larger than all that is kept goes the way of the oldest at once.
-fn remember(history: &mut VecDeque<JsonText<'static>>, command: JsonText<'static>) {
-    history.push_back(command);
+/// Adds a command to the history before it is run, so that one that fails is there too. A command larger than all that
+/// is kept goes the way of the oldest at once.
+fn remember(call: &Call<'_>, command: &JsonText<'_>) {
+    let mut history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
+    history.push_back(command.clone().into_owned());
     let mut bytes: usize = history.iter().map(|command| command.as_str().len()).sum();
     while history.len() > HISTORY_COMMANDS_MAX || bytes > HISTORY_BYTES_MAX {
         bytes -= history.pop_front().map_or(0, |oldest| oldest.as_str().len());
     }
 }
 
+/// Joins what EXEC was given, which was checked to be JSON when it came.
 fn history(call: &Call<'_>) -> Answer {
     let history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
     let commands: Vec<&str> = history.iter().map(JsonText::as_str).collect();
     Ok(JsonText::trusted(format!("[{}]", commands.join(","))))
 }
 
+/// The server fills in what INFO tells: counters, address and mode are not known here.
 fn info(call: &Call<'_>) -> Answer {
     Ok(JsonText::from((call.actions.info)()))
 }

@@ -10,6 +10,10 @@
 //!
 //! Deliberately absent: sockets; replacing or removing an action (a name means one thing for as long as
 //! the server runs); a time limit for actions written in Rust (a thread cannot be killed; a program can).
+//!
+//! - `builtin` has the actions that are always there.
+//! - `program` makes an action of a program, and runs programs.
+//! - `job` ends a program with all it started.
 
 mod builtin;
 mod job;
@@ -135,6 +139,7 @@ pub const REQUESTS: &[Spec<'static>] = &[
     spec("CLOSE", "", "end the connection"),
 ];
 
+/// What the table holds of an action beside its name.
 struct Entry {
     args: String,
     help: String,
@@ -151,6 +156,7 @@ pub struct Actions {
     /// What INFO answers: what the server knows of itself, and nobody here.
     pub info: Box<dyn Fn() -> Value + Send + Sync>,
     table: BTreeMap<String, Entry>,
+    /// How many programs run, for the limit on them.
     running: program::Running,
     /// The JSON of the commands that EXEC ran, the oldest first.
     history: Mutex<VecDeque<JsonText<'static>>>,
@@ -183,12 +189,10 @@ impl Actions {
         help: &str,
         action: impl Action + 'static,
     ) -> Result<(), RegisterError> {
-        let tail_is_good = |c| matches!(c, b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-');
-        if name.len() > NAME_BYTES_MAX
-            || !name.starts_with(|c: char| c.is_ascii_uppercase())
-            || !name.bytes().all(tail_is_good)
-        {
-            return Err(RegisterError::BadName(name.to_owned()));
+        let is_tail = |c: &u8| matches!(c, b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-');
+        match name.as_bytes() {
+            [b'A'..=b'Z', tail @ ..] if tail.len() < NAME_BYTES_MAX && tail.iter().all(is_tail) => {}
+            _ => return Err(RegisterError::BadName(name.to_owned())),
         }
         if self.names().any(|taken| taken == name) {
             return Err(RegisterError::Taken(name.to_owned()));

@@ -63,8 +63,8 @@ impl Default for Limits {
     }
 }
 
-/// How long a call waits for its turn. Short, because it holds a worker of the server meanwhile.
-const TURN_WAIT: Duration = Duration::from_secs(1);
+/// How long a call waits for a slot. Short, because it holds a worker of the server meanwhile.
+const SLOT_WAIT: Duration = Duration::from_secs(1);
 /// A pipe that poll(2) calls writable takes this much, C's `PIPE_BUF`, at once. More might wait for the reader.
 const PIPE_WRITE_BYTES: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 const PIPE_READ_BYTES: usize = 16 << 10;
@@ -165,10 +165,11 @@ impl Drop for Slot<'_> {
 }
 
 impl Running {
+    /// Waits for one of `jobs_max` slots, then takes it.
     fn slot(&self, jobs_max: usize) -> Result<Slot<'_>, Failure> {
         let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = |count: &mut usize| *count >= jobs_max;
-        let waited = self.freed.wait_timeout_while(count, TURN_WAIT, is_full);
+        let waited = self.freed.wait_timeout_while(count, SLOT_WAIT, is_full);
         let (mut count, wait) = waited.unwrap_or_else(PoisonError::into_inner);
         if wait.timed_out() {
             let message = format!("{} programs run already, as many as may: try again", *count);
@@ -192,9 +193,10 @@ impl Call<'_> {
         }
         let mut pipes = Pipes::open(&mut command, input)?;
         let job = Job::spawn(&mut command).map_err(|error| cannot_run(command.get_program(), &error))?;
-        // It holds the program's ends of the pipes; they would never be seen to close.
+        // It holds the program's ends of the pipes: as long as they are open here, ours never see an end.
         drop(command);
 
+        // It must not return before the job has been ended: what the program started would be left behind.
         let started = Instant::now();
         let mut quiet_since = started;
         let mut ended = job.has_ended();
@@ -206,7 +208,7 @@ impl Call<'_> {
             ended = job.has_ended();
         }
         let status = job.end();
-        // What was written last still lies in the pipes.
+        // What the program wrote last still lies in the pipes. A child that got away may write on: the limit ends that.
         while pipes.bytes() <= output_bytes_max && pipes.advance(Duration::ZERO) > 0 {}
 
         if pipes.bytes() > output_bytes_max {
@@ -244,8 +246,8 @@ impl<'a> Pipes<'a> {
         self.outputs.iter().map(|(_, bytes)| bytes.len()).sum()
     }
 
-    /// Waits until a pipe can be written, read or closed, or for `timeout`. Does so once for each that can, and tells
-    /// how many those were.
+    /// Waits until some pipes can be written, read or closed without blocking, or for `timeout`. Serves each of those
+    /// once, and tells how many they were.
     fn advance(&mut self, timeout: Duration) -> usize {
         let [stdout, stderr] = self.outputs.each_ref().map(|(pipe, _)| pipe.as_ref().map(AsFd::as_fd));
         let stdin = self.stdin.as_ref().map(AsFd::as_fd);
@@ -256,15 +258,17 @@ impl<'a> Pipes<'a> {
         }
         let fds = [(stdin, Interest::Write), (stdout, Interest::Read), (stderr, Interest::Read)];
         let ready = sys::wait_ready(fds, timeout);
-        if let (true, Some(pipe)) = (ready[0], &mut self.stdin) {
-            // It fails where nobody reads any more; that is for the program to judge.
+        if ready[0]
+            && let Some(pipe) = &mut self.stdin
+        {
+            // It fails where nobody reads any more. Whether that matters is for the program to judge.
             let piece = &self.input[..self.input.len().min(PIPE_WRITE_BYTES)];
             let written = pipe.write(piece).unwrap_or(self.input.len());
             self.input = &self.input[written..];
             self.stdin.take_if(|_| self.input.is_empty());
         }
         for ((pipe, bytes), is_ready) in self.outputs.iter_mut().zip(&ready[1..]) {
-            if let (true, Some(reader)) = (is_ready, &mut *pipe) {
+            if *is_ready && let Some(reader) = pipe {
                 let mut chunk = [0; PIPE_READ_BYTES];
                 match reader.read(&mut chunk) {
                     Ok(n @ 1..) => bytes.extend_from_slice(&chunk[..n]),
@@ -276,6 +280,7 @@ impl<'a> Pipes<'a> {
     }
 }
 
+/// Where programs are looked for; the fallback is what shells use where `PATH` is not set.
 fn search_path() -> OsString {
     env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
 }
@@ -298,6 +303,8 @@ pub(crate) fn find_program(name: &OsStr, here: &Path) -> io::Result<PathBuf> {
     Err(problem)
 }
 
+/// The path itself, if it leads to a file that can be executed. The problem is told without the path, which the
+/// caller's message names as the user typed it.
 fn executable(path: PathBuf) -> io::Result<PathBuf> {
     let found = fs::metadata(&path)?;
     let problem = match found.is_file() {
