@@ -32,7 +32,8 @@ pub use table::Table;
 use watch::Watchers;
 pub use watch::{Change, ChangeKind, Waiting, WatchEnd, Watcher};
 
-/// A shared table. A key that is written must pass [`check_key`], whoever writes it.
+/// A shared table. A key that is written must pass [`check_key`], whoever writes it: the table relies on keys without
+/// control characters.
 #[derive(Default)]
 pub struct Store {
     /// Locked before `state` by whoever is going to write.
@@ -49,7 +50,8 @@ struct State {
     watchers: Watchers,
 }
 
-/// Proof that nobody else writes, or decides what to write.
+/// Proof that nobody else writes, or decides what to write. Functions that rely on it take it as an argument, so that
+/// none can be called without.
 type Turn<'s> = MutexGuard<'s, ()>;
 
 /// Why a write was not done. Nothing was changed.
@@ -88,7 +90,8 @@ impl Store {
         Store { memory_max, ..Store::default() }
     }
 
-    /// Looks at a key's value where it lies. `look` runs under the lock and must not wait.
+    /// Looks at a key's value where it lies, so that GET copies it once, into the reply. `look` runs under the lock and
+    /// must not wait.
     pub fn get<R>(&self, key: &str, look: impl FnOnce(Option<&str>) -> R) -> R {
         look(self.read().table.get(key))
     }
@@ -121,6 +124,7 @@ impl Store {
     ) -> Result<Option<JsonText<'static>>, Rejected> {
         let turn = self.turn();
         self.check(&turn, key, condition)?;
+        // Copied under the lock for reading: a value may be a megabyte, and readers need not wait for the copy.
         let Some(old) = self.get(key, |old| old.map(|old| JsonText::trusted(old).into_owned())) else {
             return Ok(None);
         };
@@ -134,7 +138,7 @@ impl Store {
         self.read().table.range(prefix, after).all(|(key, value)| show(key, value))
     }
 
-    /// How many keys begin with `prefix`.
+    /// How many keys begin with `prefix`. The table knows the number of all its keys; of others it adds up blocks.
     pub fn count(&self, prefix: &str) -> usize {
         let table = &self.read().table;
         if prefix.is_empty() { table.len() } else { table.count(prefix) }
@@ -150,7 +154,8 @@ impl Store {
         self.read().watchers.load()
     }
 
-    /// Judges a condition while nobody writes: the caller has the turn.
+    /// Judges a condition. It holds the lock for reading alone; what it sees stays true for as long as the caller has the
+    /// turn.
     fn check(&self, _: &Turn<'_>, key: &str, condition: Option<&Condition>) -> Result<(), Rejected> {
         let Some(condition) = condition else { return Ok(()) };
         self.get(key, |present| {
@@ -165,7 +170,7 @@ impl Store {
         })
     }
 
-    /// Gives a key this value, where key and limit allow it.
+    /// Gives a key this value, where key and limit allow it. What UPDATE and INCREMENT have in common.
     fn set(&self, turn: &Turn<'_>, key: &str, value: &str) -> Result<(), Rejected> {
         check_key(key).map_err(Rejected::BadKey)?;
         if let Some(max) = self.memory_max {

@@ -101,7 +101,8 @@ pub(super) struct Watchers {
     held: Arc<AtomicUsize>,
 }
 
-/// Where writers leave changes for one watcher.
+/// Where writers leave changes for one watcher. Its lock is held for a few instructions at a time, so a writer that has
+/// the table's lock as well never waits long for it.
 struct Inbox {
     scope: Scope<'static>,
     /// [`Watchers::held`].
@@ -147,7 +148,9 @@ impl Store {
 }
 
 impl Watcher<'_> {
-    /// Shows the next keys of the state for as long as `show` says so; true when all have been shown.
+    /// Shows the next keys of the state for as long as `show` says so; true when all have been shown. It holds the lock
+    /// for reading, which keeps writers out, and then the queue's: every change is either part of the state that it
+    /// shows, or comes after and finds the mark where this left it.
     pub fn tell_state(&self, mut show: impl FnMut(&str, &str) -> bool) -> bool {
         let state = self.store.read();
         let mut queue = self.inbox.lock();
