@@ -48,8 +48,9 @@ fn hello(_: &Call<'_>) -> Answer {
     Ok(JsonText::string(&format!("Hello from {}", *HOST)))
 }
 
-/// Runs a program of the client's choice, so the operator must have allowed it. What the program says is data: a program
-/// that fails is no failed request. Gives the program's output lossily where it is not UTF-8: status and the rest are worth having then.
+/// Runs a program of the client's choice, so the operator must have allowed it. What the program says is data: a
+/// program that fails is no failed request. Gives the program's output lossily where it is not UTF-8: status and
+/// the rest are worth having then.
 fn exec(call: &Call<'_>) -> Answer {
     if !call.actions.exec_allowed {
         let way_out = "EXEC is not allowed here: the server has to be started with --allow-exec and a token";
@@ -73,8 +74,8 @@ fn exec(call: &Call<'_>) -> Answer {
     Ok(JsonText::trusted(format!(r#"{{"status":{status},"stdout":{stdout},"stderr":{stderr}}}"#)))
 }
 
-/// Adds a command to the history before it is run, so that one that fails is there too. A command larger than all that
-/// is kept goes the way of the oldest at once.
+/// Adds a command to the history before it is run, so that one that fails is there too. A command larger than all
+/// that is kept goes the way of the oldest at once.
 fn remember(call: &Call<'_>, command: &JsonText<'_>) {
     let mut history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
     history.push_back(command.clone().into_owned());
@@ -107,8 +108,8 @@ fn host_name() -> String {
 /// A time as RFC 3339 has it, in UTC and whole seconds: `2026-11-20T08:49:00Z`. A clock that is set to
 /// before 1970 is told as 1970; years past 9999 get more digits than the format knows.
 ///
-/// The date is found as Howard Hinnant's `civil_from_days` does it. Years are counted from March, so that a leap day is
-/// the last of its year, and the months from March on have 153 days in five, over and over. The Gregorian
+/// The date is found as Howard Hinnant's `civil_from_days` does it. Years are counted from March, so that a leap
+/// day is the last of its year, and the months from March on have 153 days in five, over and over. The Gregorian
 /// calendar repeats itself after 400 years, which are 146,097 days.
 pub fn rfc3339(time: SystemTime) -> String {
     /// From 0000-03-01 to 1970-01-01.

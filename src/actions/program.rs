@@ -208,7 +208,8 @@ impl Call<'_> {
             ended = job.has_ended();
         }
         let status = job.end();
-        // What the program wrote last still lies in the pipes. A child that got away may write on: the limit ends that.
+        // What the program wrote last still lies in the pipes. A child that got away may write on: the limit ends
+        // that.
         while pipes.bytes() <= output_bytes_max && pipes.advance(Duration::ZERO) > 0 {}
 
         if pipes.bytes() > output_bytes_max {
@@ -285,8 +286,8 @@ fn search_path() -> OsString {
     env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
 }
 
-/// The file that a program's name means, as the shell finds it: a name with a slash is a path, any other is looked for
-/// along `PATH`. Relative paths begin at `here`.
+/// The file that a program's name means, as the shell finds it: a name with a slash is a path, any other is looked
+/// for along `PATH`. Relative paths begin at `here`.
 pub(crate) fn find_program(name: &OsStr, here: &Path) -> io::Result<PathBuf> {
     if name.as_encoded_bytes().contains(&b'/') {
         return executable(here.join(name));

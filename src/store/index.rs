@@ -96,8 +96,8 @@ const BLOCK_SLOTS_MAX: usize = 512;
 
 /// Keeps slots in the order of their keys: a list of sorted blocks, which is a B-tree with one level.
 ///
-/// Without it every listing would sort: a million keys hold writers up for a quarter of a second. It costs 4 bytes a key
-/// where keys arrive sorted, and some 6 where they arrive in any other order.
+/// Without it every listing would sort: a million keys hold writers up for a quarter of a second. It costs 4 bytes
+/// a key where keys arrive sorted, and some 6 where they arrive in any other order.
 pub(super) struct OrderedIndex {
     /// Never empty; and no block is, unless it is the only one.
     blocks: Vec<Vec<u32>>,

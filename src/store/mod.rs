@@ -1,9 +1,9 @@
 //! The store: the table behind one lock, and the only place where state changes.
 //!
-//! One `RwLock` guards the whole table and the list of watchers. Readers do not wait for one another, a write is atomic
-//! with its condition, and changes have one order, which every watcher sees. The lock is held while an answer is
-//! copied out and never while anything waits for a socket. A lock for each of many shards would let writers run
-//! side by side, but there would be no one order of changes any more, nor a listing that is a snapshot.
+//! One `RwLock` guards the whole table and the list of watchers. Readers do not wait for one another, a write is
+//! atomic with its condition, and changes have one order, which every watcher sees. The lock is held while an
+//! answer is copied out and never while anything waits for a socket. A lock for each of many shards would let
+//! writers run side by side, but there would be no one order of changes any more, nor a listing that is a snapshot.
 //!
 //! Writers take turns by a mutex of their own before they come to that lock. A condition (`if`) may have to
 //! compare a megabyte of JSON, and std's `RwLock` lets no reader in while a writer waits: when conditions were
@@ -90,8 +90,8 @@ impl Store {
         Store { memory_max, ..Store::default() }
     }
 
-    /// Looks at a key's value where it lies, so that GET copies it once, into the reply. `look` runs under the lock and
-    /// must not wait.
+    /// Looks at a key's value where it lies, so that GET copies it once, into the reply. `look` runs under the lock
+    /// and must not wait.
     pub fn get<R>(&self, key: &str, look: impl FnOnce(Option<&str>) -> R) -> R {
         look(self.read().table.get(key))
     }
@@ -154,8 +154,8 @@ impl Store {
         self.read().watchers.load()
     }
 
-    /// Judges a condition. It holds the lock for reading alone; what it sees stays true for as long as the caller has the
-    /// turn.
+    /// Judges a condition. It holds the lock for reading alone; what it sees stays true for as long as the caller
+    /// has the turn.
     fn check(&self, _: &Turn<'_>, key: &str, condition: Option<&Condition>) -> Result<(), Rejected> {
         let Some(condition) = condition else { return Ok(()) };
         self.get(key, |present| {

@@ -5,8 +5,8 @@
 //! them is the only one. It also sorts before every byte of a key, so comparing two whole entries compares
 //! their keys.
 //!
-//! A value is kept as text instead of a tree: a GET is then a copy of bytes, a number keeps all its digits, and a value
-//! costs its length instead of a forest of small allocations.
+//! A value is kept as text instead of a tree: a GET is then a copy of bytes, a number keeps all its digits, and a
+//! value costs its length instead of a forest of small allocations.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -88,8 +88,9 @@ impl Table {
         self.free.push(slot);
     }
 
-    /// Keys and values in order: those whose key begins with `prefix` and comes after `after`. A whole listing splits
-    /// every entry, so how this is written matters: with the split in a function of its own it took 1.8 times as long.
+    /// Keys and values in order: those whose key begins with `prefix` and comes after `after`. A whole listing
+    /// splits every entry, so how this is written matters: with the split in a function of its own it took 1.8
+    /// times as long.
     pub fn range<'t>(
         &'t self,
         prefix: &'t str,

@@ -1,14 +1,14 @@
 //! Watching: being told of every change, in order, none missed and none twice.
 //!
-//! A watcher is told the present state first. A table may be large and a reader slow, so the state is told in pieces and
-//! writers go on in between. Therefore each watcher has a mark, the last key that it has been told. A change of a
-//! key up to the mark is queued, to be told when the state has been; a change of a key beyond the mark is not, because
-//! the state has yet to tell that key and will tell its new value. Mark and queue move while the table is
-//! locked, which writers lock too, so no change falls between them.
+//! A watcher is told the present state first. A table may be large and a reader slow, so the state is told in
+//! pieces and writers go on in between. Therefore each watcher has a mark, the last key that it has been told. A
+//! change of a key up to the mark is queued, to be told when the state has been; a change of a key beyond the mark
+//! is not, because the state has yet to tell that key and will tell its new value. Mark and queue move while the
+//! table is locked, which writers lock too, so no change falls between them.
 //!
-//! A writer appends to queues and never waits for a watcher. A watcher that does not keep up is given up on: what waits
-//! for it is dropped at once, and it learns that it was too slow. There is a bound for each queue, and one for all
-//! of them together: 200 slow watchers of different keys held 2.6 GB when there was only the first.
+//! A writer appends to queues and never waits for a watcher. A watcher that does not keep up is given up on: what
+//! waits for it is dropped at once, and it learns that it was too slow. There is a bound for each queue, and one
+//! for all of them together: 200 slow watchers of different keys held 2.6 GB when there was only the first.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -101,8 +101,8 @@ pub(super) struct Watchers {
     held: Arc<AtomicUsize>,
 }
 
-/// Where writers leave changes for one watcher. Its lock is held for a few instructions at a time, so a writer that has
-/// the table's lock as well never waits long for it.
+/// Where writers leave changes for one watcher. Its lock is held for a few instructions at a time, so a writer that
+/// has the table's lock as well never waits long for it.
 struct Inbox {
     scope: Scope<'static>,
     /// [`Watchers::held`].
@@ -148,9 +148,9 @@ impl Store {
 }
 
 impl Watcher<'_> {
-    /// Shows the next keys of the state for as long as `show` says so; true when all have been shown. It holds the lock
-    /// for reading, which keeps writers out, and then the queue's: every change is either part of the state that it
-    /// shows, or comes after and finds the mark where this left it.
+    /// Shows the next keys of the state for as long as `show` says so; true when all have been shown. It holds the
+    /// lock for reading, which keeps writers out, and then the queue's: every change is either part of the state
+    /// that it shows, or comes after and finds the mark where this left it.
     pub fn tell_state(&self, mut show: impl FnMut(&str, &str) -> bool) -> bool {
         let state = self.store.read();
         let mut queue = self.inbox.lock();
