@@ -2,10 +2,10 @@
 //!
 //! std opens sockets, starts programs and reads files, but it has no word for some things that a server
 //! needs from its system. Each is declared here as C has it, called in one place, and wrapped in a
-//! function whose arguments prove what the call asks for: a `BorrowedFd` is an open descriptor, a slice
-//! is memory that may be read. Whoever calls these functions needs no unsafe code.
+//! function whose arguments prove what the call asks for: a `BorrowedFd` is an open descriptor, an array
+//! is memory that may be read and written. Whoever calls these functions needs no unsafe code.
 //!
-//! What a constant is called in C stands before it; its number is the platform's.
+//! Each constant has its name from C, or beside it; its number is the platform's.
 #![allow(unsafe_code)]
 
 #[cfg(target_os = "linux")]
@@ -13,6 +13,7 @@ use std::ffi::c_ulong;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 unsafe extern "C" {
     fn poll(fds: *mut PollFd, count: Count, timeout_ms: c_int) -> c_int;
@@ -22,6 +23,11 @@ unsafe extern "C" {
     safe fn kill(pid: c_int, signal: c_int) -> c_int;
     #[cfg(target_os = "linux")]
     fn prctl(option: c_int, ...) -> c_int;
+}
+
+/// What most calls return: 0, or -1 and the reason in `errno`.
+fn check(done: c_int) -> io::Result<()> {
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `siginfo_t`: 128 bytes on Linux, fewer elsewhere, of which the first four are the signal's number.
@@ -42,8 +48,8 @@ const SIGKILL: c_int = 9;
 pub fn has_ended(child: u32) -> io::Result<bool> {
     let mut info = SignalInfo([0; 32]);
     // SAFETY: `info` is as large as a `siginfo_t` at least, and may be written through the call.
-    let done = unsafe { waitid(P_PID, child, &raw mut info, WEXITED | WNOHANG | WNOWAIT) };
-    if done == 0 { Ok(info.0[0] != 0) } else { Err(io::Error::last_os_error()) }
+    check(unsafe { waitid(P_PID, child, &raw mut info, WEXITED | WNOHANG | WNOWAIT) })?;
+    Ok(info.0[0] != 0)
 }
 
 /// Reaps a child of ours, for which no `std::process::Child` stands, if it has ended. Whether it had.
@@ -72,8 +78,7 @@ fn pid(child: u32) -> Option<c_int> {
 pub fn become_subreaper() -> io::Result<bool> {
     const PR_SET_CHILD_SUBREAPER: c_int = 36;
     // SAFETY: this option takes one number, and touches no memory.
-    let done = unsafe { prctl(PR_SET_CHILD_SUBREAPER, 1 as c_ulong) };
-    if done == 0 { Ok(true) } else { Err(io::Error::last_os_error()) }
+    check(unsafe { prctl(PR_SET_CHILD_SUBREAPER, 1 as c_ulong) }).map(|()| true)
 }
 
 /// Other systems have no subreaper.
@@ -81,23 +86,6 @@ pub fn become_subreaper() -> io::Result<bool> {
 pub fn become_subreaper() -> io::Result<bool> {
     Ok(false)
 }
-
-const POLLERR: i16 = 0x8;
-const POLLHUP: i16 = 0x10;
-
-/// poll(2)'s `struct pollfd`.
-#[repr(C)]
-struct PollFd {
-    fd: i32,
-    events: i16,
-    revents: i16,
-}
-
-/// poll(2)'s `nfds_t`.
-#[cfg(target_os = "linux")]
-type Count = std::ffi::c_ulong;
-#[cfg(not(target_os = "linux"))]
-type Count = std::ffi::c_uint;
 
 /// A peer is probed after this silence, and again at this interval; the third silence is its end. Together with
 /// the second that a watcher's thread takes to look at its socket, that is less than a minute.
@@ -132,19 +120,55 @@ pub fn keepalive(socket: impl AsFd) -> io::Result<()> {
         let length = size_of::<c_int>() as u32;
         let value = std::ptr::from_ref(value).cast();
         // SAFETY: `value` points to `length` bytes that live through the call, which only reads them.
-        let done = unsafe { setsockopt(socket.as_fd().as_raw_fd(), *level, *name, value, length) };
-        if done != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        check(unsafe { setsockopt(socket.as_fd().as_raw_fd(), *level, *name, value, length) })?;
     }
     Ok(())
 }
 
+/// poll(2)'s `struct pollfd`.
+#[repr(C)]
+struct PollFd {
+    fd: i32,
+    events: i16,
+    revents: i16,
+}
+
+/// poll(2)'s `nfds_t`.
+#[cfg(target_os = "linux")]
+type Count = std::ffi::c_ulong;
+#[cfg(not(target_os = "linux"))]
+type Count = std::ffi::c_uint;
+
+/// What a descriptor is waited for.
+#[derive(Clone, Copy)]
+pub enum Interest {
+    /// That a read returns at once: with bytes, or since no more can come.
+    Read = 0x1, // POLLIN
+    /// That a small write returns at once: it is taken, or nobody is left to read it.
+    Write = 0x4, // POLLOUT
+    /// That nobody is left at the other end. poll(2) tells that unasked.
+    HangUp = 0,
+}
+
+/// Waits until one of these has what it is waited for, or for `timeout`, and tells which have it. A descriptor that
+/// is `None` never has.
+pub fn wait_ready<const N: usize>(
+    fds: [(Option<BorrowedFd<'_>>, Interest); N],
+    timeout: Duration,
+) -> [bool; N] {
+    let mut fds = fds.map(|(fd, interest)| {
+        // poll(2) passes over negative descriptors.
+        let fd = fd.map_or(-1, |fd| fd.as_raw_fd());
+        PollFd { fd, events: interest as i16, revents: 0 }
+    });
+    // Rounded up: a wait of 0 ms for what takes 0.1 ms would keep a processor busy.
+    let timeout_ms = c_int::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(c_int::MAX);
+    // SAFETY: `fds` are N pollfds, as the count says, and outlive the call, which does not keep them.
+    unsafe { poll(fds.as_mut_ptr(), N as Count, timeout_ms) };
+    fds.map(|fd| fd.revents != 0)
+}
+
 /// Whether nobody is left at the other end of a pipe, a socket or a terminal. Never so for a file.
 pub fn hung_up(fd: BorrowedFd<'_>) -> bool {
-    // These two are reported unasked.
-    let mut fd = PollFd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
-    // SAFETY: `fd` is one pollfd, as the count says, and outlives the call, which does not keep it.
-    let found = unsafe { poll(&mut fd, 1, 0) };
-    found > 0 && fd.revents & (POLLERR | POLLHUP) != 0
+    wait_ready([(Some(fd), Interest::HangUp)], Duration::ZERO) == [true]
 }

@@ -1,14 +1,16 @@
-//! The actions every server has. They are plain functions in a table, no different from those that
-//! others register.
+//! The actions every server has. They are plain functions in a table, no different from those that others register,
+//! and a first one to read is `echo`: it takes the request's `data` from the call, and gives it back or says what it
+//! needs.
+//!
+//! What an action answers is JSON text, since that is what is sent: a tree would be built only to be written.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
-use std::sync::PoisonError;
+use std::sync::{LazyLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::run::look_up;
+use super::program::{cannot_run, find_program};
 use super::{Call, spec};
 use crate::json::{JsonText, Value};
 use crate::protocol::{Code, Failure, Spec};
@@ -17,9 +19,11 @@ use crate::protocol::{Code, Failure, Spec};
 const HISTORY_COMMANDS_MAX: usize = 1_000;
 const HISTORY_BYTES_MAX: usize = 1 << 20;
 
+/// What an action gives back: the reply's value as JSON text, or why there is none.
 type Answer = Result<JsonText<'static>, Failure>;
 type Function = fn(&Call<'_>) -> Answer;
 
+/// Each action with what `--help` and INFO tell of it.
 pub(super) const ACTIONS: [(Spec<'static>, Function); 6] = [
     (spec("ECHO", "DATA", "DATA, as it came"), echo),
     (spec("TIME", "", "the time, UTC"), time),
@@ -29,6 +33,7 @@ pub(super) const ACTIONS: [(Spec<'static>, Function); 6] = [
     (spec("INFO", "", "what the server is, does, and can be asked"), info),
 ];
 
+/// The text is copied as it came, so every digit of a number stays.
 fn echo(call: &Call<'_>) -> Answer {
     call.data().cloned().map(JsonText::into_owned).ok_or_else(|| call.needs("what to echo, any JSON"))
 }
@@ -37,11 +42,15 @@ fn time(_: &Call<'_>) -> Answer {
     Ok(JsonText::string(&rfc3339(SystemTime::now())))
 }
 
-fn hello(call: &Call<'_>) -> Answer {
-    Ok(JsonText::string(&format!("Hello from {}", call.actions.host)))
+fn hello(_: &Call<'_>) -> Answer {
+    // Found at the first call: a program may have to be run for it.
+    static HOST: LazyLock<String> = LazyLock::new(host_name);
+    Ok(JsonText::string(&format!("Hello from {}", *HOST)))
 }
 
-/// Gives the program's output lossily where it is not UTF-8: status and the rest are worth having then.
+/// Runs a program of the client's choice, so the operator must have allowed it. What the program says is data: a
+/// program that fails is no failed request. Gives the program's output lossily where it is not UTF-8: status and
+/// the rest are worth having then.
 fn exec(call: &Call<'_>) -> Answer {
     if !call.actions.exec_allowed {
         let way_out = "EXEC is not allowed here: the server has to be started with --allow-exec and a token";
@@ -52,8 +61,10 @@ fn exec(call: &Call<'_>) -> Answer {
     let (Some([program, arguments @ ..]), Some(text)) = (words.as_deref(), call.data()) else {
         return Err(call.needs(r#"the command, an array of strings such as ["date","-u"]"#));
     };
-    call.actions.history.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone().into_owned());
-    let mut command = Command::new(look_up(program));
+    remember(call, text);
+    let path = find_program(program.as_ref(), "/".as_ref());
+    let path = path.map_err(|error| cannot_run(program.as_ref(), &error))?;
+    let mut command = Command::new(path);
     command.arg0(program).args(arguments);
     let done = call.run(command, "")?;
     // As shells count it: 128 and the signal's number.
@@ -63,36 +74,31 @@ fn exec(call: &Call<'_>) -> Answer {
     Ok(JsonText::trusted(format!(r#"{{"status":{status},"stdout":{stdout},"stderr":{stderr}}}"#)))
 }
 
+/// Adds a command to the history before it is run, so that one that fails is there too. A command larger than all
+/// that is kept goes the way of the oldest at once.
+fn remember(call: &Call<'_>, command: &JsonText<'_>) {
+    let mut history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
+    history.push_back(command.clone().into_owned());
+    let mut bytes: usize = history.iter().map(|command| command.as_str().len()).sum();
+    while history.len() > HISTORY_COMMANDS_MAX || bytes > HISTORY_BYTES_MAX {
+        bytes -= history.pop_front().map_or(0, |oldest| oldest.as_str().len());
+    }
+}
+
+/// Joins what EXEC was given, which was checked to be JSON when it came.
 fn history(call: &Call<'_>) -> Answer {
     let history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
-    let commands: Vec<&str> = history.commands.iter().map(JsonText::as_str).collect();
+    let commands: Vec<&str> = history.iter().map(JsonText::as_str).collect();
     Ok(JsonText::trusted(format!("[{}]", commands.join(","))))
 }
 
+/// The server fills in what INFO tells: counters, address and mode are not known here.
 fn info(call: &Call<'_>) -> Answer {
     Ok(JsonText::from((call.actions.info)()))
 }
 
-/// What EXEC ran, or tried to: the commands' JSON, oldest first.
-#[derive(Default)]
-pub(super) struct History {
-    commands: VecDeque<JsonText<'static>>,
-    bytes: usize,
-}
-
-impl History {
-    /// A command larger than all that is kept goes the way of the oldest at once.
-    fn push(&mut self, command: JsonText<'static>) {
-        self.bytes += command.as_str().len();
-        self.commands.push_back(command);
-        while self.commands.len() > HISTORY_COMMANDS_MAX || self.bytes > HISTORY_BYTES_MAX {
-            self.bytes -= self.commands.pop_front().map_or(0, |oldest| oldest.as_str().len());
-        }
-    }
-}
-
 /// The host's name, from where it can be had without a system call that std lacks.
-pub(super) fn host_name() -> String {
+fn host_name() -> String {
     let name = |text: String| Some(text.trim().to_owned()).filter(|name| !name.is_empty());
     let file = || fs::read_to_string("/proc/sys/kernel/hostname").ok().and_then(name);
     let program = || String::from_utf8(Command::new("hostname").output().ok()?.stdout).ok().and_then(name);
@@ -101,30 +107,24 @@ pub(super) fn host_name() -> String {
 
 /// A time as RFC 3339 has it, in UTC and whole seconds: `2026-11-20T08:49:00Z`. A clock that is set to
 /// before 1970 is told as 1970; years past 9999 get more digits than the format knows.
+///
+/// The date is found as Howard Hinnant's `civil_from_days` does it. Years are counted from March, so that a leap
+/// day is the last of its year, and the months from March on have 153 days in five, over and over. The Gregorian
+/// calendar repeats itself after 400 years, which are 146,097 days.
 pub fn rfc3339(time: SystemTime) -> String {
-    const DAY: u64 = 86_400;
-    /// The Gregorian calendar repeats itself after this many days.
-    const DAYS_400_YEARS: u64 = 400 * 365 + 97;
+    /// From 0000-03-01 to 1970-01-01.
+    const DAYS_BEFORE_1970: u64 = 719_468;
 
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let mut year = 1970 + 400 * (seconds / DAY / DAYS_400_YEARS);
-    let mut day = seconds / DAY % DAYS_400_YEARS;
-    let leap = |year: u64| {
-        let by = |n| year.is_multiple_of(n);
-        u64::from(by(4) && (!by(100) || by(400)))
-    };
-    while day >= 365 + leap(year) {
-        day -= 365 + leap(year);
-        year += 1;
-    }
-    let mut month = 1;
-    for days in [31, 28 + leap(year), 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if day < days {
-            break;
-        }
-        day -= days;
-        month += 1;
-    }
-    let (day, hour, minute, second) = (day + 1, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let days = seconds / 86_400 + DAYS_BEFORE_1970;
+    let (era, day) = (days / 146_097, days % 146_097);
+    // A leap day comes every 4 years of 1,461 days, but not every 100, and then every 400.
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let months = (5 * day + 2) / 153;
+    let day = day - (153 * months + 2) / 5 + 1;
+    let month = if months < 10 { months + 3 } else { months - 9 };
+    let year = 400 * era + year + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }

@@ -20,7 +20,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
@@ -39,6 +39,7 @@ const REAPER_STACK_BYTES: usize = 64 << 10;
 /// The children that are waited for by whoever started them. A process's children are the whole process's, so
 /// this is too.
 static AWAITED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+/// Whether orphans come to us. It is set once, before the first program runs.
 static ADOPTS: AtomicBool = AtomicBool::new(false);
 
 /// Makes this process the parent of whatever its programs leave behind, so that it can be killed with them, and
@@ -48,7 +49,7 @@ pub fn adopt_orphans() -> io::Result<()> {
     if !sys::become_subreaper()? {
         return Ok(());
     }
-    ADOPTS.store(true, Ordering::Relaxed);
+    ADOPTS.store(true, Relaxed);
     // No system call waits for all children but a few, hence a look once a second: into one file, mostly empty.
     let reap = || loop {
         thread::sleep(REAP_INTERVAL);
@@ -67,7 +68,7 @@ pub(super) struct Job {
 impl Job {
     pub(super) fn spawn(command: &mut Command) -> io::Result<Job> {
         command.process_group(0);
-        let mark = ADOPTS.load(Ordering::Relaxed).then(|| {
+        let mark = ADOPTS.load(Relaxed).then(|| {
             let mark = format!("{:016x}", RandomState::new().hash_one("job"));
             command.env("ST_JOB", &mark);
             format!("ST_JOB={mark}")
@@ -79,18 +80,9 @@ impl Job {
         Ok(Job { child, mark })
     }
 
-    /// Waits until the program itself has ended, or until `timeout` or `stop`. Whether it has.
-    pub(super) fn wait(&self, timeout: Duration, stop: &AtomicBool) -> io::Result<bool> {
-        let started = Instant::now();
-        loop {
-            let ended = sys::has_ended(self.child.id())?;
-            let passed = started.elapsed();
-            if ended || stop.load(Ordering::Relaxed) || passed >= timeout {
-                return Ok(ended);
-            }
-            // So at most an eighth of the program's own time is lost.
-            thread::sleep((passed / 8).clamp(POLL_MIN, POLL_MAX).min(timeout - passed));
-        }
+    /// Whether the program itself has ended.
+    pub(super) fn has_ended(&self) -> io::Result<bool> {
+        sys::has_ended(self.child.id())
     }
 
     /// Kills what is left of the program and of what it started.
@@ -99,35 +91,41 @@ impl Job {
         sys::kill_group(self.child.id());
         // It may have left its own group.
         let _ = self.child.kill();
+        // From here on the pid may be anybody's.
         let status = self.child.wait();
         awaited().retain(|pid| *pid != self.child.id());
         let since = Instant::now();
-        while self.mark.is_some() && sweep(self.mark.as_deref()) && since.elapsed() < HUNT_TIMEOUT {
-            thread::sleep((since.elapsed() / 8).clamp(POLL_MIN, POLL_MAX));
+        while self.mark.is_some() && sweep(self.mark.as_deref()) > 0 && since.elapsed() < HUNT_TIMEOUT {
+            thread::sleep(pause(since));
         }
         status
     }
 }
 
+/// How long to wait for the next look at what has not happened since then: at most an eighth of that time is lost.
+pub(super) fn pause(since: Instant) -> Duration {
+    (since.elapsed() / 8).clamp(POLL_MIN, POLL_MAX)
+}
+
+/// Whoever holds this lock may start children or reap them. No code in between can panic, so poisoning means nothing.
 fn awaited() -> MutexGuard<'static, Vec<u32>> {
     AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks once at each adopted child: kills those that bear the mark, reaps those that have ended. Whether
-/// another look might find more, since one that ends leaves its own children to us.
-fn sweep(mark: Option<&str>) -> bool {
+/// Looks once at each adopted child: kills those that bear the mark, reaps those that have ended. Tells how many were
+/// about to end or had ended: each of them leaves its own children to us, so another look may find more.
+fn sweep(mark: Option<&str>) -> usize {
     let awaited = awaited();
-    let mut more = false;
-    for pid in adopted().into_iter().filter(|pid| !awaited.contains(pid)) {
+    let ending = adopted().into_iter().filter(|pid| !awaited.contains(pid)).filter(|pid| {
         // Its pid stays its own until it is reaped, which is done here alone, under the lock.
-        let marked = mark.is_some_and(|mark| bears(pid, mark));
+        let marked = mark.is_some_and(|mark| bears(*pid, mark));
         if marked {
-            sys::kill_child(pid);
+            sys::kill_child(*pid);
         }
         // Asked last: a process that is about to end has no environment any more.
-        more |= sys::reap(pid) || marked || is_exiting(pid);
-    }
-    more
+        sys::reap(*pid) || marked || is_exiting(*pid)
+    });
+    ending.count()
 }
 
 /// The children of the main thread: the kernel gives it the orphans. Programs may be among them too. A `/proc`
@@ -138,6 +136,7 @@ fn adopted() -> Vec<u32> {
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
+/// Whether a process started with the mark in its environment. Its children inherit it.
 fn bears(pid: u32, mark: &str) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())

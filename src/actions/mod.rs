@@ -10,23 +10,25 @@
 //!
 //! Deliberately absent: sockets; replacing or removing an action (a name means one thing for as long as
 //! the server runs); a time limit for actions written in Rust (a thread cannot be killed; a program can).
+//!
+//! - `builtin` has the actions that are always there.
+//! - `program` makes an action of a program, and runs programs.
+//! - `job` ends a program with all it started.
 
 mod builtin;
 mod job;
 mod program;
-mod run;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::{error, fmt};
 
 pub use builtin::rfc3339;
 pub use job::adopt_orphans;
-pub use program::{Program, ProgramError};
-pub use run::Limits;
+pub(crate) use program::find_program;
+pub use program::{Limits, Program, ProgramError};
 
 use crate::json::{DEPTH_MAX, JsonText, Value};
 use crate::protocol::{Code, Failure, Spec, Verb, did_you_mean, excerpt};
@@ -103,10 +105,6 @@ impl<'a> Call<'a> {
         self.data.as_ref().map_or(Value::Null, JsonText::to_value)
     }
 
-    fn run(&self, command: Command, input: &str) -> Result<Output, Failure> {
-        self.actions.runner.run(self.actions.limits, command, self.name, input)
-    }
-
     fn needs(&self, what: &str) -> Failure {
         Failure::new(Code::BadRequest, format!("{} needs \"data\": {what}", self.name))
     }
@@ -116,6 +114,7 @@ const fn spec(name: &'static str, args: &'static str, help: &'static str) -> Spe
     Spec { name, args, help }
 }
 
+/// What the table holds of an action beside its name.
 struct Entry {
     args: String,
     help: String,
@@ -132,9 +131,10 @@ pub struct Actions {
     /// What INFO answers: what the server knows of itself, and nobody here.
     pub info: Box<dyn Fn() -> Value + Send + Sync>,
     table: BTreeMap<String, Entry>,
-    runner: run::Runner,
-    history: Mutex<builtin::History>,
-    host: String,
+    /// How many programs run, for the limit on them.
+    running: program::Running,
+    /// The JSON of the commands that EXEC ran, the oldest first.
+    history: Mutex<VecDeque<JsonText<'static>>>,
 }
 
 impl Default for Actions {
@@ -145,9 +145,8 @@ impl Default for Actions {
             limits: Limits::default(),
             info: Box::new(|| Value::Null),
             table: BTreeMap::new(),
-            runner: run::Runner::default(),
+            running: program::Running::default(),
             history: Mutex::default(),
-            host: builtin::host_name(),
         };
         for (Spec { name, args, help }, action) in builtin::ACTIONS {
             actions.register(name, args, help, action).expect("the built-in names are good, and differ");
@@ -165,12 +164,10 @@ impl Actions {
         help: &str,
         action: impl Action + 'static,
     ) -> Result<(), RegisterError> {
-        let tail_is_good = |c| matches!(c, b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-');
-        if name.len() > NAME_BYTES_MAX
-            || !name.starts_with(|c: char| c.is_ascii_uppercase())
-            || !name.bytes().all(tail_is_good)
-        {
-            return Err(RegisterError::BadName(name.to_owned()));
+        let is_tail = |c: &u8| matches!(c, b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-');
+        match name.as_bytes() {
+            [b'A'..=b'Z', tail @ ..] if tail.len() < NAME_BYTES_MAX && tail.iter().all(is_tail) => {}
+            _ => return Err(RegisterError::BadName(name.to_owned())),
         }
         if self.names().any(|taken| taken == name) {
             return Err(RegisterError::Taken(name.to_owned()));

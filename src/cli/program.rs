@@ -6,15 +6,14 @@
 
 use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::hash::BuildHasher;
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
-use std::{env, thread};
+use std::thread;
 
 use super::message::{Messages, Trouble};
+use crate::actions::find_program;
 
 /// A message quotes no more than this of what a program said.
 const TAIL_BYTES: usize = 1_000;
@@ -31,7 +30,7 @@ impl<'a> Program<'a> {
     pub fn find(words: &'a [OsString]) -> Result<Option<Program<'a>>, Trouble> {
         let Some((name, words)) = words.split_first() else { return Ok(None) };
         let program = Program { name, words };
-        look_up(name).map_err(|error| program.cannot_run(error))?;
+        find_program(name, Path::new("")).map_err(|error| program.cannot_run(error))?;
         Ok(Some(program))
     }
 
@@ -101,33 +100,6 @@ impl<'a> Program<'a> {
 
 fn helper<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<thread::JoinHandle<T>> {
     thread::Builder::new().name("program".into()).spawn(work)
-}
-
-/// Finds a program as the system will: a name with a slash is a path, any other is looked for in PATH.
-fn look_up(name: &OsStr) -> io::Result<()> {
-    if name.as_encoded_bytes().contains(&b'/') {
-        return executable(name.as_ref());
-    }
-    let mut problem = io::Error::new(ErrorKind::NotFound, "there is no such program in PATH");
-    for folder in env::split_paths(&env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into())) {
-        match executable(&folder.join(name)) {
-            Ok(()) => return Ok(()),
-            // It says more than that there is none.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => problem = error,
-            Err(_) => {}
-        }
-    }
-    Err(problem)
-}
-
-fn executable(path: &Path) -> io::Result<()> {
-    let found = fs::metadata(path)?;
-    let problem = match found.is_file() {
-        true if found.permissions().mode() & 0o111 != 0 => return Ok(()),
-        true => "it is not executable",
-        false => "it is not a file",
-    };
-    Err(io::Error::new(ErrorKind::PermissionDenied, problem))
 }
 
 /// Passes on what comes before the mark, as it comes, and gives the last line of it.

@@ -255,10 +255,10 @@ impl Server {
     fn call_back(&self, watch: &Watcher<'_>, callback: &Callback) {
         loop {
             match watch.take() {
-                Ok(Some(change)) => {
+                Ok(Some(waiting)) => {
                     // A callback is a guest's code. Its panic costs it one change and not the ones after it.
-                    if catch_unwind(AssertUnwindSafe(|| callback(&change))).is_err() {
-                        self.log.event(Level::Error, "callback_panic", &[("key", &change.key)]);
+                    if catch_unwind(AssertUnwindSafe(|| callback(&waiting.change))).is_err() {
+                        self.log.event(Level::Error, "callback_panic", &[("key", &waiting.change.key)]);
                     }
                 }
                 Ok(None) => watch.wait(Duration::MAX),

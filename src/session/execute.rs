@@ -9,7 +9,7 @@
 use super::{OUTPUT_BYTES_HIGH, Phase, Session, TurnedAway};
 use crate::json::{JsonText, write_str};
 use crate::protocol::{Code, Failure, Form, Reply, Request, begin, end};
-use crate::store::{ChangeKind, Rejected, Store, WatchEnd, Watcher};
+use crate::store::{Change, ChangeKind, Rejected, Store, WatchEnd, Watcher};
 
 /// A frame tells its length first, so its payload must be held whole, and is bounded.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -312,8 +312,12 @@ impl Watching<'_> {
         }
         loop {
             match self.watcher.take() {
-                Ok(Some(change)) if tell(change.event, &change.key, change.value.as_str()) => {}
-                Ok(Some(_)) => return Left::More,
+                Ok(Some(waiting)) => {
+                    let Change { event, key, value } = &waiting.change;
+                    if !tell(*event, key, value.as_str()) {
+                        return Left::More;
+                    }
+                }
                 Ok(None) => return Left::NothingYet,
                 // Ended by the server itself.
                 Err(WatchEnd::Stopped) => return Left::Nothing,

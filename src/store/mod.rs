@@ -1,18 +1,25 @@
-//! The store: the table behind a lock, and the only place where state changes.
+//! The store: the table behind one lock, and the only place where state changes.
 //!
-//! One `RwLock` around the whole table: readers do not wait for one another, a write is atomic with its
-//! condition, and changes have one order, which watchers see. The lock is held while
-//! an answer is copied out and never while anything waits for a socket. More locks (one for each
-//! of many shards, say) would let writers run side by side, and would cost the one order.
+//! One `RwLock` guards the whole table and the list of watchers. Readers do not wait for one another, a write is
+//! atomic with its condition, and changes have one order, which every watcher sees. The lock is held while an
+//! answer is copied out and never while anything waits for a socket. A lock for each of many shards would let
+//! writers run side by side, but there would be no one order of changes any more, nor a listing that is a snapshot.
 //!
 //! Writers take turns by a mutex of their own before they come to that lock. A condition (`if`) may have to
 //! compare a megabyte of JSON, and std's `RwLock` lets no reader in while a writer waits: when conditions were
 //! judged under the lock for writing, two clients that asked for nothing else stopped every GET for seconds. Now
-//! who has the turn judges beside the readers, sure that nobody else writes, and the lock for writing is held
+//! whoever has the turn judges beside the readers, sure that nobody else writes, and holds the lock for writing
 //! for the change alone.
+//!
+//! Two indexes find the keys, because one cannot do both: a hash finds a key with a cache miss or two however many
+//! there are, and an order lists those that begin with a prefix. GET and UPDATE of a present key use the hash
+//! alone; only a new or removed key changes the order.
+//!
+//! - `table` holds keys and values.
+//! - `index` has the two indexes.
+//! - `watch` tells of changes.
 
 mod index;
-mod order;
 mod table;
 mod watch;
 
@@ -25,7 +32,8 @@ pub use table::Table;
 use watch::Watchers;
 pub use watch::{Change, ChangeKind, Waiting, WatchEnd, Watcher};
 
-/// A shared table. A key that is written must pass [`check_key`], whoever writes it.
+/// A shared table. A key that is written must pass [`check_key`], whoever writes it: the table relies on keys without
+/// control characters.
 #[derive(Default)]
 pub struct Store {
     /// Locked before `state` by whoever is going to write.
@@ -42,7 +50,8 @@ struct State {
     watchers: Watchers,
 }
 
-/// Proof that nobody else writes, or decides what to write.
+/// Proof that nobody else writes, or decides what to write. Functions that rely on it take it as an argument, so that
+/// none can be called without.
 type Turn<'s> = MutexGuard<'s, ()>;
 
 /// Why a write was not done. Nothing was changed.
@@ -60,14 +69,16 @@ pub enum Rejected {
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Rejected::BadKey(error) => return error.fmt(f),
-            Rejected::Conflict(_) => "the condition \"if\" does not hold; nothing was changed",
+        match self {
+            Rejected::Conflict(_) => f.write_str("the condition \"if\" does not hold; nothing was changed"),
             Rejected::NotANumber(value) => {
-                return write!(f, "the value {value}, or the sum, is not an integer of 128 bits");
+                write!(f, "the value {value}, or the sum, is not an integer of 128 bits")
             }
-            Rejected::Full => "keys and values hold as much memory as --max-memory allows; delete some",
-        })
+            Rejected::Full => {
+                f.write_str("keys and values hold as much memory as --max-memory allows; delete some")
+            }
+            Rejected::BadKey(error) => error.fmt(f),
+        }
     }
 }
 
@@ -79,7 +90,8 @@ impl Store {
         Store { memory_max, ..Store::default() }
     }
 
-    /// Looks at a key's value where it lies. `look` runs under the lock and must not wait.
+    /// Looks at a key's value where it lies, so that GET copies it once, into the reply. `look` runs under the lock
+    /// and must not wait.
     pub fn get<R>(&self, key: &str, look: impl FnOnce(Option<&str>) -> R) -> R {
         look(self.read().table.get(key))
     }
@@ -87,7 +99,7 @@ impl Store {
     /// Gives a key this value, if `condition` holds.
     pub fn update(&self, key: &str, value: &JsonText, condition: Option<&Condition>) -> Result<(), Rejected> {
         let turn = self.turn();
-        self.check(key, condition)?;
+        self.check(&turn, key, condition)?;
         self.set(&turn, key, value.as_str())
     }
 
@@ -111,13 +123,12 @@ impl Store {
         condition: Option<&Condition>,
     ) -> Result<Option<JsonText<'static>>, Rejected> {
         let turn = self.turn();
-        self.check(key, condition)?;
+        self.check(&turn, key, condition)?;
+        // Copied under the lock for reading: a value may be a megabyte, and readers need not wait for the copy.
         let Some(old) = self.get(key, |old| old.map(|old| JsonText::trusted(old).into_owned())) else {
             return Ok(None);
         };
-        let mut state = self.write(&turn);
-        state.table.remove(key);
-        state.watchers.tell(ChangeKind::Delete, key, old.as_str());
+        self.apply(&turn, ChangeKind::Delete, key, old.as_str());
         Ok(Some(old))
     }
 
@@ -127,7 +138,7 @@ impl Store {
         self.read().table.range(prefix, after).all(|(key, value)| show(key, value))
     }
 
-    /// How many keys begin with `prefix`.
+    /// How many keys begin with `prefix`. The table knows the number of all its keys; of others it adds up blocks.
     pub fn count(&self, prefix: &str) -> usize {
         let table = &self.read().table;
         if prefix.is_empty() { table.len() } else { table.count(prefix) }
@@ -143,24 +154,27 @@ impl Store {
         self.read().watchers.load()
     }
 
-    /// Whether a condition holds, while nobody writes: the caller has the turn.
-    fn check(&self, key: &str, condition: Option<&Condition>) -> Result<(), Rejected> {
+    /// Judges a condition. It holds the lock for reading alone; what it sees stays true for as long as the caller
+    /// has the turn.
+    fn check(&self, _: &Turn<'_>, key: &str, condition: Option<&Condition>) -> Result<(), Rejected> {
         let Some(condition) = condition else { return Ok(()) };
-        let state = self.read();
-        let present = state.table.get(key).map(JsonText::trusted);
-        let holds = match (condition, &present) {
-            (Condition::Absent, present) => present.is_none(),
-            (Condition::Equals(wanted), Some(present)) => present.same_value(wanted),
-            (Condition::Equals(_), None) => false,
-        };
-        if holds { Ok(()) } else { Err(Rejected::Conflict(present.map(JsonText::into_owned))) }
+        self.get(key, |present| {
+            let present = present.map(JsonText::trusted);
+            let holds = match condition {
+                Condition::Absent => present.is_none(),
+                Condition::Equals(wanted) => {
+                    present.as_ref().is_some_and(|present| present.same_value(wanted))
+                }
+            };
+            if holds { Ok(()) } else { Err(Rejected::Conflict(present.map(JsonText::into_owned))) }
+        })
     }
 
+    /// Gives a key this value, where key and limit allow it. What UPDATE and INCREMENT have in common.
     fn set(&self, turn: &Turn<'_>, key: &str, value: &str) -> Result<(), Rejected> {
         check_key(key).map_err(Rejected::BadKey)?;
-        let mut state = self.write(turn);
-        let State { table, watchers } = &mut *state;
         if let Some(max) = self.memory_max {
+            let table = &self.read().table;
             let old = table.get(key).map_or(0, |old| Table::cost(key, old));
             let new = Table::cost(key, value);
             // What makes the table smaller is let through even where it stays too large.
@@ -168,9 +182,19 @@ impl Store {
                 return Err(Rejected::Full);
             }
         }
-        table.set(key, value);
-        watchers.tell(ChangeKind::Update, key, value);
+        self.apply(turn, ChangeKind::Update, key, value);
         Ok(())
+    }
+
+    /// Changes the table and queues the change for its watchers, under one lock: they see changes in the order in
+    /// which the table does. Every change comes through here.
+    fn apply(&self, turn: &Turn<'_>, event: ChangeKind, key: &str, value: &str) {
+        let mut state = self.write(turn);
+        match event {
+            ChangeKind::Update => state.table.set(key, value),
+            ChangeKind::Delete => state.table.remove(key),
+        }
+        state.watchers.tell(event, key, value);
     }
 
     // A panic under the lock can only come of a defect in the table's own code. Half a table is still

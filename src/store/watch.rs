@@ -1,17 +1,16 @@
 //! Watching: being told of every change, in order, none missed and none twice.
 //!
-//! A watcher is told the present state first, in pieces, since a table may be large; and writers do not
-//! wait for it. So it keeps a mark: keys up to the mark have been told. A change of such a key
-//! is queued, to be told after the state; a change of a key beyond the mark is not, for the state has
-//! yet to tell it. Mark and queue move under the table's lock, which writers hold too, so
-//! no change falls between them.
+//! A watcher is told the present state first. A table may be large and a reader slow, so the state is told in
+//! pieces and writers go on in between. Therefore each watcher has a mark, the last key that it has been told. A
+//! change of a key up to the mark is queued, to be told when the state has been; a change of a key beyond the mark
+//! is not, because the state has yet to tell that key and will tell its new value. Mark and queue move while the
+//! table is locked, which writers lock too, so no change falls between them.
 //!
-//! A writer only appends to queues. A watcher that does not keep up is given up on, rather than have
-//! the writers wait for it or the queue take all memory. There is a bound for each queue, and one for all of
-//! them together: 200 slow watchers of different keys held 2.6 GB when there was only the first.
+//! A writer appends to queues and never waits for a watcher. A watcher that does not keep up is given up on: what
+//! waits for it is dropped at once, and it learns that it was too slow. There is a bound for each queue, and one
+//! for all of them together: 200 slow watchers of different keys held 2.6 GB when there was only the first.
 
 use std::collections::VecDeque;
-use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,7 +29,7 @@ const CHANGES_BYTES_MAX: usize = 16 << 20;
 const ALL_CHANGES_BYTES_MAX: usize = 64 << 20;
 /// What a waiting change holds beside key and value.
 const CHANGE_OVERHEAD_BYTES: usize = 96;
-/// What a watcher's place in its queue holds: a queue grows by doubling.
+/// What a change's place in a queue holds: a pointer, and as much again since a queue grows by doubling.
 const PLACE_BYTES: usize = 16;
 
 /// What happened to a key.
@@ -63,6 +62,27 @@ pub struct Change {
     pub value: JsonText<'static>,
 }
 
+/// A change on its way to watchers, which share it: a large value is held once. The last of them to drop it takes
+/// what it held from the total. A [`Change`] that somebody cloned to keep it is theirs, and counts no more.
+#[derive(Debug)]
+pub struct Waiting {
+    /// What is to be told.
+    pub change: Change,
+    held: Arc<AtomicUsize>,
+}
+
+impl Waiting {
+    fn cost(&self) -> usize {
+        CHANGE_OVERHEAD_BYTES + self.change.key.len() + self.change.value.as_str().len()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.cost(), Relaxed);
+    }
+}
+
 /// Why no more changes come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchEnd {
@@ -72,56 +92,32 @@ pub enum WatchEnd {
     Stopped,
 }
 
-/// How far a watcher has been told the state.
-enum Mark {
-    Start,
-    /// Every key up to this one.
-    Key(String),
-    End,
-}
-
-/// A change that waits, once for all watchers that it waits for. When the last of them has taken it, what
-/// it held is given back.
-#[derive(Debug)]
-pub struct Waiting {
-    change: Change,
-    held: Arc<AtomicUsize>,
-}
-
-impl Deref for Waiting {
-    type Target = Change;
-
-    fn deref(&self) -> &Change {
-        &self.change
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.held.fetch_sub(cost(&self.change), Relaxed);
-    }
-}
-
-/// All watchers of a table.
+/// All watchers of a table. The table's lock guards the list, so whoever changes a key also holds still who is told.
 #[derive(Default)]
 pub(super) struct Watchers {
     all: Vec<Arc<Inbox>>,
-    /// Bytes that waiting changes hold, each counted once, and every queue's places.
+    /// Bytes that waiting changes hold, each counted once, and every queue's places. It is no part of what the
+    /// table's lock guards: watchers take changes without that lock.
     held: Arc<AtomicUsize>,
 }
 
+/// Where writers leave changes for one watcher. Its lock is held for a few instructions at a time, so a writer that
+/// has the table's lock as well never waits long for it.
 struct Inbox {
     scope: Scope<'static>,
+    /// [`Watchers::held`].
     held: Arc<AtomicUsize>,
     queue: Mutex<Queue>,
-    /// Told when a change is queued, and at the end.
+    /// Notified when a change is queued, and at the end.
     changed: Condvar,
 }
 
+#[derive(Default)]
 struct Queue {
-    mark: Mark,
+    /// Keys up to this one have been told as part of the state: none up to the empty string. `None`: all have been.
+    mark: Option<String>,
     changes: VecDeque<Arc<Waiting>>,
-    /// What they hold.
+    /// The cost of these changes.
     bytes: usize,
     /// Since when there have been more than [`CHANGES_MAX`].
     late: Option<Instant>,
@@ -131,7 +127,7 @@ struct Queue {
 /// A watcher's end of the watch. Dropping it ends the watch.
 pub struct Watcher<'s> {
     store: &'s Store,
-    watcher: Arc<Inbox>,
+    inbox: Arc<Inbox>,
 }
 
 impl Store {
@@ -140,79 +136,69 @@ impl Store {
     pub fn watch(&self, scope: Scope<'_>, state: bool) -> Watcher<'_> {
         let turn = self.turn();
         let watchers = &mut self.write(&turn).watchers;
-        let watcher = Arc::new(Inbox {
+        let inbox = Arc::new(Inbox {
             scope: scope.into_owned(),
             held: watchers.held.clone(),
-            queue: Mutex::new(Queue {
-                mark: if state { Mark::Start } else { Mark::End },
-                changes: VecDeque::new(),
-                bytes: 0,
-                late: None,
-                end: None,
-            }),
+            queue: Mutex::new(Queue { mark: state.then(String::new), ..Queue::default() }),
             changed: Condvar::new(),
         });
-        watchers.all.push(watcher.clone());
-        Watcher { store: self, watcher }
+        watchers.all.push(inbox.clone());
+        Watcher { store: self, inbox }
     }
 }
 
 impl Watcher<'_> {
-    /// Shows the next keys of the state for as long as `show` says so; true when all have been shown.
+    /// Shows the next keys of the state for as long as `show` says so; true when all have been shown. It holds the
+    /// lock for reading, which keeps writers out, and then the queue's: every change is either part of the state
+    /// that it shows, or comes after and finds the mark where this left it.
     pub fn tell_state(&self, mut show: impl FnMut(&str, &str) -> bool) -> bool {
         let state = self.store.read();
-        let mut queue = self.watcher.lock();
-        let after = match &queue.mark {
-            Mark::Start => None,
-            Mark::Key(key) => Some(key.as_str()),
-            Mark::End => return true,
-        };
-        let mut last = None;
-        match &self.watcher.scope {
+        let mut queue = self.inbox.lock();
+        let Some(mark) = queue.mark.as_deref() else { return true };
+        let last = match &self.inbox.scope {
             Scope::Key(key) => {
-                if let Some(value) = state.table.get(key) {
-                    show(key, value);
-                }
+                state.table.get(key).map(|value| show(key, value));
+                None
             }
             Scope::Prefix(prefix) => {
-                last = state.table.range(prefix, after).find(|(key, value)| !show(key, value));
+                state.table.range(prefix, Some(mark)).find(|(key, value)| !show(key, value))
             }
-        }
-        queue.mark = last.map_or(Mark::End, |(key, _)| Mark::Key(key.to_owned()));
-        last.is_none()
+        };
+        queue.mark = last.map(|(key, _)| key.to_owned());
+        queue.mark.is_none()
     }
 
-    /// The next change, if one waits.
+    /// The next change, if one waits. After the end, what still waits comes first.
     pub fn take(&self) -> Result<Option<Arc<Waiting>>, WatchEnd> {
-        let mut queue = self.watcher.lock();
-        let Some(change) = queue.changes.pop_front() else { return queue.end.map_or(Ok(None), Err) };
-        queue.bytes -= cost(&change);
-        self.watcher.held.fetch_sub(PLACE_BYTES, Relaxed);
+        let mut queue = self.inbox.lock();
+        let Some(waiting) = queue.changes.pop_front() else { return queue.end.map_or(Ok(None), Err) };
+        queue.bytes -= waiting.cost();
+        self.inbox.held.fetch_sub(PLACE_BYTES, Relaxed);
         if queue.changes.len() <= CHANGES_MAX {
             queue.late = None;
         }
-        Ok(Some(change))
+        Ok(Some(waiting))
     }
 
     /// Ends the watch; what waits can still be taken.
     pub fn end(&self) {
-        self.watcher.lock().end.get_or_insert(WatchEnd::Stopped);
-        self.watcher.changed.notify_all();
+        self.inbox.lock().end.get_or_insert(WatchEnd::Stopped);
+        self.inbox.changed.notify_all();
     }
 
     /// Waits until a change waits or the watch has ended, or this long.
     pub fn wait(&self, timeout: Duration) {
-        let waiting = |queue: &mut Queue| queue.changes.is_empty() && queue.end.is_none();
-        // What is waited for is looked at again by the caller, poisoned or not.
-        drop(self.watcher.changed.wait_timeout_while(self.watcher.lock(), timeout, waiting));
+        let is_idle = |queue: &mut Queue| queue.changes.is_empty() && queue.end.is_none();
+        // The caller takes next and sees for itself, so neither timeout nor poisoning matters here.
+        drop(self.inbox.changed.wait_timeout_while(self.inbox.lock(), timeout, is_idle));
     }
 }
 
 impl Drop for Watcher<'_> {
     fn drop(&mut self) {
         let turn = self.store.turn();
-        self.store.write(&turn).watchers.all.retain(|watcher| !Arc::ptr_eq(watcher, &self.watcher));
-        self.watcher.empty(&mut self.watcher.lock());
+        self.store.write(&turn).watchers.all.retain(|inbox| !Arc::ptr_eq(inbox, &self.inbox));
+        self.inbox.empty(&mut self.inbox.lock());
     }
 }
 
@@ -222,58 +208,50 @@ impl Watchers {
         (self.all.len(), self.held.load(Relaxed))
     }
 
-    /// Tells all whom it concerns of a change.
+    /// Queues a change for every watcher whose scope covers the key. Without such a watcher nothing is copied.
     pub fn tell(&self, event: ChangeKind, key: &str, value: &str) {
         let mut waiting = None;
-        for watcher in self.all.iter().filter(|watcher| watcher.scope.covers(key)) {
-            let waiting = waiting.get_or_insert_with(|| {
+        for inbox in self.all.iter().filter(|inbox| inbox.scope.covers(key)) {
+            inbox.offer(waiting.get_or_insert_with(|| {
                 let value = JsonText::trusted(value).into_owned();
                 let change = Change { event, key: key.to_owned(), value };
-                self.held.fetch_add(cost(&change), Relaxed);
-                Arc::new(Waiting { change, held: self.held.clone() })
-            });
-            watcher.offer(waiting);
+                let waiting = Waiting { change, held: self.held.clone() };
+                self.held.fetch_add(waiting.cost(), Relaxed);
+                Arc::new(waiting)
+            }));
         }
+        // Where nobody is left to be told of it, it no longer counts.
         drop(waiting);
-        while self.held.load(Relaxed) > ALL_CHANGES_BYTES_MAX && self.give_up_slowest() {}
-    }
-
-    /// Ends the watcher for which most is waiting; false where nothing waits for any.
-    fn give_up_slowest(&self) -> bool {
-        let slowest = self.all.iter().map(|watcher| (watcher.lock().bytes, watcher));
-        match slowest.max_by_key(|(bytes, _)| *bytes) {
-            None | Some((0, _)) => false,
-            Some((_, watcher)) => {
-                watcher.give_up(&mut watcher.lock());
-                true
+        while self.held.load(Relaxed) > ALL_CHANGES_BYTES_MAX {
+            match self.all.iter().max_by_key(|inbox| inbox.lock().bytes) {
+                Some(slowest) if slowest.lock().bytes > 0 => slowest.give_up(&mut slowest.lock()),
+                // All that is held has been taken from its queue, and is being sent.
+                Some(_) | None => break,
             }
         }
     }
 }
 
 impl Inbox {
-    fn offer(&self, change: &Arc<Waiting>) {
+    /// Queues a change, unless the state will tell it or the watch has ended.
+    fn offer(&self, waiting: &Arc<Waiting>) {
         let mut queue = self.lock();
-        let told = match &queue.mark {
-            Mark::Start => false,
-            Mark::Key(key) => change.key <= *key,
-            Mark::End => true,
-        };
-        if !told || queue.end.is_some() {
+        let state_tells = queue.mark.as_ref().is_some_and(|mark| waiting.change.key > *mark);
+        if state_tells || queue.end.is_some() {
             return;
         }
-        queue.bytes += cost(change);
-        queue.changes.push_back(change.clone());
+        queue.bytes += waiting.cost();
+        queue.changes.push_back(waiting.clone());
         self.held.fetch_add(PLACE_BYTES, Relaxed);
-        let late =
+        let is_late =
             queue.changes.len() > CHANGES_MAX && queue.late.get_or_insert_with(Instant::now).elapsed() > LATE;
-        if late || queue.bytes > CHANGES_BYTES_MAX {
+        if is_late || queue.bytes > CHANGES_BYTES_MAX {
             self.give_up(&mut queue);
         }
         self.changed.notify_all();
     }
 
-    /// The watcher was too slow: what waits for it goes, and so will it.
+    /// Ends the watch of one that was too slow, and drops what waits for it.
     fn give_up(&self, queue: &mut Queue) {
         self.empty(queue);
         queue.end = Some(WatchEnd::TooSlow);
@@ -285,12 +263,8 @@ impl Inbox {
         (queue.changes, queue.bytes) = (VecDeque::new(), 0);
     }
 
-    // The queue is whole between any two statements here.
+    /// A poisoned lock is used on: no code between two statements that change a queue can panic.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn cost(change: &Change) -> usize {
-    CHANGE_OVERHEAD_BYTES + change.key.len() + change.value.as_str().len()
 }
