@@ -7,11 +7,11 @@ use std::env;
 use std::io::{BufWriter, Read, Write};
 use std::os::fd::BorrowedFd;
 
+use super::bulk::{Style, batch, list, load};
 use super::client::{ClientArgs, ClientCommand};
-use super::listing::{Style, list};
 use super::message::{Messages, Trouble};
-use super::{follow, pipeline, repl};
-use crate::client::{Answer, Client, ClientError, ClientOptions};
+use super::{follow, repl};
+use crate::client::{Answer, Client, ClientError, ClientOptions, ReplyProblem};
 use crate::json::{JsonText, Value};
 use crate::protocol::Address;
 use crate::protocol::{Code, Condition, Request};
@@ -54,7 +54,7 @@ fn client(program: &str, args: &ClientArgs) -> Result<Client, Trouble> {
         .map_err(|error| Trouble::input(format!("{error} (see '{program} client --help')")))?;
     let token = Token::find(args.token_file.as_deref(), env::var_os(TOKEN_VARIABLE))?;
     let options = ClientOptions { timeout: args.timeout, retry: args.retry, token };
-    Ok(Client { address, options, connection: None })
+    Ok(Client::new(address, options))
 }
 
 /// What a command works with.
@@ -103,8 +103,8 @@ impl<'a> Run<'a> {
             C::Count { prefix } => self.show(args, &Request::Count { prefix: prefix.into() }),
             C::Watch { scope, program } => follow::follow(self, args, scope, program),
             C::Dump { prefix } => list(self, prefix, Style::Dump),
-            C::Load => pipeline::load(self),
-            C::Batch => pipeline::batch(self),
+            C::Load => load(self),
+            C::Batch => batch(self),
             C::Call { name, data } => {
                 let data = data.as_ref().map(|data| self.data(args, data)).transpose()?;
                 self.show(args, &Request::Call { name: name.into(), data })
@@ -126,7 +126,7 @@ impl<'a> Run<'a> {
 
     /// Asks for a value, and prints it.
     fn show(&mut self, args: &ClientArgs, request: &Request<'_>) -> Result<(), Trouble> {
-        let value = self.client.value(request)?;
+        let value = self.client.ask(request)?.value;
         self.print(args, &value)
     }
 
@@ -164,7 +164,8 @@ impl<'a> Run<'a> {
         let part = |name| value.get(name).and_then(Value::as_str);
         let status = value.get("status").and_then(Value::as_number).and_then(|status| status.as_i64());
         let (Some(status), Some(stdout), Some(stderr)) = (status, part("stdout"), part("stderr")) else {
-            return Err(self.client.bad("a status, stdout and stderr").into());
+            let lacks = ReplyProblem::Mismatch("it lacks a status, stdout and stderr");
+            return Err(ClientError::BadReply(self.client.address().to_string(), lacks).into());
         };
         if args.json {
             self.print(args, &JsonText::from(&value))?;
@@ -229,7 +230,7 @@ impl<'a> Run<'a> {
     }
 
     fn no(&self, what: &str) -> Trouble {
-        Trouble { code: 1, text: format!("{}: {what}", self.client.address) }
+        Trouble { code: 1, text: format!("{}: {what}", self.client.address()) }
     }
 
     fn no_key(&self, key: &str) -> Trouble {

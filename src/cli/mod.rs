@@ -1,16 +1,14 @@
 //! The command line: words to a command, a command to an exit code.
 
 mod args;
+mod bulk;
 mod client;
 mod commands;
 mod follow;
 mod help;
-mod input;
 mod json;
-mod listing;
 mod message;
 mod options;
-mod pipeline;
 mod program;
 mod repl;
 mod serve;
