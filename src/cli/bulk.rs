@@ -209,7 +209,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         let run = &mut *self.run;
         // The server may have closed while stdin brought nothing.
         run.client.drop_stale();
-        let replies = run.client.ask_all(&requests, places.len())?;
+        let replies = run.client.ask_all(&requests)?;
         for (place, reply) in places.iter().zip(replies) {
             let (line, answer) = reply.map_err(|error| Trouble::from(error).at(place))?;
             if self.print {
@@ -256,26 +256,26 @@ impl<'a> Input<'a> {
 
     /// The next object that has been read whole, and the line it begins on; `None` where more must be read.
     fn next(&mut self) -> Result<Option<(usize, &str)>, Trouble> {
-        let space = self.buffer[self.start..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-        self.take(space);
         let unread = &self.buffer[self.start..];
-        let length = match unread.first() {
+        let space = unread.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let (space, unread) = unread.split_at(space);
+        let line = self.line + lines(space);
+        (self.start, self.line) = (self.start + space.len(), line);
+        let object = match unread.first() {
             None => return Ok(None),
             Some(b'{') => match self.scanner.scan(unread) {
-                Scan::Complete(length) => length,
+                Scan::Complete(length) => &unread[..length],
                 Scan::Incomplete => return Ok(None),
                 Scan::Lost(at) => {
-                    let line = self.line + lines(&unread[..at]);
-                    return Err(at_line(line, "a bracket closes what was not opened"));
+                    let text = "a bracket closes what was not opened";
+                    return Err(at_line(line + lines(&unread[..at]), text));
                 }
             },
-            Some(_) => return Err(at_line(self.line, "expected a JSON object, which begins with '{'")),
+            Some(_) => return Err(at_line(line, "expected a JSON object, which begins with '{'")),
         };
-        let line = self.line;
-        let object = self.take(length);
-        let object = std::str::from_utf8(object)
-            .map_err(|_| at_line(line, "not UTF-8 text; other bytes can be stored as base64"))?;
-        Ok(Some((line, object)))
+        (self.start, self.line) = (self.start + object.len(), line + lines(object));
+        let not_utf8 = |_| at_line(line, "not UTF-8 text; other bytes can be stored as base64");
+        Ok(Some((line, str::from_utf8(object).map_err(not_utf8)?)))
     }
 
     /// Reads more; false at the end of stdin, where nothing may be left over.
@@ -292,14 +292,6 @@ impl<'a> Input<'a> {
             return Err(at_line(self.line + lines(&self.buffer), "the input ends inside an object"));
         }
         Ok(got > 0)
-    }
-
-    /// Passes over so many bytes, and gives them.
-    fn take(&mut self, length: usize) -> &[u8] {
-        let taken = &self.buffer[self.start..self.start + length];
-        self.line += lines(taken);
-        self.start += length;
-        taken
     }
 }
 

@@ -141,16 +141,17 @@ impl Follower {
 
     /// The next event; `None` where there has been none for a while.
     fn next(&mut self, run: &mut Run<'_>) -> Result<Option<Event>, Trouble> {
-        use ClientError::{Lost, Timeout, WatchLost};
         let error = match self.listen(&mut run.client) {
             Ok(event) => return Ok(event),
             Err(error) => error,
         };
         let was_ready = self.watch.take().is_some_and(|watch| watch.is_ready());
-        let lost = matches!(error, Lost(..) | WatchLost(..) | Timeout(_)) || error.came_to_nothing();
+        // What the server has said, it would say again; but for `busy`.
+        let said = matches!(error, ClientError::Refused(..) | ClientError::BadReply(..));
+        let may_pass = !said || error.came_to_nothing();
         let in_time = |pause: &Duration| self.until.is_none_or(|until| Instant::now() + *pause < until);
         match self.pauses.next().filter(in_time) {
-            Some(pause) if lost => {
+            Some(pause) if may_pass => {
                 if was_ready {
                     run.stderr.say(&format!("{error}; connecting again"));
                 }

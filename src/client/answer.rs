@@ -11,9 +11,13 @@
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::result;
 
-use crate::json::{self, JsonText, Parser};
+use crate::json::{self, JsonText, Parser, Value};
 use crate::protocol::{AddressError, Code, Failure, KeyError, Request};
+
+/// What a method of the client gives, as `io::Result` is what a method of a file gives.
+pub type Result<T, E = ClientError> = result::Result<T, E>;
 
 /// What the server answered, where it did not refuse.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,7 +90,7 @@ impl Answer {
                     "key" => key = string(parser)?,
                     "request" => event = string(parser)?,
                     "found" => missing = parser.compact()?.as_str() == "false",
-                    "error" => failure = Some(read_failure(parser)?),
+                    "error" => failure = Some(parser.compact()?.to_value()),
                     _ => parser.skip()?,
                 }
                 Ok(())
@@ -94,6 +98,8 @@ impl Answer {
         }
         parser.end()?;
         if let Some(failure) = failure {
+            let failure = read_failure(&failure)
+                .ok_or(ReplyProblem::Mismatch("its error lacks a code or a message"))?;
             return Ok(Err((failure, value.filter(|_| !missing))));
         }
         // READY is about no key, so it is the one line without a value.
@@ -129,18 +135,9 @@ fn string(parser: &mut Parser<'_>) -> Result<Option<String>, json::Error> {
 }
 
 /// The message is kept as it was. A code that only a later server has becomes part of the message.
-fn read_failure(parser: &mut Parser<'_>) -> Result<Failure, json::Error> {
-    let (mut code, mut message) = (None, None);
-    parser.object::<json::Error>(|parser, name| {
-        match &*name.unescape() {
-            "code" => code = string(parser)?,
-            "message" => message = string(parser)?,
-            _ => parser.skip()?,
-        }
-        Ok(())
-    })?;
-    let (code, message) = (code.unwrap_or_default(), message.unwrap_or_default());
-    Ok(match Code::from_word(&code) {
+fn read_failure(error: &Value) -> Option<Failure> {
+    let (code, message) = (error.get("code")?.as_str()?, error.get("message")?.as_str()?);
+    Some(match Code::from_word(code) {
         Some(code) => Failure::new(code, message),
         None => Failure::new(Code::Unknown, format!("{code}: {message}")),
     })

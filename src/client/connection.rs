@@ -17,7 +17,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::answer::{Answer, ClientError, ReplyProblem};
+use super::answer::{Answer, ClientError, ReplyProblem, Result};
 use crate::protocol::{Address, AddressError, Code};
 use crate::sys;
 
@@ -31,6 +31,9 @@ const READ_BYTES: usize = 16 << 10;
 const REFILL_BYTES: usize = 64 << 10;
 /// The shortest timeout: the system takes none finer, and zero means "for ever" to it.
 const MILLISECOND: Duration = Duration::from_millis(1);
+/// What Unix calls it when a socket's timeout is over. `ErrorKind::TimedOut` is something else: the system has given
+/// up a peer that is gone without a word.
+const TIMEOUT: ErrorKind = ErrorKind::WouldBlock;
 /// After these refusals the server closes, or may: the next request must not meet that.
 const CLOSING: [Code; 5] = [Code::Busy, Code::TooLarge, Code::Timeout, Code::Denied, Code::BadJson];
 
@@ -40,18 +43,19 @@ pub(super) struct Connection {
     /// For messages.
     address: String,
     socket: BufReader<Socket>,
-    /// Requests that were sent and whose replies have not been read to their end. Only a connection where there
-    /// is none can take the next request, or that request would get somebody else's reply.
+    /// Requests that were sent and whose replies have not been read to their end.
     pub unanswered: usize,
+    /// The server has said what it closes after.
+    closing: bool,
 }
 
 /// A reply's line as it came, and what it says. A refusal is an answer in this: the replies to the requests behind
 /// it still come.
-pub type Reply = (String, Result<Answer, ClientError>);
+pub type Reply = (String, Result<Answer>);
 
 /// Connects to the addresses of the name, one after another, until one answers. The lookup and all of them
 /// together take no longer than `time`.
-pub(super) fn connect(address: &Address, time: Duration) -> Result<Connection, ClientError> {
+pub(super) fn connect(address: &Address, time: Duration) -> Result<Connection> {
     let started = Instant::now();
     let all = match address.known() {
         Some(known) => known,
@@ -68,7 +72,12 @@ pub(super) fn connect(address: &Address, time: Duration) -> Result<Connection, C
                 let _ = stream.set_nodelay(true);
                 let socket = Socket { stream, budget: time, left: time, moved: 0 };
                 let socket = BufReader::with_capacity(READ_BYTES, socket);
-                return Ok(Connection { address: address.to_string(), socket, unanswered: 0 });
+                return Ok(Connection {
+                    address: address.to_string(),
+                    socket,
+                    unanswered: 0,
+                    closing: false,
+                });
             }
             Err(error) => failed = error,
         }
@@ -108,25 +117,28 @@ impl Connection {
         (socket.budget, socket.left, socket.moved) = (budget, budget, 0);
     }
 
-    /// Sends so many requests.
-    pub fn send(&mut self, requests: &[u8], count: usize) -> Result<(), ClientError> {
-        self.unanswered += count;
-        self.socket.get_mut().write_all(requests).map_err(|error| self.failed(error))
+    /// Whether it can take the next request. Where replies are still to come, that request would get one of
+    /// theirs.
+    pub fn is_idle(&self) -> bool {
+        self.unanswered == 0 && !self.closing
+    }
+
+    /// Sends requests, a line each. That sending failed is found out by reading, which then fails too, unless the
+    /// server closed because it refuses what it has not read to its end: its reply says more than a broken pipe.
+    pub fn send(&mut self, requests: &[u8]) {
+        self.unanswered += requests.iter().filter(|byte| **byte == b'\n').count();
+        let _ = self.socket.get_mut().write_all(requests);
     }
 
     /// Whether something comes, or the connection ends, within `time`. This waiting costs no budget, and what has
     /// begun to come has a full one.
-    pub fn readable_within(&mut self, time: Duration) -> Result<bool, ClientError> {
+    pub fn readable_within(&mut self, time: Duration) -> Result<bool> {
         if self.socket.buffer().is_empty() {
             let stream = &self.socket.get_ref().stream;
             let waited = stream.set_read_timeout(Some(time.max(MILLISECOND)));
             match waited.and_then(|()| stream.peek(&mut [0])) {
-                Ok(_) => {}
-                // That is how Unix calls a timeout. `TimedOut` means that the system gave the peer up.
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                    return Ok(false);
-                }
-                Err(error) => return Err(self.failed(error)),
+                Err(error) if matches!(error.kind(), TIMEOUT | ErrorKind::Interrupted) => return Ok(false),
+                waited => drop(waited.map_err(|error| self.failed(error))?),
             }
         }
         self.set_budget(self.socket.get_ref().budget);
@@ -134,34 +146,31 @@ impl Connection {
     }
 
     /// The next reply.
-    pub fn reply(&mut self) -> Result<Reply, ClientError> {
+    pub fn reply(&mut self) -> Result<Reply> {
         let line = self.line()?;
         let answer = self.understand(&line);
-        match &answer {
-            Err(error) if error.refusal().is_none() => return answer.map(|answer| (line, Ok(answer))),
-            Err(error) if error.code().is_some_and(|code| CLOSING.contains(&code)) => {}
-            _ => self.unanswered -= 1,
+        if let Err(error) = &answer {
+            let Some(refusal) = error.refusal() else { return answer.map(|answer| (line, Ok(answer))) };
+            self.closing |= CLOSING.contains(&refusal.code);
         }
+        self.unanswered -= 1;
         Ok((line, answer))
     }
 
     /// What a line says; a refusal is an error.
-    pub fn understand(&self, line: &str) -> Result<Answer, ClientError> {
+    pub fn understand(&self, line: &str) -> Result<Answer> {
         let refused = |(failure, present)| ClientError::Refused(self.address.clone(), failure, present);
         Answer::parse(line).map_err(|problem| self.bad(problem))?.map_err(refused)
     }
 
     /// The next line, without its newline.
-    pub fn line(&mut self) -> Result<String, ClientError> {
+    pub fn line(&mut self) -> Result<String> {
         self.read_until(|bytes| bytes.iter().position(|byte| *byte == b'\n')).map(|(line, _)| line)
     }
 
     /// Reads up to a byte that `find` finds in what comes, piece by piece. That byte is passed over too, and
     /// returned.
-    pub fn read_until(
-        &mut self,
-        mut find: impl FnMut(&[u8]) -> Option<usize>,
-    ) -> Result<(String, u8), ClientError> {
+    pub fn read_until(&mut self, mut find: impl FnMut(&[u8]) -> Option<usize>) -> Result<(String, u8)> {
         let mut item = Vec::new();
         loop {
             let bytes = match self.socket.fill_buf() {
@@ -199,12 +208,12 @@ impl Connection {
         ClientError::BadReply(self.address.clone(), problem)
     }
 
-    fn failed(&self, source: io::Error) -> ClientError {
+    fn failed(&self, error: io::Error) -> ClientError {
         let address = self.address.clone();
-        match source.kind() {
-            // A budget that is used up has no number. The system's ETIMEDOUT has: the peer is gone without a word.
-            ErrorKind::TimedOut if source.raw_os_error().is_none() => ClientError::Timeout(address),
-            _ => ClientError::Lost(address, source),
+        if error.kind() == TIMEOUT {
+            ClientError::Timeout(address)
+        } else {
+            ClientError::Lost(address, error)
         }
     }
 }
@@ -228,22 +237,17 @@ impl Socket {
         transfer: impl FnOnce(&TcpStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
         if self.left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
+            return Err(TIMEOUT.into());
         }
         set_timeout(&self.stream, Some(self.left))?;
         let began = Instant::now();
         let moved = transfer(&self.stream);
         self.left = self.left.saturating_sub(began.elapsed());
-        let moved = moved.map_err(|error| match error.kind() {
-            // So does Unix call a timeout.
-            ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
-            _ => error,
-        })?;
-        self.moved += moved;
+        self.moved += moved.as_ref().unwrap_or(&0);
         if self.moved >= REFILL_BYTES {
             (self.left, self.moved) = (self.budget, 0);
         }
-        Ok(moved)
+        moved
     }
 }
 

@@ -24,13 +24,14 @@ use std::iter::{once, successors};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub use answer::{Answer, ClientError, ReplyProblem};
+pub use answer::{Answer, ClientError, ReplyProblem, Result};
 pub use connection::Reply;
-pub use stream::{Event, ListOf, Watch};
+pub use stream::{Entry, Event, ListOf, Watch};
 
 use crate::json::{JsonText, Value};
 use crate::protocol::{Address, Code, Condition, Request, Scope, Token};
 use connection::{Connection, connect};
+use stream::{items, next_element, open_list};
 
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -83,15 +84,15 @@ pub struct Client {
 
 impl Client {
     /// Connects to a server, with the default options. Addresses are as [`Address::parse`] takes them.
-    pub fn connect(address: &str) -> Result<Client, ClientError> {
+    pub fn connect(address: &str) -> Result<Client> {
         Client::connect_with(address, ClientOptions::default())
     }
 
     /// Connects to a server.
-    pub fn connect_with(address: &str, options: ClientOptions) -> Result<Client, ClientError> {
+    pub fn connect_with(address: &str, options: ClientOptions) -> Result<Client> {
         let address = Address::parse(address).map_err(ClientError::Address)?;
         let mut client = Client::new(address, options);
-        client.begin(b"", 0, |_| Ok(()))?;
+        client.begin(b"", |_| Ok(()))?;
         Ok(client)
     }
 
@@ -106,43 +107,33 @@ impl Client {
     }
 
     /// The value of a key, if it has one.
-    pub fn get(&mut self, key: &str) -> Result<Option<Value>, ClientError> {
+    pub fn get(&mut self, key: &str) -> Result<Option<Value>> {
         let answer = self.ask(&Request::Get { key: key.into() })?;
         Ok(answer.found().map(|value| value.to_value()))
     }
 
     /// Whether a key has a value.
-    pub fn exists(&mut self, key: &str) -> Result<bool, ClientError> {
+    pub fn exists(&mut self, key: &str) -> Result<bool> {
         Ok(!self.ask(&Request::Get { key: key.into() })?.missing)
     }
 
     /// Sets a value.
-    pub fn update(&mut self, key: &str, value: impl Into<Value>) -> Result<(), ClientError> {
+    pub fn update(&mut self, key: &str, value: impl Into<Value>) -> Result<()> {
         self.write(key, value.into(), None).map(drop)
     }
 
     /// Sets a value if there is none yet; false where there is.
-    pub fn add(&mut self, key: &str, value: impl Into<Value>) -> Result<bool, ClientError> {
+    pub fn add(&mut self, key: &str, value: impl Into<Value>) -> Result<bool> {
         self.write(key, value.into(), Some(Condition::Absent))
     }
 
     /// Sets a value if the present one equals `present`; false where it does not.
-    pub fn replace(
-        &mut self,
-        key: &str,
-        present: impl Into<Value>,
-        value: impl Into<Value>,
-    ) -> Result<bool, ClientError> {
+    pub fn replace(&mut self, key: &str, present: impl Into<Value>, value: impl Into<Value>) -> Result<bool> {
         self.write(key, value.into(), Some(Condition::Equals(JsonText::from(present.into()))))
     }
 
     /// Whether the condition held, and the value was set.
-    fn write(
-        &mut self,
-        key: &str,
-        value: Value,
-        condition: Option<Condition<'_>>,
-    ) -> Result<bool, ClientError> {
+    fn write(&mut self, key: &str, value: Value, condition: Option<Condition<'_>>) -> Result<bool> {
         let request = Request::Update { key: key.into(), value: JsonText::from(value), condition };
         match self.ask(&request) {
             Ok(_) => Ok(true),
@@ -152,28 +143,28 @@ impl Client {
     }
 
     /// Removes a key; what its value was, if it had one.
-    pub fn delete(&mut self, key: &str) -> Result<Option<Value>, ClientError> {
+    pub fn delete(&mut self, key: &str) -> Result<Option<Value>> {
         let answer = self.ask(&Request::Delete { key: key.into(), condition: None })?;
         Ok(answer.found().map(|value| value.to_value()))
     }
 
     /// Adds to a number, and gives the sum. A missing key counts as 0, a string that is an integer as that.
-    pub fn increment(&mut self, key: &str, by: i128) -> Result<i128, ClientError> {
+    pub fn increment(&mut self, key: &str, by: i128) -> Result<i128> {
         self.integer(&Request::Increment { key: key.into(), by })
     }
 
     /// How many keys begin so.
-    pub fn count(&mut self, prefix: &str) -> Result<u64, ClientError> {
+    pub fn count(&mut self, prefix: &str) -> Result<u64> {
         self.integer(&Request::Count { prefix: prefix.into() })
     }
 
     /// The keys that begin so, sorted.
-    pub fn keys(&mut self, prefix: &str) -> Result<Vec<String>, ClientError> {
+    pub fn keys(&mut self, prefix: &str) -> Result<Vec<String>> {
         self.list(prefix, ListOf::Keys)?.map(|entry| Ok(entry?.0)).collect()
     }
 
     /// The keys that begin so and their values, sorted by key.
-    pub fn getall(&mut self, prefix: &str) -> Result<Vec<(String, Value)>, ClientError> {
+    pub fn getall(&mut self, prefix: &str) -> Result<Vec<(String, Value)>> {
         let entries = self.list(prefix, ListOf::Entries)?;
         entries.map(|entry| entry.map(|(key, value)| (key, value.to_value()))).collect()
     }
@@ -181,30 +172,28 @@ impl Client {
     /// The keys that begin so, sorted, each as soon as it arrives, with its value (null where the list is of keys
     /// alone). However long the list is, one entry is held. It ends with the first error; a list that is dropped
     /// before its end costs the connection, and the next request makes a new one.
-    pub fn list(
-        &mut self,
-        prefix: &str,
-        of: ListOf,
-    ) -> Result<impl Iterator<Item = Result<(String, JsonText<'static>), ClientError>>, ClientError> {
+    pub fn list(&mut self, prefix: &str, of: ListOf) -> Result<impl Iterator<Item = Result<Entry>>> {
         let request = match of {
             ListOf::Keys => Request::Keys { prefix: prefix.into() },
             ListOf::Entries => Request::GetAll { prefix: prefix.into() },
         };
-        self.begin(&bytes(&request), 1, |connection| stream::open_list(connection, of))?;
-        Ok(stream::elements(self.connection.as_mut(), of, Scope::Prefix(prefix.into())))
+        self.begin(&bytes(&request), |connection| open_list(connection, of))?;
+        let scope = Scope::Prefix(prefix.into());
+        let elements = items(self.connection.as_mut(), move |open| next_element(open, of, &scope));
+        Ok(elements.filter_map(Result::transpose))
     }
 
     /// Runs an action: its value, or [`ClientError::Refused`] with what it said went wrong.
-    pub fn call(&mut self, name: &str, data: impl Into<Option<Value>>) -> Result<Value, ClientError> {
+    pub fn call(&mut self, name: &str, data: impl Into<Option<Value>>) -> Result<Value> {
         let data = data.into().map(JsonText::from);
         Ok(self.ask(&Request::Call { name: name.into(), data })?.value.to_value())
     }
 
     /// Follows a key, or by [`Scope::Prefix`] many: the present state first, then each change. The watch has the
     /// connection for itself; the next request makes a new one.
-    pub fn watch<'s>(&mut self, scope: impl Into<Scope<'s>>) -> Result<Watch, ClientError> {
+    pub fn watch<'s>(&mut self, scope: impl Into<Scope<'s>>) -> Result<Watch> {
         let scope = scope.into().into_owned();
-        let first = self.begin(&bytes(&Request::Watch { scope: scope.clone() }), 1, |connection| {
+        let first = self.begin(&bytes(&Request::Watch { scope: scope.clone() }), |connection| {
             connection.keep_alive();
             Event::read(connection, &scope)
         })?;
@@ -212,46 +201,37 @@ impl Client {
     }
 
     /// Says goodbye, and waits until the server has said it too: all that was asked is done by then.
-    pub fn close(mut self) -> Result<(), ClientError> {
-        match self.connection.as_ref().is_some_and(|connection| connection.unanswered == 0) {
+    pub fn close(mut self) -> Result<()> {
+        match self.connection.as_ref().is_some_and(Connection::is_idle) {
             true => self.ask(&Request::Close).map(drop),
             false => Ok(()),
         }
     }
 
     /// Sends any request but WATCH, and gives its reply.
-    pub fn ask(&mut self, request: &Request<'_>) -> Result<Answer, ClientError> {
-        let answer = self.begin(&bytes(request), 1, |connection| connection.reply()?.1)?;
+    pub fn ask(&mut self, request: &Request<'_>) -> Result<Answer> {
+        let answer = self.begin(&bytes(request), |connection| connection.reply()?.1)?;
         if answer.answers(request) { Ok(answer) } else { Err(self.bad("it answers something else")) }
     }
 
     /// Sends many requests, which takes one round trip where asking them one by one takes many, and gives their
-    /// replies in order. `requests` are `count` of them as [`Request::write_to`] writes them.
+    /// replies in order. `requests` are as [`Request::write_to`] writes them, a line each.
     ///
     /// A refusal among the replies is no end; the first error of the connection is. Each reply has the timeout for
     /// itself, since the server carries one request out after another. The replies wait in the kernel's buffers until
     /// all is sent, so send some 32 KiB at a time: with a few MiB either side could come to wait for the other,
     /// until the server gives up.
-    pub fn ask_all(
-        &mut self,
-        requests: &[u8],
-        count: usize,
-    ) -> Result<impl Iterator<Item = Result<Reply, ClientError>>, ClientError> {
-        let first = self.begin(requests, count, |connection| match connection.reply()? {
+    pub fn ask_all(&mut self, requests: &[u8]) -> Result<impl Iterator<Item = Result<Reply>>> {
+        let first = self.begin(requests, |connection| match connection.reply()? {
             (_, Err(error)) if error.came_to_nothing() => Err(error),
             reply => Ok(reply),
         })?;
         let timeout = self.options.timeout;
-        let mut connection = self.connection.as_mut();
-        Ok(once(Ok(first)).chain((1..count).map_while(move |_| {
-            let open = connection.as_deref_mut()?;
+        let others = items(self.connection.as_mut(), move |open| {
             open.set_budget(timeout);
-            let reply = open.reply();
-            if reply.is_err() {
-                connection = None;
-            }
-            Some(reply)
-        })))
+            open.reply()
+        });
+        Ok(once(Ok(first)).chain(others))
     }
 
     /// Lets go of a connection that the server has closed since it was last used. A request would only find out
@@ -260,7 +240,7 @@ impl Client {
         self.connection.take_if(|connection| connection.is_stale());
     }
 
-    fn integer<N: TryFrom<i128>>(&mut self, request: &Request<'_>) -> Result<N, ClientError> {
+    fn integer<N: TryFrom<i128>>(&mut self, request: &Request<'_>) -> Result<N> {
         let integer = self.ask(request)?.value.as_i128().and_then(|integer| integer.try_into().ok());
         integer.ok_or_else(|| self.bad("it lacks an integer"))
     }
@@ -271,28 +251,19 @@ impl Client {
         ClientError::BadReply(self.address.to_string(), ReplyProblem::Mismatch(why))
     }
 
-    /// Sends so many requests, and has `read` read the first reply, or as much of it as the caller wants to know.
+    /// Sends requests, a line each, and has `read` read the first reply, or as much of it as the caller wants to know.
     /// The rest can be read from the connection after that.
     ///
     /// What cannot have been carried out is tried again: connecting, and what was answered with `busy`. All tries
     /// together take no longer than the timeout.
-    fn begin<T>(
-        &mut self,
-        requests: &[u8],
-        count: usize,
-        read: impl Fn(&mut Connection) -> Result<T, ClientError>,
-    ) -> Result<T, ClientError> {
+    fn begin<T>(&mut self, requests: &[u8], read: impl Fn(&mut Connection) -> Result<T>) -> Result<T> {
         let (started, timeout) = (Instant::now(), self.options.timeout);
         let mut pauses = pauses(self.options.retry);
         loop {
-            let left = timeout.saturating_sub(started.elapsed());
-            let begun = self.try_begin(requests, count, &read, left);
-            match (&begun, pauses.next()) {
-                (Err(error), Some(pause))
-                    if error.came_to_nothing() && started.elapsed() + pause < timeout =>
-                {
-                    sleep(pause);
-                }
+            let begun = self.try_begin(requests, &read, timeout.saturating_sub(started.elapsed()));
+            let came_to_nothing = begun.as_ref().is_err_and(ClientError::came_to_nothing);
+            match pauses.next() {
+                Some(pause) if came_to_nothing && started.elapsed() + pause < timeout => sleep(pause),
                 _ => return begun,
             }
         }
@@ -301,30 +272,24 @@ impl Client {
     fn try_begin<T>(
         &mut self,
         requests: &[u8],
-        count: usize,
-        read: impl Fn(&mut Connection) -> Result<T, ClientError>,
+        read: impl Fn(&mut Connection) -> Result<T>,
         connecting: Duration,
-    ) -> Result<T, ClientError> {
-        let (mut connection, token) = match self.connection.take() {
-            Some(connection) if connection.unanswered == 0 => (connection, None),
-            _ => (connect(&self.address, connecting)?, self.options.token.as_ref()),
+    ) -> Result<T> {
+        let (mut connection, token) = match self.connection.take().filter(Connection::is_idle) {
+            Some(connection) => (connection, None),
+            None => (connect(&self.address, connecting)?, self.options.token.as_ref()),
         };
         connection.set_budget(self.options.timeout);
         // The token goes before the requests in one write, so that it costs neither a second one nor a wait.
         let auth = token.map(|token| bytes(&Request::Auth { token: token.as_str().into() }));
-        let all = [auth.as_deref().unwrap_or_default(), requests].concat();
-        let sent = connection.send(&all, count + usize::from(auth.is_some()));
-        let authenticated =
-            if auth.is_some() { connection.reply().and_then(|(_, auth)| auth.map(drop)) } else { Ok(()) };
-        let first = match (sent, authenticated.and_then(|()| read(&mut connection))) {
-            // A server that refuses what it has not read to its end closes, and our sending fails: then
-            // its reply says more than that failure.
-            (Err(sent), Err(read)) if read.refusal().is_none() => Err(sent),
-            (_, first) => first,
-        };
-        // After a refusal the connection is as good as before, unless it was AUTH's: then the reply to the request
-        // itself is still to come.
-        if first.is_ok() || connection.unanswered == 0 {
+        connection.send(&[auth.as_deref().unwrap_or_default(), requests].concat());
+        if auth.is_some() {
+            // Where the token is refused, the reply to the request itself is still to come: nobody must get it.
+            connection.reply()?.1?;
+        }
+        let first = read(&mut connection);
+        // After a refusal the connection is as good as before.
+        if first.is_ok() || connection.is_idle() {
             self.connection = Some(connection);
         }
         first

@@ -16,10 +16,13 @@ use std::io::ErrorKind;
 use std::iter::from_fn;
 use std::time::Duration;
 
-use super::answer::{Answer, ClientError, ReplyProblem};
+use super::answer::{Answer, ClientError, ReplyProblem, Result};
 use super::connection::Connection;
 use crate::json::{JsonText, Value};
 use crate::protocol::{Scope, check_key};
+
+/// An element of a list: a key and its value, which is null where the list is of keys alone.
+pub type Entry = (String, JsonText<'static>);
 
 /// What a list is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,49 +57,45 @@ pub struct Watch {
 }
 
 /// Passes over the beginning of a list, up to its `[`. A refusal comes in place of a list, and is an error.
-pub(super) fn open_list(connection: &mut Connection, of: ListOf) -> Result<(), ClientError> {
+pub(super) fn open_list(connection: &mut Connection, of: ListOf) -> Result<()> {
     let before = match of {
         ListOf::Keys => "{\"value\":",
         ListOf::Entries => "",
     };
     let bracket_or_end = |bytes: &[u8]| bytes.iter().position(|byte| matches!(byte, b'[' | b'\n'));
     let (mut came, end) = connection.read_until(bracket_or_end)?;
+    if end == b'[' && came == before {
+        return Ok(());
+    }
+    // The bracket may belong to something else: the message of a refusal, say.
     if end == b'[' {
-        if came == before {
-            return Ok(());
-        }
-        // The bracket belongs to something else, the message of a refusal perhaps.
-        came += "[";
-        came += &connection.line()?;
+        came = came + "[" + &connection.line()?;
     }
     connection.understand(&came).and(Err(connection.bad(ReplyProblem::Mismatch("it is no list"))))
 }
 
-/// The elements of a list that has been opened, until the last or the first error.
-pub(super) fn elements(
+/// What `read` reads, for as long as there are unanswered requests, until the first error. Behind an error nobody
+/// knows what comes next.
+pub(super) fn items<T>(
     mut connection: Option<&mut Connection>,
-    of: ListOf,
-    scope: Scope<'_>,
-) -> impl Iterator<Item = Result<(String, JsonText<'static>), ClientError>> {
+    mut read: impl FnMut(&mut Connection) -> Result<T>,
+) -> impl Iterator<Item = Result<T>> {
     from_fn(move || {
-        let element = next_element(connection.as_deref_mut()?, of, &scope).transpose();
-        if !matches!(element, Some(Ok(_))) {
+        let open = connection.as_deref_mut().filter(|connection| connection.unanswered > 0)?;
+        let item = read(open);
+        if item.is_err() {
             connection = None;
         }
-        element
+        Some(item)
     })
 }
 
-/// The next element; `None` after the last.
-fn next_element(
+/// The next element of a list that has been opened; `None` in a list that has none.
+pub(super) fn next_element(
     connection: &mut Connection,
     of: ListOf,
     scope: &Scope<'_>,
-) -> Result<Option<(String, JsonText<'static>)>, ClientError> {
-    // The bracket before this one may have been the last. Then all of the reply has been read.
-    if connection.unanswered == 0 {
-        return Ok(None);
-    }
+) -> Result<Option<Entry>> {
     let (element, end) = connection.read_until(element_end())?;
     if end != b',' {
         let after = match of {
@@ -107,7 +106,7 @@ fn next_element(
             return Err(connection.bad(ReplyProblem::Mismatch("it lacks the end of a list")));
         }
         connection.unanswered -= 1;
-        // Between the brackets of an empty list stands no element.
+        // Between the brackets of an empty list stands nothing.
         if element.is_empty() {
             return Ok(None);
         }
@@ -117,20 +116,19 @@ fn next_element(
     Ok(Some((key, value)))
 }
 
-fn read_element(element: &str, of: ListOf) -> Result<(String, JsonText<'static>), ReplyProblem> {
+fn read_element(element: &str, of: ListOf) -> Result<Entry, ReplyProblem> {
     let (key, value) = match of {
         ListOf::Keys => (JsonText::parse(element)?.as_string().map(Cow::into_owned), JsonText::NULL),
-        ListOf::Entries => {
-            let refused = |_| ReplyProblem::Mismatch("a refusal stands in a list");
-            let answer = Answer::parse(element)?.map_err(refused)?;
-            (answer.key, answer.value)
-        }
+        ListOf::Entries => match Answer::parse(element)? {
+            Ok(answer) => (answer.key, answer.value),
+            Err(_) => (None, JsonText::NULL),
+        },
     };
     Ok((key.ok_or(ReplyProblem::Mismatch("it lacks a key"))?, value))
 }
 
 /// Refuses a key that no server of ours has, or that was not asked for.
-fn check(connection: &Connection, key: &str, scope: &Scope<'_>) -> Result<(), ClientError> {
+fn check(connection: &Connection, key: &str, scope: &Scope<'_>) -> Result<()> {
     check_key(key).map_err(|error| connection.bad(ReplyProblem::BadKey(error)))?;
     let covered = scope.covers(key).then_some(());
     covered.ok_or_else(|| connection.bad(ReplyProblem::Mismatch("it answers something else")))
@@ -159,7 +157,7 @@ fn element_end() -> impl FnMut(&[u8]) -> Option<usize> {
 
 impl Event {
     /// Reads the next event, which must be about a key of this scope.
-    pub(super) fn read(connection: &mut Connection, scope: &Scope<'_>) -> Result<Event, ClientError> {
+    pub(super) fn read(connection: &mut Connection, scope: &Scope<'_>) -> Result<Event> {
         let line = connection.line()?;
         let answer = connection.understand(&line)?;
         if let Some(key) = &answer.key {
@@ -184,10 +182,11 @@ impl Watch {
     ///
     /// The present state is no matter of waiting: as long as it is being told, an event may take the client's
     /// timeout, as any reply may. The same goes for an event of which the first byte has come.
-    pub fn next_within(&mut self, time: Duration) -> Result<Option<Event>, ClientError> {
-        let event = match self.first.take() {
-            Some(first) => Ok(Some(first)),
-            None => self.read(time),
+    pub fn next_within(&mut self, time: Duration) -> Result<Option<Event>> {
+        let event = match (self.first.take(), &mut self.connection) {
+            (None, Some(connection)) if self.ready => next_change(connection, &self.scope, time),
+            (None, Some(connection)) => Event::read(connection, &self.scope).map(Some),
+            (first, _) => Ok(first),
         };
         match &event {
             Ok(event) => self.ready |= *event == Some(Event::Ready),
@@ -195,28 +194,21 @@ impl Watch {
         }
         event
     }
+}
 
-    fn read(&mut self, time: Duration) -> Result<Option<Event>, ClientError> {
-        let Some(connection) = &mut self.connection else { return Ok(None) };
-        if !self.ready {
-            return Event::read(connection, &self.scope).map(Some);
-        }
-        let event = match connection.readable_within(time) {
-            Ok(false) => return Ok(None),
-            Ok(true) => Event::read(connection, &self.scope),
-            Err(error) => Err(error),
-        };
-        event.map(Some).map_err(|error| match error {
-            ClientError::Lost(address, error) => ClientError::WatchLost(address, error),
-            // An event has begun and does not end.
-            ClientError::Timeout(address) => ClientError::WatchLost(address, ErrorKind::TimedOut.into()),
-            other => other,
-        })
-    }
+fn next_change(connection: &mut Connection, scope: &Scope<'_>, time: Duration) -> Result<Option<Event>> {
+    let readable = connection.readable_within(time);
+    let change = readable.and_then(|readable| readable.then(|| Event::read(connection, scope)).transpose());
+    change.map_err(|error| match error {
+        ClientError::Lost(address, error) => ClientError::WatchLost(address, error),
+        // A change has begun and does not end.
+        ClientError::Timeout(address) => ClientError::WatchLost(address, ErrorKind::TimedOut.into()),
+        other => other,
+    })
 }
 
 impl Iterator for Watch {
-    type Item = Result<Event, ClientError>;
+    type Item = Result<Event>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.connection.is_some() {
