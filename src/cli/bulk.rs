@@ -40,31 +40,34 @@ pub(super) enum Style {
 
 /// Writes the keys that begin with `prefix`, and for most styles their values.
 pub(super) fn list(run: &mut Run<'_>, prefix: &str, style: Style) -> Result<(), Trouble> {
-    let (of, open, comma, close) = match style {
-        Style::Object => (ListOf::Entries, "{", ",", "}\n"),
-        Style::Array => (ListOf::Keys, "[", ",", "]\n"),
-        Style::Tabs | Style::Dump => (ListOf::Entries, "", "", ""),
-        Style::Keys => (ListOf::Keys, "", "", ""),
+    let (of, open, close) = match style {
+        Style::Object => (ListOf::Entries, "{", "}\n"),
+        Style::Array => (ListOf::Keys, "[", "]\n"),
+        Style::Tabs | Style::Dump => (ListOf::Entries, "", ""),
+        Style::Keys => (ListOf::Keys, "", ""),
     };
     let progress = style == Style::Dump && !io::stdout().is_terminal();
-    let mut before = open;
+    // The bracket is written with the first entry, so that a failure before it leaves stdout empty.
+    let (mut before, mut json) = (open, Vec::new());
     for (entry, count) in run.client.list(prefix, of)?.zip(1_u64..) {
         let (key, value) = entry.map_err(cut)?;
-        let json = || JsonText::string(&key);
-        let written = match style {
-            Style::Tabs => writeln!(run.stdout, "{key}\t{value}"),
-            Style::Object => write!(run.stdout, "{before}{}:{value}", json()),
-            Style::Dump => writeln!(run.stdout, "{{\"key\":{},\"value\":{value}}}", json()),
-            Style::Keys => writeln!(run.stdout, "{key}"),
-            Style::Array => write!(run.stdout, "{before}{}", json()),
+        let (key, value) = (key.as_str(), value.as_str().as_bytes());
+        json.clear();
+        json::write_str(&mut json, key);
+        // Pieces of bytes, and not `write!`: a dump takes a tenth less time so.
+        let pieces: [&[u8]; 5] = match style {
+            Style::Tabs => [b"", key.as_bytes(), b"\t", value, b"\n"],
+            Style::Object => [before.as_bytes(), &json, b":", value, b""],
+            Style::Dump => [b"{\"key\":", &json, b",\"value\":", value, b"}\n"],
+            Style::Keys => [b"", key.as_bytes(), b"", b"", b"\n"],
+            Style::Array => [before.as_bytes(), &json, b"", b"", b""],
         };
-        written.map_err(Trouble::output)?;
-        before = comma;
+        pieces.iter().try_for_each(|piece| run.stdout.write_all(piece)).map_err(Trouble::output)?;
+        before = ",";
         if progress && count.is_multiple_of(1_000) {
             run.stderr.progress(&format!("{count} keys dumped"));
         }
     }
-    // An empty list has not been opened yet.
     let open = if before == open { open } else { "" };
     write!(run.stdout, "{open}{close}").map_err(Trouble::output)
 }
@@ -141,7 +144,7 @@ pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
         closed = name == Some("CLOSE");
         pipeline.requests.extend_from_slice(request.as_str().as_bytes());
         pipeline.requests.push(b'\n');
-        pipeline.added(format!("line {line}"))
+        pipeline.added(line, None)
     })?;
     if pipeline.worst == 0 { Ok(()) } else { Err(Trouble::silent(pipeline.worst)) }
 }
@@ -152,8 +155,8 @@ struct Pipeline<'r, 'a> {
     /// Whether replies are data, or only their outcome counts.
     print: bool,
     requests: Vec<u8>,
-    /// The place in the input of each of the `requests`, for messages.
-    places: Vec<String>,
+    /// The place in the input of each of the `requests`, for messages: the line, and the key where there is one.
+    places: Vec<(usize, Option<String>)>,
     done: u64,
     refused: u64,
     /// The worst exit code of a reply.
@@ -191,12 +194,12 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         check_key(key).map_err(|error| at_line(line, &error.to_string()))?;
         let request = Request::Update { key: key.into(), value, condition: None };
         request.write_to(&mut self.requests);
-        self.added(format!("line {line}, key {key:?}"))
+        self.added(line, Some(key.to_owned()))
     }
 
     /// One more waits to be sent.
-    fn added(&mut self, place: String) -> Result<(), Trouble> {
-        self.places.push(place);
+    fn added(&mut self, line: usize, key: Option<String>) -> Result<(), Trouble> {
+        self.places.push((line, key));
         if self.requests.len() >= WINDOW_BYTES { self.exchange() } else { Ok(()) }
     }
 
@@ -210,10 +213,14 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         // The server may have closed while stdin brought nothing.
         run.client.drop_stale();
         let replies = run.client.ask_all(&requests)?;
-        for (place, reply) in places.iter().zip(replies) {
-            let (line, answer) = reply.map_err(|error| Trouble::from(error).at(place))?;
+        for ((line, key), reply) in places.iter().zip(replies) {
+            let trouble = |error| {
+                let key = key.as_ref().map_or(String::new(), |key| format!(", key {key:?}"));
+                Trouble::from(error).at(format_args!("line {line}{key}"))
+            };
+            let (text, answer) = reply.map_err(trouble)?;
             if self.print {
-                writeln!(run.stdout, "{line}").map_err(Trouble::output)?;
+                writeln!(run.stdout, "{text}").map_err(Trouble::output)?;
             }
             let code = match answer {
                 Ok(answer) => {
@@ -222,7 +229,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
                 }
                 Err(refused) => {
                     self.refused += 1;
-                    let trouble = Trouble::from(refused).at(place);
+                    let trouble = trouble(refused);
                     if !self.print && self.refused <= REFUSALS_TOLD {
                         run.stderr.report(&trouble);
                     }

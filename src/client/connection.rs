@@ -71,13 +71,8 @@ pub(super) fn connect(address: &Address, time: Duration) -> Result<Connection> {
                 // is acknowledged (Nagle's algorithm), some 40 ms.
                 let _ = stream.set_nodelay(true);
                 let socket = Socket { stream, budget: time, left: time, moved: 0 };
-                let socket = BufReader::with_capacity(READ_BYTES, socket);
-                return Ok(Connection {
-                    address: address.to_string(),
-                    socket,
-                    unanswered: 0,
-                    closing: false,
-                });
+                let (address, socket) = (address.to_string(), BufReader::with_capacity(READ_BYTES, socket));
+                return Ok(Connection { address, socket, unanswered: 0, closing: false });
             }
             Err(error) => failed = error,
         }
@@ -148,19 +143,17 @@ impl Connection {
     /// The next reply.
     pub fn reply(&mut self) -> Result<Reply> {
         let line = self.line()?;
-        let answer = self.understand(&line);
-        if let Err(error) = &answer {
-            let Some(refusal) = error.refusal() else { return answer.map(|answer| (line, Ok(answer))) };
-            self.closing |= CLOSING.contains(&refusal.code);
-        }
+        let answer = self.understand(&line)?;
+        let refusal = answer.as_ref().err().and_then(ClientError::refusal);
+        self.closing |= refusal.is_some_and(|refusal| CLOSING.contains(&refusal.code));
         self.unanswered -= 1;
         Ok((line, answer))
     }
 
-    /// What a line says; a refusal is an error.
-    pub fn understand(&self, line: &str) -> Result<Answer> {
+    /// What a line says; a refusal is the inner error.
+    pub fn understand(&self, line: &str) -> Result<Result<Answer>> {
         let refused = |(failure, present)| ClientError::Refused(self.address.clone(), failure, present);
-        Answer::parse(line).map_err(|problem| self.bad(problem))?.map_err(refused)
+        Ok(Answer::parse(line).map_err(|problem| self.bad(problem))?.map_err(refused))
     }
 
     /// The next line, without its newline.

@@ -71,7 +71,7 @@ pub(super) fn open_list(connection: &mut Connection, of: ListOf) -> Result<()> {
     if end == b'[' {
         came = came + "[" + &connection.line()?;
     }
-    connection.understand(&came).and(Err(connection.bad(ReplyProblem::Mismatch("it is no list"))))
+    connection.understand(&came)?.and(Err(connection.bad(ReplyProblem::Mismatch("it is no list"))))
 }
 
 /// What `read` reads, for as long as there are unanswered requests, until the first error. Behind an error nobody
@@ -159,7 +159,7 @@ impl Event {
     /// Reads the next event, which must be about a key of this scope.
     pub(super) fn read(connection: &mut Connection, scope: &Scope<'_>) -> Result<Event> {
         let line = connection.line()?;
-        let answer = connection.understand(&line)?;
+        let answer = connection.understand(&line)??;
         if let Some(key) = &answer.key {
             check(connection, key, scope)?;
         }
