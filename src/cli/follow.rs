@@ -27,12 +27,14 @@ use crate::protocol::Scope;
 const QUIET: Duration = Duration::from_millis(250);
 /// So much is remembered of keys and values that were printed: the server's table may be larger than our memory.
 const REMEMBERED_BYTES_MAX: usize = 256 << 20;
-/// What an entry costs beside its key and its value.
+/// What an entry costs beside its key and its value: two allocations with their headers, and its share of a node of
+/// the tree.
 const ENTRY_BYTES: usize = 100;
 const TOO_MANY: &str =
     "more keys and values than are remembered: not all that vanish during a reconnect will be told";
 
-/// `watch`: prints each change, or runs a program for it.
+/// `watch`: prints each change, or runs a program for it. It ends after `--count` changes, when nobody reads what
+/// it prints any more, or with an error.
 pub(super) fn follow(
     run: &mut Run<'_>,
     args: &ClientArgs,
@@ -96,7 +98,8 @@ fn tell(
     run.write(line.as_bytes())
 }
 
-/// `get --wait`: the value, once there is one.
+/// `get --wait`: the value, once there is one. Asking again and again would find it late and load the server; a watch
+/// is told at once, and costs the server nothing while nothing changes.
 pub(super) fn wait(
     run: &mut Run<'_>,
     args: &ClientArgs,
@@ -117,7 +120,7 @@ pub(super) fn wait(
 /// A watch that outlives its connection.
 struct Follower {
     scope: Scope<'static>,
-    /// No connecting after this.
+    /// No connecting after this. `watch` has none: it follows until somebody ends it.
     until: Option<Instant>,
     watch: Option<Watch>,
     /// Counts the connections, so that what one of them told can be known from what another did.
@@ -139,7 +142,8 @@ impl Follower {
         Follower { scope, until, watch: None, connections: 0, pauses: Box::new(pauses(first)), retry }
     }
 
-    /// The next event; `None` where there has been none for a while.
+    /// The next event; `None` where there has been none for a while, so that the caller can look at other things. A
+    /// lost connection is such a while too.
     fn next(&mut self, run: &mut Run<'_>) -> Result<Option<Event>, Trouble> {
         let error = match self.listen(&mut run.client) {
             Ok(event) => return Ok(event),
@@ -152,6 +156,7 @@ impl Follower {
         let in_time = |pause: &Duration| self.until.is_none_or(|until| Instant::now() + *pause < until);
         match self.pauses.next().filter(in_time) {
             Some(pause) if may_pass => {
+                // Said once for each connection that was good: a server that is down is no news every second.
                 if was_ready {
                     run.stderr.say(&format!("{error}; connecting again"));
                 }
@@ -171,6 +176,7 @@ impl Follower {
                 self.watch.insert(client.watch(self.scope.clone())?)
             }
         };
+        // Where there is a time to keep, the last wait ends with it.
         let left = self.until.map_or(QUIET, |until| until.saturating_duration_since(Instant::now()));
         let event = watch.next_within(left.min(QUIET))?;
         if event == Some(Event::Ready) {
@@ -196,6 +202,7 @@ struct Remembered {
 }
 
 impl Remembered {
+    /// Remembers a value. Where there is no room for it, that is said once: a `DELETE` may be missing later.
     fn update(&mut self, connection: u64, key: &str, value: &JsonText<'static>, stderr: &mut Messages<'_>) {
         self.remove(key);
         let bytes = held(key, value);
@@ -213,7 +220,7 @@ impl Remembered {
         }
     }
 
-    /// Takes out the keys that this connection has not told of.
+    /// Takes out the keys that this connection has not told of, sorted, as a listing would be.
     fn take_vanished(&mut self, connection: u64) -> Vec<(String, JsonText<'static>)> {
         let vanished: BTreeMap<_, _>;
         let all = take(&mut self.keys).into_iter();
@@ -223,6 +230,7 @@ impl Remembered {
     }
 }
 
+/// What an entry holds. An estimate will do: the limit is there to end well below the machine's memory.
 fn held(key: &str, value: &JsonText<'_>) -> usize {
     ENTRY_BYTES + key.len() + value.as_str().len()
 }

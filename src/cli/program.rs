@@ -20,7 +20,7 @@ use std::{env, thread};
 
 use super::message::{Messages, Trouble};
 
-/// A message quotes no more than this of what a program said.
+/// A message quotes no more than this of what a program said. Only the end is kept, however much it says.
 const TAIL_BYTES: usize = 1_000;
 
 /// A program and its arguments.
@@ -39,7 +39,8 @@ impl<'a> Program<'a> {
         Ok(Some(program))
     }
 
-    /// Runs it for a change, to its end. That it failed is said, and is no failure of ours.
+    /// Runs it for a change, to its end, and only then is the next change looked at: changes come to the program in
+    /// their order, one at a time. That it failed is said, and is no failure of ours: the next change may go well.
     pub fn run(
         &self,
         stderr: &mut Messages<'_>,
@@ -78,6 +79,7 @@ impl<'a> Program<'a> {
 
 /// Runs a program once, passes on what it says on stderr, and gives its status and the last line of that.
 fn attempt(mut command: Command, input: &str, out: &mut dyn Write) -> io::Result<(ExitStatus, String)> {
+    // Its stdout is ours, inherited, and needs no pipe.
     let (stdin, mut feed) = io::pipe()?;
     let (mut said, mut stderr) = io::pipe()?;
     let mut child = command.stdin(stdin).stderr(stderr.try_clone()?).spawn()?;
@@ -87,6 +89,7 @@ fn attempt(mut command: Command, input: &str, out: &mut dyn Write) -> io::Result
     // Nobody waits for this thread: what the program left behind may hold stdin and never read it.
     let input = input.as_bytes().to_vec();
     helper(move || drop(feed.write_all(&input)))?;
+    // Random, so that no program can print it by chance or design. Std's hasher is seeded by the system.
     let mark = RandomState::new().hash_one(()).to_ne_bytes();
     let waiter = helper(move || {
         let status = child.wait();

@@ -24,7 +24,7 @@ use crate::sys;
 /// No line of a reply, and no element of a list, may be longer: a hostile server gets no more of our
 /// memory than this.
 const REPLY_BYTES_MAX: usize = 64 << 20;
-/// Room for a read; most replies take one.
+/// Room for a read: most replies take one.
 const READ_BYTES: usize = 16 << 10;
 /// Whenever so much has moved, the budget is refilled. It is the slowest transfer that is still waited for: 64 KiB
 /// within the client's timeout.
@@ -164,6 +164,7 @@ impl Connection {
     /// Reads up to a byte that `find` finds in what comes, piece by piece. That byte is passed over too, and
     /// returned.
     pub fn read_until(&mut self, mut find: impl FnMut(&[u8]) -> Option<usize>) -> Result<(String, u8)> {
+        // No reply announces its length, so this grows with what has come.
         let mut item = Vec::new();
         loop {
             let bytes = match self.socket.fill_buf() {
@@ -201,6 +202,7 @@ impl Connection {
         ClientError::BadReply(self.address.clone(), problem)
     }
 
+    /// Reading or writing failed.
     fn failed(&self, error: io::Error) -> ClientError {
         let address = self.address.clone();
         if error.kind() == TIMEOUT {
@@ -229,6 +231,7 @@ impl Socket {
         set_timeout: fn(&TcpStream, Option<Duration>) -> io::Result<()>,
         transfer: impl FnOnce(&TcpStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        // The system would take a timeout of zero for "wait for ever".
         if self.left.is_zero() {
             return Err(TIMEOUT.into());
         }

@@ -45,6 +45,24 @@ pub enum Event {
 }
 
 /// Follows changes: an iterator that waits for the next one, and ends with the error that ended it.
+///
+/// ```
+/// # let server = socket_tables::server::Server::bind("127.0.0.1:0").unwrap();
+/// # let address = server.local_addr().to_string();
+/// # std::thread::spawn(|| server.run());
+/// use socket_tables::client::{Client, ClientError, Event};
+///
+/// let mut client = Client::connect(&address)?;
+/// client.update("door", "open")?;
+/// for event in client.watch("door")? {
+///     match event? {
+///         Event::Update(key, value) => assert_eq!((&*key, value.as_str()), ("door", Some("open"))),
+///         Event::Delete(key, _) => panic!("nobody has deleted {key}"),
+///         Event::Ready => break,
+///     }
+/// }
+/// # Ok::<(), ClientError>(())
+/// ```
 #[derive(Debug)]
 pub struct Watch {
     /// `None` once it has ended.
@@ -52,11 +70,12 @@ pub struct Watch {
     pub(super) scope: Scope<'static>,
     /// The first event. It is read before there is a watch, since a refusal would come in its place.
     pub(super) first: Option<Event>,
-    /// The present state has been told.
+    /// The present state has been told. From here on silence is good: nothing changes.
     pub(super) ready: bool,
 }
 
-/// Passes over the beginning of a list, up to its `[`. A refusal comes in place of a list, and is an error.
+/// Passes over the beginning of a list, up to its `[`. A refusal comes in place of a list, and is an error. The
+/// two cannot be told apart by their first byte, since the list of KEYS stands in an object as refusals do.
 pub(super) fn open_list(connection: &mut Connection, of: ListOf) -> Result<()> {
     let before = match of {
         ListOf::Keys => "{\"value\":",
@@ -74,7 +93,7 @@ pub(super) fn open_list(connection: &mut Connection, of: ListOf) -> Result<()> {
     connection.understand(&came)?.and(Err(connection.bad(ReplyProblem::Mismatch("it is no list"))))
 }
 
-/// What `read` reads, for as long as there are unanswered requests, until the first error. Behind an error nobody
+/// Gives what `read` reads, for as long as there are unanswered requests, until the first error. Behind an error nobody
 /// knows what comes next.
 pub(super) fn items<T>(
     mut connection: Option<&mut Connection>,
@@ -105,6 +124,7 @@ pub(super) fn next_element(
         if end != b']' || connection.line()? != after {
             return Err(connection.bad(ReplyProblem::Mismatch("it lacks the end of a list")));
         }
+        // The reply has been read to its end, so the connection can take another request.
         connection.unanswered -= 1;
         // Between the brackets of an empty list stands nothing.
         if element.is_empty() {
@@ -116,6 +136,7 @@ pub(super) fn next_element(
     Ok(Some((key, value)))
 }
 
+/// What one element says. An entry looks like the reply to a GET, and is read as one.
 fn read_element(element: &str, of: ListOf) -> Result<Entry, ReplyProblem> {
     let (key, value) = match of {
         ListOf::Keys => (JsonText::parse(element)?.as_string().map(Cow::into_owned), JsonText::NULL),
@@ -196,6 +217,8 @@ impl Watch {
     }
 }
 
+/// The next change, if one begins within `time`. What ends a watch here is told apart from what ends a request: no
+/// request is in doubt, but changes may be missed from now on.
 fn next_change(connection: &mut Connection, scope: &Scope<'_>, time: Duration) -> Result<Option<Event>> {
     let readable = connection.readable_within(time);
     let change = readable.and_then(|readable| readable.then(|| Event::read(connection, scope)).transpose());
