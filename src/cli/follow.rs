@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::client::ClientArgs;
 use super::commands::{Run, plain};
 use super::message::{Messages, Trouble};
-use super::program::Program;
+use super::program::WatchProgram;
 use crate::client::{Client, ClientError, Event, Watch, pauses};
 use crate::json::JsonText;
 use crate::protocol::Scope;
@@ -41,7 +41,7 @@ pub(super) fn follow(
     scope: &Scope<'static>,
     program: &[OsString],
 ) -> Result<(), Trouble> {
-    let program = Program::find(program)?;
+    let program = WatchProgram::find(program)?;
     let mut follower = Follower::new(args, scope.clone(), None);
     let mut remembered = Remembered::default();
     let mut left = args.count.unwrap_or(u64::MAX);
@@ -82,7 +82,7 @@ pub(super) fn follow(
 fn tell(
     run: &mut Run<'_>,
     args: &ClientArgs,
-    program: Option<&Program<'_>>,
+    program: Option<&WatchProgram<'_>>,
     word: &str,
     key: &str,
     value: &JsonText<'_>,

@@ -24,17 +24,17 @@ use super::message::{Messages, Trouble};
 const TAIL_BYTES: usize = 1_000;
 
 /// A program and its arguments.
-pub(super) struct Program<'a> {
+pub(super) struct WatchProgram<'a> {
     name: &'a OsStr,
     words: &'a [OsString],
 }
 
-impl<'a> Program<'a> {
+impl<'a> WatchProgram<'a> {
     /// Takes the words of a command line, if there are any. What cannot be run fails here, and not when the
     /// first change comes.
-    pub fn find(words: &'a [OsString]) -> Result<Option<Program<'a>>, Trouble> {
+    pub fn find(words: &'a [OsString]) -> Result<Option<WatchProgram<'a>>, Trouble> {
         let Some((name, words)) = words.split_first() else { return Ok(None) };
-        let program = Program { name, words };
+        let program = WatchProgram { name, words };
         look_up(name).map_err(|error| program.cannot_run(error))?;
         Ok(Some(program))
     }

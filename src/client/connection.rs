@@ -51,7 +51,7 @@ pub(super) struct Connection {
 
 /// A reply's line as it came, and what it says. A refusal is an answer in this: the replies to the requests behind
 /// it still come.
-pub type Reply = (String, Result<Answer>);
+pub type ReplyLine = (String, Result<Answer>);
 
 /// Connects to the addresses of the name, one after another, until one answers. The lookup and all of them
 /// together take no longer than `time`.
@@ -141,7 +141,7 @@ impl Connection {
     }
 
     /// The next reply.
-    pub fn reply(&mut self) -> Result<Reply> {
+    pub fn reply(&mut self) -> Result<ReplyLine> {
         let line = self.line()?;
         let answer = self.understand(&line)?;
         let refusal = answer.as_ref().err().and_then(ClientError::refusal);

@@ -25,8 +25,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub use answer::{Answer, ClientError, ReplyProblem, Result};
-pub use connection::Reply;
-pub use stream::{Entry, Event, ListOf, Watch};
+pub use connection::ReplyLine;
+pub use stream::{Event, ListItem, ListOf, Watch};
 
 use crate::json::{JsonText, Value};
 use crate::protocol::{Address, Code, Condition, Request, Scope, Token};
@@ -172,7 +172,7 @@ impl Client {
     /// The keys that begin so, sorted, each as soon as it arrives, with its value (null where the list is of keys
     /// alone). However long the list is, one entry is held. It ends with the first error; a list that is dropped
     /// before its end costs the connection, and the next request makes a new one.
-    pub fn list(&mut self, prefix: &str, of: ListOf) -> Result<impl Iterator<Item = Result<Entry>>> {
+    pub fn list(&mut self, prefix: &str, of: ListOf) -> Result<impl Iterator<Item = Result<ListItem>>> {
         let request = match of {
             ListOf::Keys => Request::Keys { prefix: prefix.into() },
             ListOf::Entries => Request::GetAll { prefix: prefix.into() },
@@ -221,7 +221,7 @@ impl Client {
     /// itself, since the server carries one request out after another. The replies wait in the kernel's buffers until
     /// all is sent, so send some 32 KiB at a time: with a few MiB either side could come to wait for the other,
     /// until the server gives up.
-    pub fn ask_all(&mut self, requests: &[u8]) -> Result<impl Iterator<Item = Result<Reply>>> {
+    pub fn ask_all(&mut self, requests: &[u8]) -> Result<impl Iterator<Item = Result<ReplyLine>>> {
         let first = self.begin(requests, |connection| match connection.reply()? {
             (_, Err(error)) if error.came_to_nothing() => Err(error),
             reply => Ok(reply),

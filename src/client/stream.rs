@@ -22,7 +22,7 @@ use crate::json::{JsonText, Value};
 use crate::protocol::{Scope, check_key};
 
 /// An element of a list: a key and its value, which is null where the list is of keys alone.
-pub type Entry = (String, JsonText<'static>);
+pub type ListItem = (String, JsonText<'static>);
 
 /// What a list is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ pub(super) fn next_element(
     connection: &mut Connection,
     of: ListOf,
     scope: &Scope<'_>,
-) -> Result<Option<Entry>> {
+) -> Result<Option<ListItem>> {
     let (element, end) = connection.read_until(element_end())?;
     if end != b',' {
         let after = match of {
@@ -137,7 +137,7 @@ pub(super) fn next_element(
 }
 
 /// What one element says. An entry looks like the reply to a GET, and is read as one.
-fn read_element(element: &str, of: ListOf) -> Result<Entry, ReplyProblem> {
+fn read_element(element: &str, of: ListOf) -> Result<ListItem, ReplyProblem> {
     let (key, value) = match of {
         ListOf::Keys => (JsonText::parse(element)?.as_string().map(Cow::into_owned), JsonText::NULL),
         ListOf::Entries => match Answer::parse(element)? {
