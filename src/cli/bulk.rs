@@ -80,7 +80,7 @@ pub(super) fn list(run: &mut Run<'_>, prefix: &str, style: Style) -> Result<(), 
     write!(run.stdout, "{open}{close}").map_err(Trouble::output)
 }
 
-/// A server that closes amid a list has most likely waited for us too long.
+/// The list broke off. A server that closes amid a list has most likely waited for us too long.
 fn cut(error: ClientError) -> Trouble {
     let lost = matches!(error, ClientError::Lost(..));
     let why = "; the list is cut off: was it taken too slowly for the server's --deadline?";
@@ -202,6 +202,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         self.exchange().and(fed)
     }
 
+    /// Has a key set. A bad key is told here, with its line: the server would refuse it, but only after all before it.
     fn update(&mut self, line: usize, key: &str, value: JsonText<'_>) -> Result<(), Trouble> {
         check_key(key).map_err(|error| at_line(line, &error.to_string()))?;
         let request = Request::Update { key: key.into(), value, condition: None };
@@ -209,7 +210,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         self.added(line, Some(key.to_owned()))
     }
 
-    /// One more waits to be sent.
+    /// One more request waits to be sent; with a full window all of them are.
     fn added(&mut self, line: usize, key: Option<String>) -> Result<(), Trouble> {
         self.places.push((line, key));
         if self.requests.len() >= WINDOW_BYTES { self.exchange() } else { Ok(()) }
@@ -301,7 +302,8 @@ impl<'a> Input<'a> {
         Ok(Some((line, str::from_utf8(object).map_err(not_utf8)?)))
     }
 
-    /// Reads more; false at the end of stdin, where nothing may be left over.
+    /// Reads more; false at the end of stdin, where nothing may be left over. One read brings what is there, so that a
+    /// line that somebody types is sent before the next one is typed.
     fn read(&mut self) -> Result<bool, Trouble> {
         self.buffer.drain(..take(&mut self.start));
         let end = self.buffer.len();
@@ -318,6 +320,8 @@ impl<'a> Input<'a> {
     }
 }
 
+/// How many lines end in these bytes. Within a JSON string a newline is written as an escape, so none is counted
+/// that an editor would not count.
 fn lines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte == b'\n').count()
 }

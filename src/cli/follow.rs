@@ -44,6 +44,7 @@ pub(super) fn follow(
     let program = WatchProgram::find(program)?;
     let mut follower = Follower::new(args, scope.clone(), None);
     let mut remembered = Remembered::default();
+    // Without --count it ends long after everything else.
     let mut left = args.count.unwrap_or(u64::MAX);
     loop {
         let event = follower.next(run)?;
@@ -65,6 +66,7 @@ pub(super) fn follow(
             // The whole present state has been told: what it did not name has vanished.
             Some(Event::Ready) => ("DELETE", remembered.take_vanished(follower.connections)),
         };
+        // One of them, as a rule; after a reconnect as many as have vanished.
         for (key, value) in changes {
             tell(run, args, program.as_ref(), word, &key, &value)?;
             left -= 1;

@@ -23,7 +23,8 @@ use super::message::{Messages, Trouble};
 /// A message quotes no more than this of what a program said. Only the end is kept, however much it says.
 const TAIL_BYTES: usize = 1_000;
 
-/// A program and its arguments.
+/// A program and its arguments. It is started directly, with no shell between: keys and values reach it by its
+/// environment and its stdin, where nothing in them can be taken for a command.
 pub(super) struct WatchProgram<'a> {
     name: &'a OsStr,
     words: &'a [OsString],
@@ -104,6 +105,7 @@ fn attempt(mut command: Command, input: &str, out: &mut dyn Write) -> io::Result
     Ok((status, last))
 }
 
+/// Starts a thread. That there are too many already is an error here, where std's shorter way would panic.
 fn helper<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<thread::JoinHandle<T>> {
     thread::Builder::new().name("program".into()).spawn(work)
 }
@@ -137,6 +139,7 @@ fn executable(path: &Path) -> io::Result<()> {
 
 /// Passes on what comes before the mark, as it comes, and gives the last line of it.
 fn pass_on(pipe: &mut PipeReader, mark: &[u8], out: &mut dyn Write) -> String {
+    // `held` has come and was not passed on; `tail` is the end of what was.
     let (mut held, mut tail, mut chunk) = (Vec::new(), Vec::new(), [0; 4096]);
     let mut marked = None;
     while marked.is_none() {

@@ -181,6 +181,7 @@ impl fmt::Display for ReplyProblem {
     }
 }
 
+// It has no source: its own text says all of the error that it holds.
 impl Error for ReplyProblem {}
 
 impl fmt::Display for ClientError {

@@ -10,8 +10,8 @@
 //! larger than memory, and [`Client::watch`] never comes to an end by itself. Underneath, each of them is
 //! `begin`: connect if there is no connection, send, read the first of what comes.
 //!
-//! The files, in reading order: `answer` (what comes back), `connection` (one socket and its times), `stream` (lists and
-//! watches).
+//! The files, in reading order: `answer` (what comes back), `connection` (one socket and its times), `stream`
+//! (lists and watches).
 //!
 //! Deliberately absent: threads (but for one that looks up a name, so that it can be left behind), a pool of
 //! connections, caching, and whatever the command line needs: retries of a lost watch and messages are in `cli`.
