@@ -14,12 +14,12 @@ use std::borrow::Cow;
 use std::io::{BufWriter, Read, Stdin, Stdout, Write};
 use std::os::fd::AsFd;
 
+use super::bulk::{Style, batch, list, load};
 use super::client::{ClientArgs, ClientCommand};
-use super::listing::{Style, list};
+use super::follow;
 use super::message::{Exit, Messages, Topic, Trouble};
 use super::words::Env;
-use super::{follow, pipeline};
-use crate::client::{Answer, Client, ClientError, ClientOptions};
+use crate::client::{Answer, Client, ClientError, ClientOptions, ReplyProblem};
 use crate::json::{JsonText, Value};
 use crate::protocol::{Address, Code, Condition, Request, TOKEN_VARIABLE, Token};
 use crate::sys;
@@ -57,7 +57,7 @@ impl<'a> Run<'a> {
             .map_err(|error| Trouble::usage(&stderr.program, Topic::Client, error))?;
         let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE))?;
         let options = ClientOptions { timeout: args.timeout, retry: args.retry, token };
-        let client = Client { address, options, connection: None };
+        let client = Client::new(address, options);
         let stdout = BufWriter::with_capacity(OUTPUT_BYTES, stdout);
         Ok(Run { client, stdin: Some(stdin), stdout, stderr })
     }
@@ -106,8 +106,8 @@ impl<'a> Run<'a> {
             C::Count { prefix } => self.show(args, &Request::Count { prefix: prefix.into() }),
             C::Watch { scope, program } => follow::follow(self, args, scope, program),
             C::Dump { prefix } => list(self, prefix, Style::Dump),
-            C::Load => pipeline::load(self),
-            C::Batch => pipeline::batch(self),
+            C::Load => load(self),
+            C::Batch => batch(self),
             C::Call { name, data } => {
                 let data = data.as_ref().map(|data| self.data(args, data)).transpose()?;
                 self.show(args, &Request::Call { name: name.into(), data })
@@ -133,7 +133,7 @@ impl<'a> Run<'a> {
 
     /// Asks for a value, and prints it. Nothing is printed of a reply that came in part.
     fn show(&mut self, args: &ClientArgs, request: &Request<'_>) -> Result<(), Trouble> {
-        let value = self.client.value(request)?;
+        let value = self.client.ask(request)?.value;
         self.print(args, &value)
     }
 
@@ -166,7 +166,8 @@ impl<'a> Run<'a> {
         let part = |name| value.get(name).and_then(Value::as_str);
         let status = value.get("status").and_then(Value::as_number).and_then(|status| status.as_i64());
         let (Some(status), Some(stdout), Some(stderr)) = (status, part("stdout"), part("stderr")) else {
-            return Err(self.client.bad("a status, stdout and stderr").into());
+            let lacks = ReplyProblem::Mismatch("it lacks a status, stdout and stderr");
+            return Err(ClientError::BadReply(self.client.address().to_string(), lacks).into());
         };
         if args.json {
             self.print(args, &JsonText::from(&value))?;
@@ -238,7 +239,7 @@ impl<'a> Run<'a> {
     /// The server's answer is no. Like every failure, it names the server: a script may talk to
     /// several.
     fn no(&self, what: &str) -> Trouble {
-        Trouble { exit: Exit::No, text: format!("{}: {what}", self.client.address) }
+        Trouble { exit: Exit::No, text: format!("{}: {what}", self.client.address()) }
     }
 
     /// The plainest "no" there is.

@@ -1,216 +1,200 @@
-//! Following changes, for people: `watch` and `get --wait`. A lost connection is made again, and the watch
-//! starts anew: only the present state tells what was missed. It tells of no key that is gone, so `watch`
-//! remembers what it told.
+//! Following changes on the command line: `watch` and `get --wait`.
+//!
+//! The library's watch ends with its connection. A script that follows a key for weeks would rather go on when the
+//! server is restarted, so a [`Follower`] connects again and starts a new watch. Only the present state can tell
+//! what was missed meanwhile, and it says nothing of a key that is gone. Therefore `watch` remembers what it
+//! printed, and prints a `DELETE` for each key that the new present state lacks.
+//!
+//! What is missed all the same: a key that was changed twice while the connection was lost is told once, and one that
+//! was created and deleted is not told at all. A server that kept changes for absent watchers would need memory
+//! without a bound.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::ops::ControlFlow;
+use std::mem::{replace, take};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::client::ClientArgs;
 use super::commands::{Run, plain};
-use super::message::Trouble;
-use super::program::Program;
-use crate::client::{ClientError, Event, Watch, pauses};
+use super::message::{Messages, Trouble};
+use super::program::WatchProgram;
+use crate::client::{Client, ClientError, Event, Watch, pauses};
 use crate::json::JsonText;
 use crate::protocol::Scope;
 
 /// While nothing changes, a watch looks this often whether anybody still reads its stdout.
 const QUIET: Duration = Duration::from_millis(250);
-/// So much is remembered of the keys and values that were told.
-const TOLD_BYTES_MAX: usize = 256 << 20;
-/// What an entry costs beside its key and its value.
-const TOLD_ENTRY_BYTES: usize = 100;
+/// So much is remembered of keys and values that were printed: the server's table may be larger than our memory.
+const REMEMBERED_BYTES_MAX: usize = 256 << 20;
+/// What an entry costs beside its key and its value: two allocations with their headers, and its share of a node of
+/// the tree.
+const ENTRY_BYTES: usize = 100;
 const TOO_MANY: &str =
     "more keys and values than are remembered: not all that vanish during a reconnect will be told";
 
-/// `watch`: prints each change, or runs a program for it.
+/// `watch`: prints each change, or runs a program for it. It ends after `--count` changes, when nobody reads what
+/// it prints any more, or with an error.
 pub(super) fn follow(
     run: &mut Run<'_>,
     args: &ClientArgs,
-    scope: &Scope<'_>,
+    scope: &Scope<'static>,
     program: &[OsString],
 ) -> Result<(), Trouble> {
-    let program = Program::find(program)?;
-    let left = args.count.unwrap_or(u64::MAX);
-    let mut teller = Teller { args, program, left, told: Told::default() };
-    track(run, args, scope, None, |run, connection, event| teller.hear(run, connection, event))
+    let program = WatchProgram::find(program)?;
+    let mut follower = Follower::new(args, scope.clone(), None);
+    let mut remembered = Remembered::default();
+    // Without --count it ends long after everything else.
+    let mut left = args.count.unwrap_or(u64::MAX);
+    loop {
+        let event = follower.next(run)?;
+        let ready = event == Some(Event::Ready);
+        let (word, changes) = match event {
+            // Else `watch KEY | head -1` would last until one more change. A program is run whether or not
+            // somebody reads what it prints.
+            None if program.is_none() && run.reader_is_gone() => return Ok(()),
+            None => continue,
+            Some(Event::Update(key, value)) => {
+                let value = JsonText::from(value);
+                remembered.update(follower.connections, &key, &value, run.stderr);
+                ("UPDATE", vec![(key, value)])
+            }
+            Some(Event::Delete(key, value)) => {
+                remembered.remove(&key);
+                ("DELETE", vec![(key, JsonText::from(value))])
+            }
+            // The whole present state has been told: what it did not name has vanished.
+            Some(Event::Ready) => ("DELETE", remembered.take_vanished(follower.connections)),
+        };
+        // One of them, as a rule; after a reconnect as many as have vanished.
+        for (key, value) in changes {
+            tell(run, args, program.as_ref(), word, &key, &value)?;
+            left -= 1;
+            if left == 0 {
+                return Ok(());
+            }
+        }
+        if ready && args.json && program.is_none() {
+            run.write(b"{\"request\":\"READY\"}\n")?;
+        }
+    }
 }
 
-/// `get --wait`: the value, once there is one.
+/// Writes a change, or runs the program for it. The line is flushed at once: somebody waits for it.
+fn tell(
+    run: &mut Run<'_>,
+    args: &ClientArgs,
+    program: Option<&WatchProgram<'_>>,
+    word: &str,
+    key: &str,
+    value: &JsonText<'_>,
+) -> Result<(), Trouble> {
+    if let Some(program) = program {
+        let newline = if args.no_newline { "" } else { "\n" };
+        return program.run(run.stderr, word, key, &plain(args, value), newline);
+    }
+    let line = match args.json {
+        true => format!("{{\"request\":\"{word}\",\"key\":{},\"value\":{value}}}\n", JsonText::string(key)),
+        false => format!("{word}\t{key}\t{value}\n"),
+    };
+    run.write(line.as_bytes())
+}
+
+/// `get --wait`: the value, once there is one. Asking again and again would find it late and load the server; a watch
+/// is told at once, and costs the server nothing while nothing changes.
 pub(super) fn wait(
     run: &mut Run<'_>,
     args: &ClientArgs,
     key: &str,
     time: Duration,
 ) -> Result<Option<JsonText<'static>>, Trouble> {
-    let mut found = None;
-    track(run, args, &Scope::Key(key.into()), Some(Instant::now() + time), |_, _, event| {
-        let Some(Event::Update(_, value)) = event else { return Ok(ControlFlow::Continue(())) };
-        found = Some(JsonText::from(value));
-        Ok(ControlFlow::Break(()))
-    })?;
-    Ok(found)
+    let until = Instant::now() + time;
+    let mut follower = Follower::new(args, Scope::Key(key.to_owned().into()), Some(until));
+    // The time is over only once the server has told that what is waited for is not there: "no" must be true.
+    while !follower.watch.as_ref().is_some_and(Watch::is_ready) || Instant::now() < until {
+        if let Some(Event::Update(_, value)) = follower.next(run)? {
+            return Ok(Some(JsonText::from(value)));
+        }
+    }
+    Ok(None)
 }
 
-/// Hands each event to `each`, with the number of the connection that it came by, until that has enough; and
-/// `None` when there has been none for a while.
-///
-/// A watch that has been ready is worth more than one timeout to find the server again: each of --retry
-/// tries may take that long. With `until` that time is the limit, and tries are many.
-fn track(
-    run: &mut Run<'_>,
-    args: &ClientArgs,
-    scope: &Scope<'_>,
+/// A watch that outlives its connection.
+struct Follower {
+    scope: Scope<'static>,
+    /// No connecting after this. `watch` has none: it follows until somebody ends it.
     until: Option<Instant>,
-    mut each: impl FnMut(&mut Run<'_>, u64, Option<Event>) -> Result<ControlFlow<()>, Trouble>,
-) -> Result<(), Trouble> {
-    let (retry, first) = match until {
-        Some(_) if args.retry > 0 => (u32::MAX, u32::MAX),
-        _ => (args.retry, 0),
-    };
-    let mut tries = pauses(first);
-    for connection in 1.. {
-        let mut ready = false;
-        let error = match run.client.follow(scope.clone()) {
-            Ok(watch) => {
-                match relay(run, watch, until, &mut ready, |run, event| each(run, connection, event))? {
-                    None => break,
-                    Some(error) => error,
-                }
-            }
+    watch: Option<Watch>,
+    /// Counts the connections, so that what one of them told can be known from what another did.
+    connections: u64,
+    /// The pauses before further tries to connect, until one succeeds.
+    pauses: Box<dyn Iterator<Item = Duration>>,
+    /// How many pauses there are once a watch has been ready.
+    retry: u32,
+}
+
+impl Follower {
+    /// Before a first watch is ready, the client's own retries have to do: a wrong address should fail soon.
+    /// With `until` that time is the limit, and tries are many.
+    fn new(args: &ClientArgs, scope: Scope<'static>, until: Option<Instant>) -> Follower {
+        let (first, retry) = match until {
+            Some(_) if args.retry > 0 => (u32::MAX, u32::MAX),
+            _ => (0, args.retry),
+        };
+        Follower { scope, until, watch: None, connections: 0, pauses: Box::new(pauses(first)), retry }
+    }
+
+    /// The next event; `None` where there has been none for a while, so that the caller can look at other things. A
+    /// lost connection is such a while too.
+    fn next(&mut self, run: &mut Run<'_>) -> Result<Option<Event>, Trouble> {
+        let error = match self.listen(&mut run.client) {
+            Ok(event) => return Ok(event),
             Err(error) => error,
         };
-        if ready {
-            (tries, run.client.options.retry) = (pauses(retry), 0);
-        }
-        let lost =
-            matches!(error, ClientError::Lost(..) | ClientError::WatchLost(..) | ClientError::Timeout(_));
-        let in_time = |pause: &Duration| until.is_none_or(|until| Instant::now() + *pause < until);
-        match tries.next().filter(in_time) {
-            Some(pause) if lost || error.came_to_nothing() => {
-                if ready {
+        let was_ready = self.watch.take().is_some_and(|watch| watch.is_ready());
+        // What the server has said, it would say again; but for `busy`.
+        let said = matches!(error, ClientError::Refused(..) | ClientError::BadReply(..));
+        let may_pass = !said || error.came_to_nothing();
+        let in_time = |pause: &Duration| self.until.is_none_or(|until| Instant::now() + *pause < until);
+        match self.pauses.next().filter(in_time) {
+            Some(pause) if may_pass => {
+                // Said once for each connection that was good: a server that is down is no news every second.
+                if was_ready {
                     run.stderr.say(&format!("{error}; connecting again"));
                 }
-                if each(run, connection, None)?.is_break() {
-                    break;
-                }
                 sleep(pause);
+                Ok(None)
             }
-            _ => return Err(error.into()),
+            _ => Err(error.into()),
         }
     }
-    Ok(())
-}
 
-/// The events of one connection; or else what ended it. Time is over only once the server has told that what
-/// is waited for is not there.
-fn relay(
-    run: &mut Run<'_>,
-    mut watch: Watch,
-    until: Option<Instant>,
-    ready: &mut bool,
-    mut each: impl FnMut(&mut Run<'_>, Option<Event>) -> Result<ControlFlow<()>, Trouble>,
-) -> Result<Option<ClientError>, Trouble> {
-    loop {
-        let left = until.map_or(QUIET, |until| until.saturating_duration_since(Instant::now()));
-        if *ready && left.is_zero() {
-            return Ok(None);
-        }
-        // No system takes a timeout of nothing.
-        let time = left.clamp(Duration::from_millis(1), QUIET);
-        let event = match watch.next_within(Some(time)) {
-            Ok(event) => event,
-            Err(error) => return Ok(Some(error)),
+    /// Waits for an event of the present watch, or of a new one where there is none.
+    fn listen(&mut self, client: &mut Client) -> Result<Option<Event>, ClientError> {
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => {
+                self.connections += 1;
+                self.watch.insert(client.watch(self.scope.clone())?)
+            }
         };
-        *ready |= event == Some(Event::Ready);
-        if each(run, event)?.is_break() {
-            return Ok(None);
+        // Where there is a time to keep, the last wait ends with it.
+        let left = self.until.map_or(QUIET, |until| until.saturating_duration_since(Instant::now()));
+        let event = watch.next_within(left.min(QUIET))?;
+        if event == Some(Event::Ready) {
+            // A watch that has been ready is worth more than one timeout to find the server again: from now on each
+            // try may take that long, so they are counted here and no more by the client.
+            client.options.retry = 0;
+            self.pauses = Box::new(pauses(self.retry));
         }
-    }
-}
-
-/// Tells a reader, or a program, what changes.
-struct Teller<'a> {
-    args: &'a ClientArgs,
-    program: Option<Program<'a>>,
-    /// Of --count.
-    left: u64,
-    told: Told,
-}
-
-impl Teller<'_> {
-    fn hear(
-        &mut self,
-        run: &mut Run<'_>,
-        connection: u64,
-        event: Option<Event>,
-    ) -> Result<ControlFlow<()>, Trouble> {
-        match event {
-            // Else `watch KEY | head -1` would last until one more change. A program is run whether or not
-            // somebody reads what it prints.
-            None if self.program.is_none() && run.reader_is_gone() => Ok(ControlFlow::Break(())),
-            None => Ok(ControlFlow::Continue(())),
-            Some(Event::Update(key, value)) => {
-                let value = JsonText::from(value);
-                if !self.told.update(connection, &key, &value) {
-                    run.stderr.say(TOO_MANY);
-                }
-                self.tell(run, "UPDATE", &key, &value)
-            }
-            Some(Event::Delete(key, value)) => {
-                self.told.remove(&key);
-                self.tell(run, "DELETE", &key, &JsonText::from(value))
-            }
-            Some(Event::Ready) => {
-                for (key, value) in self.told.gone(connection) {
-                    if self.tell(run, "DELETE", &key, &value)?.is_break() {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                }
-                if self.args.json && self.program.is_none() {
-                    run.write(b"{\"request\":\"READY\"}\n")?;
-                }
-                Ok(ControlFlow::Continue(()))
-            }
-        }
-    }
-
-    /// Writes a change, or runs the program for it. The line is flushed at once: somebody waits for it.
-    fn tell(
-        &mut self,
-        run: &mut Run<'_>,
-        event: &str,
-        key: &str,
-        value: &JsonText<'_>,
-    ) -> Result<ControlFlow<()>, Trouble> {
-        if let Some(program) = &self.program {
-            let plain = plain(self.args, value);
-            let newline = if self.args.no_newline { "" } else { "\n" };
-            let input = format!("{plain}{newline}");
-            program.run(run.stderr, event, key, &plain, input)?;
-        } else {
-            let line = match self.args.json {
-                true => {
-                    format!(
-                        "{{\"request\":\"{event}\",\"key\":{},\"value\":{value}}}\n",
-                        JsonText::string(key)
-                    )
-                }
-                false => format!("{event}\t{key}\t{value}\n"),
-            };
-            run.write(line.as_bytes())?;
-        }
-        self.left -= 1;
-        Ok(if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(event)
     }
 }
 
 /// The keys that were told and still are there, as far as is known, with their last values: what `DELETE`
 /// tells of a key that vanished unseen.
 #[derive(Default)]
-struct Told {
+struct Remembered {
     /// With the number of the connection that told last.
     keys: BTreeMap<String, (u64, JsonText<'static>)>,
     /// What they hold.
@@ -219,17 +203,17 @@ struct Told {
     overflowed: bool,
 }
 
-impl Told {
-    /// Remembers a value; false where there is no more room, the first time.
-    fn update(&mut self, connection: u64, key: &str, value: &JsonText<'_>) -> bool {
+impl Remembered {
+    /// Remembers a value. Where there is no room for it, that is said once: a `DELETE` may be missing later.
+    fn update(&mut self, connection: u64, key: &str, value: &JsonText<'static>, stderr: &mut Messages) {
         self.remove(key);
         let bytes = held(key, value);
-        if self.bytes + bytes > TOLD_BYTES_MAX {
-            return std::mem::replace(&mut self.overflowed, true);
+        if self.bytes + bytes <= REMEMBERED_BYTES_MAX {
+            self.bytes += bytes;
+            self.keys.insert(key.to_owned(), (connection, value.clone()));
+        } else if !replace(&mut self.overflowed, true) {
+            stderr.say(TOO_MANY);
         }
-        self.bytes += bytes;
-        self.keys.insert(key.to_owned(), (connection, value.borrowed().into_owned()));
-        true
     }
 
     fn remove(&mut self, key: &str) {
@@ -238,15 +222,17 @@ impl Told {
         }
     }
 
-    /// Takes out the keys that this connection has not told of.
-    fn gone(&mut self, connection: u64) -> Vec<(String, JsonText<'static>)> {
-        let gone = self.keys.iter().filter(|(_, (last, _))| *last != connection);
-        let gone: Vec<_> = gone.map(|(key, (_, value))| (key.clone(), value.clone())).collect();
-        gone.iter().for_each(|(key, _)| self.remove(key));
-        gone
+    /// Takes out the keys that this connection has not told of, sorted, as a listing would be.
+    fn take_vanished(&mut self, connection: u64) -> Vec<(String, JsonText<'static>)> {
+        let vanished: BTreeMap<_, _>;
+        let all = take(&mut self.keys).into_iter();
+        (self.keys, vanished) = all.partition(|(_, (last, _))| *last == connection);
+        self.bytes -= vanished.iter().map(|(key, (_, value))| held(key, value)).sum::<usize>();
+        vanished.into_iter().map(|(key, (_, value))| (key, value)).collect()
     }
 }
 
+/// What an entry holds. An estimate will do: the limit is there to end well below the machine's memory.
 fn held(key: &str, value: &JsonText<'_>) -> usize {
-    TOLD_ENTRY_BYTES + key.len() + value.as_str().len()
+    ENTRY_BYTES + key.len() + value.as_str().len()
 }

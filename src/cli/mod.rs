@@ -14,15 +14,13 @@
 //! arguments, environment or standard streams: `main` hands them in. What a program that uses the
 //! library would want, too, belongs in the room `client`.
 
+mod bulk;
 mod client;
 mod commands;
 mod follow;
 mod help;
-mod input;
 mod json;
-mod listing;
 mod message;
-mod pipeline;
 mod program;
 mod repl;
 mod server;

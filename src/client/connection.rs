@@ -1,10 +1,15 @@
 //! One TCP connection: connecting, sending, and reading replies, each within a time.
 //!
-//! A timeout on the socket bounds one read, and a server that drips a byte a second never meets it.
-//! So a connection has patience: a time that each wait for the server uses up, and that is whole again
-//! only after [`PIECE_BYTES`] have moved. A short reply has it once; a long list takes as long as it
-//! takes. Time that we spend elsewhere (on a slow reader of our stdout, say) is not the server's fault
-//! and does not count. Std has no `poll`; the socket's own timeout, set to what is left, does the waiting.
+//! A timeout on the socket bounds one read, so a server that drips a byte a second never meets it: a reply of 100
+//! bytes would take 100 s. Instead each connection has a time budget for waiting; it is refilled after every 64
+//! KiB moved. A short reply gets one budget in all, and a list of any length takes as long as it takes, provided
+//! that it moves. Only the time spent waiting for the server is counted. Time that we spend elsewhere, on a slow
+//! reader of our stdout say, is not the server's fault.
+//!
+//! Std has no `poll`, so the waiting is done by the socket's own timeout, set to what is left of the budget
+//! before each read and write. That is one cheap system call more for each.
+//!
+//! This file knows lines and the byte that ends an element, but not what they mean: that is for `answer` to say.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -12,46 +17,62 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Answer, ClientError, ReplyProblem};
-use crate::protocol::{Address, AddressError};
-use crate::protocol::{Scope, check_key};
+use super::answer::{Answer, ClientError, ReplyProblem, Result};
+use crate::protocol::{Address, AddressError, Code};
 use crate::sys;
 
 /// No line of a reply, and no element of a list, may be longer: a hostile server gets no more of our
 /// memory than this.
 const REPLY_BYTES_MAX: usize = 64 << 20;
-/// Room for a read; most replies take one.
+/// Room for a read: most replies take one.
 const READ_BYTES: usize = 16 << 10;
-const PIECE_BYTES: usize = 64 << 10;
+/// Whenever so much has moved, the budget is refilled. It is the slowest transfer that is still waited for: 64 KiB
+/// within the client's timeout.
+const REFILL_BYTES: usize = 64 << 10;
+/// The shortest timeout: the system takes none finer, and zero means "for ever" to it.
+const MILLISECOND: Duration = Duration::from_millis(1);
+/// What Unix calls it when a socket's timeout is over. `ErrorKind::TimedOut` is something else: the system has given
+/// up a peer that is gone without a word.
+const TIMEOUT: ErrorKind = ErrorKind::WouldBlock;
+/// After these refusals the server closes, or may: the next request must not meet that.
+const CLOSING: [Code; 5] = [Code::Busy, Code::TooLarge, Code::Timeout, Code::Denied, Code::BadJson];
 
+/// A connection to a server.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(super) struct Connection {
     /// For messages.
     address: String,
     socket: BufReader<Socket>,
+    /// Requests that were sent and whose replies have not been read to their end.
+    pub unanswered: usize,
+    /// The server has said what it closes after.
+    closing: bool,
 }
 
-/// Takes each address of the name in turn, the lookup and all of them together within `timeout`.
-pub(crate) fn connect(address: &Address, timeout: Duration) -> Result<Connection, ClientError> {
+/// A reply's line as it came, and what it says. A refusal is an answer in this: the replies to the requests behind
+/// it still come.
+pub type ReplyLine = (String, Result<Answer>);
+
+/// Connects to the addresses of the name, one after another, until one answers. The lookup and all of them
+/// together take no longer than `time`.
+pub(super) fn connect(address: &Address, time: Duration) -> Result<Connection> {
     let started = Instant::now();
     let all = match address.known() {
         Some(known) => known,
-        None => within(timeout, address, Address::resolve).map_err(ClientError::Address)?,
+        None => look_up_within(time, address, Address::resolve).map_err(ClientError::Address)?,
     };
     let mut failed = io::Error::from(ErrorKind::TimedOut);
     for (at, one) in all.iter().enumerate() {
         // An address that swallows packets must leave time for those after it.
-        let share = timeout.saturating_sub(started.elapsed()) / (all.len() - at) as u32;
-        if share.is_zero() {
-            break;
-        }
-        match TcpStream::connect_timeout(one, share) {
+        let share = time.saturating_sub(started.elapsed()) / (all.len() - at) as u32;
+        match TcpStream::connect_timeout(one, share.max(MILLISECOND)) {
             Ok(stream) => {
-                // Without it only speed is lost: a second small write would wait for the first's echo.
+                // Without it only speed is lost: the kernel holds a second small write back until the first
+                // is acknowledged (Nagle's algorithm), some 40 ms.
                 let _ = stream.set_nodelay(true);
-                let socket = Socket { stream, patience: timeout, left: timeout, moved: 0 };
-                let socket = BufReader::with_capacity(READ_BYTES, socket);
-                return Ok(Connection { address: address.to_string(), socket });
+                let socket = Socket { stream, budget: time, left: time, moved: 0 };
+                let (address, socket) = (address.to_string(), BufReader::with_capacity(READ_BYTES, socket));
+                return Ok(Connection { address, socket, unanswered: 0, closing: false });
             }
             Err(error) => failed = error,
         }
@@ -59,20 +80,20 @@ pub(crate) fn connect(address: &Address, timeout: Duration) -> Result<Connection
     Err(ClientError::Connect(address.to_string(), failed))
 }
 
-/// Looks an address up by a thread of its own, since the system's lookup has no timeout. Where it takes too
+/// Looks a name up on a thread of its own, since the system's lookup has no timeout. Where it takes too
 /// long the thread is left behind, and ends when the system gives up.
-fn within<T: Send + 'static>(
-    timeout: Duration,
+fn look_up_within<T: Send + 'static>(
+    time: Duration,
     address: &Address,
     look_up: impl FnOnce(&Address) -> Result<T, AddressError> + Send + 'static,
 ) -> Result<T, AddressError> {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let name = address.clone();
     thread::Builder::new()
         .name("lookup".into())
-        .spawn(move || drop(tell.send(look_up(&name))))
+        .spawn(move || drop(sender.send(look_up(&name))))
         .map_err(|error| address.unknown(error))?;
-    told.recv_timeout(timeout).unwrap_or_else(|_| {
+    receiver.recv_timeout(time).unwrap_or_else(|_| {
         let late = io::Error::new(ErrorKind::TimedOut, "looking up the name took too long");
         Err(address.unknown(late))
     })
@@ -85,61 +106,65 @@ impl Connection {
         let _ = sys::keepalive(&self.socket.get_ref().stream);
     }
 
-    /// How long to wait for each piece from here on.
-    pub fn be_patient(&mut self, patience: Duration) {
+    /// Gives the server this time to move the next 64 KiB, and again for each 64 KiB after them.
+    pub fn set_budget(&mut self, budget: Duration) {
         let socket = self.socket.get_mut();
-        (socket.patience, socket.left, socket.moved) = (patience, patience, 0);
+        (socket.budget, socket.left, socket.moved) = (budget, budget, 0);
     }
 
-    /// Sends all of it.
-    pub fn send(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        self.socket.get_mut().write_all(bytes).map_err(|error| self.failed(error))
+    /// Whether it can take the next request. Where replies are still to come, that request would get one of
+    /// theirs.
+    pub fn is_idle(&self) -> bool {
+        self.unanswered == 0 && !self.closing
     }
 
-    /// Waits until something comes, or the connection ends, and tells whether it did within `time`; `None` is
-    /// for ever. What has begun then has the whole patience to come to its end.
-    pub fn begins(&mut self, time: Option<Duration>) -> Result<bool, ClientError> {
+    /// Sends requests, a line each. That sending failed is found out by reading, which then fails too, unless the
+    /// server closed because it refuses what it has not read to its end: its reply says more than a broken pipe.
+    pub fn send(&mut self, requests: &[u8]) {
+        self.unanswered += requests.iter().filter(|byte| **byte == b'\n').count();
+        let _ = self.socket.get_mut().write_all(requests);
+    }
+
+    /// Whether something comes, or the connection ends, within `time`. This waiting costs no budget, and what has
+    /// begun to come has a full one.
+    pub fn readable_within(&mut self, time: Duration) -> Result<bool> {
         if self.socket.buffer().is_empty() {
             let stream = &self.socket.get_ref().stream;
-            match stream.set_read_timeout(time).and_then(|()| stream.peek(&mut [0])) {
-                Ok(_) => {}
-                // That is how Unix calls a timeout. `TimedOut` means that the system gave the peer up.
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                    return Ok(false);
-                }
-                Err(error) => return Err(self.failed(error)),
+            let waited = stream.set_read_timeout(Some(time.max(MILLISECOND)));
+            match waited.and_then(|()| stream.peek(&mut [0])) {
+                Err(error) if matches!(error.kind(), TIMEOUT | ErrorKind::Interrupted) => return Ok(false),
+                waited => drop(waited.map_err(|error| self.failed(error))?),
             }
         }
-        self.be_patient(self.socket.get_ref().patience);
+        self.set_budget(self.socket.get_ref().budget);
         Ok(true)
     }
 
-    /// The next reply; a refusal is an error.
-    pub fn reply(&mut self) -> Result<Answer, ClientError> {
+    /// The next reply.
+    pub fn reply(&mut self) -> Result<ReplyLine> {
         let line = self.line()?;
-        self.understand(&line)
+        let answer = self.understand(&line)?;
+        let refusal = answer.as_ref().err().and_then(ClientError::refusal);
+        self.closing |= refusal.is_some_and(|refusal| CLOSING.contains(&refusal.code));
+        self.unanswered -= 1;
+        Ok((line, answer))
     }
 
-    /// What a line says.
-    pub fn understand(&self, line: &str) -> Result<Answer, ClientError> {
-        match Answer::parse(line) {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(failure)) => Err(ClientError::Refused(self.address.clone(), failure)),
-            Err(problem) => Err(self.bad(problem)),
-        }
+    /// What a line says; a refusal is the inner error.
+    pub fn understand(&self, line: &str) -> Result<Result<Answer>> {
+        let refused = |failure| ClientError::Refused(self.address.clone(), failure);
+        Ok(Answer::parse(line).map_err(|problem| self.bad(problem))?.map_err(refused))
     }
 
     /// The next line, without its newline.
-    pub fn line(&mut self) -> Result<String, ClientError> {
-        self.item(|bytes| bytes.iter().position(|byte| *byte == b'\n')).map(|(line, _)| line)
+    pub fn line(&mut self) -> Result<String> {
+        self.read_until(|bytes| bytes.iter().position(|byte| *byte == b'\n')).map(|(line, _)| line)
     }
 
-    /// The next item, up to a byte that `find` finds in what comes, piece by piece. That byte is passed
-    /// over too, and returned.
-    pub fn item(
-        &mut self,
-        mut find: impl FnMut(&[u8]) -> Option<usize>,
-    ) -> Result<(String, u8), ClientError> {
+    /// Reads up to a byte that `find` finds in what comes, piece by piece. That byte is passed over too, and
+    /// returned.
+    pub fn read_until(&mut self, mut find: impl FnMut(&[u8]) -> Option<usize>) -> Result<(String, u8)> {
+        // No reply announces its length, so this grows with what has come.
         let mut item = Vec::new();
         loop {
             let bytes = match self.socket.fill_buf() {
@@ -157,31 +182,14 @@ impl Connection {
                 return Err(self.bad(ReplyProblem::TooLong(REPLY_BYTES_MAX)));
             }
             if let Some(end) = end {
-                let item = String::from_utf8(item).map_err(|_| self.bad(ReplyProblem::NotUtf8))?;
-                return Ok((item, end));
+                let not_utf8 = |_| self.bad(ReplyProblem::Mismatch("not UTF-8"));
+                return String::from_utf8(item).map_err(not_utf8).map(|item| (item, end));
             }
         }
     }
 
-    /// Passes over `text`, which must come next. Where it does not, the server may have refused.
-    pub fn expect(&mut self, text: &'static str) -> Result<(), ClientError> {
-        let mut left = text.len();
-        let mut is_last = |byte: &u8| {
-            left -= 1;
-            left == 0 || *byte == b'\n'
-        };
-        let (mut came, last) = self.item(|bytes| bytes.iter().position(&mut is_last))?;
-        came.push(char::from(last));
-        if came == text {
-            return Ok(());
-        }
-        if last != b'\n' {
-            came += &self.line()?;
-        }
-        self.understand(&came).and(Err(self.bad(ReplyProblem::Lacks(text))))
-    }
-
-    /// Whether the server has closed, or said what nobody asked for, while we did not look.
+    /// Whether the server has closed, or said what nobody asked for, while we did not look. A peek that does not
+    /// wait tells: it would block as long as all is well.
     pub fn is_stale(&self) -> bool {
         let stream = &self.socket.get_ref().stream;
         let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
@@ -189,63 +197,53 @@ impl Connection {
         !quiet || stream.set_nonblocking(false).is_err()
     }
 
-    /// Refuses a key that no server of ours has, or that was not asked for: it would be printed, and somebody
-    /// acts on what is printed.
-    pub fn check_key(&self, key: &str, scope: &Scope<'_>) -> Result<(), ClientError> {
-        check_key(key).map_err(|error| self.bad(ReplyProblem::BadKey(error)))?;
-        if scope.covers(key) { Ok(()) } else { Err(self.bad(ReplyProblem::Unrelated)) }
-    }
-
     /// The reply makes no sense.
     pub fn bad(&self, problem: ReplyProblem) -> ClientError {
         ClientError::BadReply(self.address.clone(), problem)
     }
 
-    fn failed(&self, source: io::Error) -> ClientError {
+    /// Reading or writing failed.
+    fn failed(&self, error: io::Error) -> ClientError {
         let address = self.address.clone();
-        match source.kind() {
-            // Our own patience has no number. The system's ETIMEDOUT has: the peer is gone without a word.
-            ErrorKind::TimedOut if source.raw_os_error().is_none() => ClientError::Timeout(address),
-            _ => ClientError::Lost(address, source),
+        if error.kind() == TIMEOUT {
+            ClientError::Timeout(address)
+        } else {
+            ClientError::Lost(address, error)
         }
     }
 }
 
-/// A socket that waits no longer than its patience.
+/// A socket that waits no longer than its budget allows.
 #[derive(Debug)]
 struct Socket {
     stream: TcpStream,
-    patience: Duration,
-    /// What is left of it for the present piece.
+    budget: Duration,
+    /// What is left of the budget.
     left: Duration,
-    /// Bytes of the present piece.
+    /// Bytes moved since the budget was refilled.
     moved: usize,
 }
 
 impl Socket {
-    /// One read or write.
+    /// Does one read or write, and takes the time that it waited off the budget.
     fn wait(
         &mut self,
         set_timeout: fn(&TcpStream, Option<Duration>) -> io::Result<()>,
-        act: impl FnOnce(&TcpStream) -> io::Result<usize>,
+        transfer: impl FnOnce(&TcpStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        // The system would take a timeout of zero for "wait for ever".
         if self.left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
+            return Err(TIMEOUT.into());
         }
         set_timeout(&self.stream, Some(self.left))?;
         let began = Instant::now();
-        let moved = act(&self.stream);
+        let moved = transfer(&self.stream);
         self.left = self.left.saturating_sub(began.elapsed());
-        let moved = moved.map_err(|error| match error.kind() {
-            // So does Unix call a timeout.
-            ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
-            _ => error,
-        })?;
-        self.moved += moved;
-        if self.moved >= PIECE_BYTES {
-            (self.left, self.moved) = (self.patience, 0);
+        self.moved += moved.as_ref().unwrap_or(&0);
+        if self.moved >= REFILL_BYTES {
+            (self.left, self.moved) = (self.budget, 0);
         }
-        Ok(moved)
+        moved
     }
 }
 
@@ -278,9 +276,9 @@ mod tests {
             Ok(()) => Ok(()),
             Err(_) => Err(address.unknown(ErrorKind::NotFound.into())),
         };
-        let error = within(Duration::from_millis(50), &address, stuck).unwrap_err();
+        let error = look_up_within(Duration::from_millis(50), &address, stuck).unwrap_err();
         assert_eq!(error.to_string(), "box: looking up the name took too long");
-        assert_eq!(within(Duration::from_secs(60), &address, |_| Ok(7)).unwrap(), 7);
+        assert_eq!(look_up_within(Duration::from_secs(60), &address, |_| Ok(7)).unwrap(), 7);
     }
 
     #[test]
@@ -289,7 +287,7 @@ mod tests {
         let address = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap();
         let mut connection = connect(&address, Duration::from_millis(50)).unwrap();
         assert!(matches!(connection.reply(), Err(ClientError::Timeout(_))));
-        assert!(!connection.begins(Some(Duration::from_millis(1))).unwrap());
+        assert!(!connection.readable_within(MILLISECOND).unwrap());
         const ETIMEDOUT: i32 = if cfg!(target_os = "linux") { 110 } else { 60 };
         let given_up = io::Error::from_raw_os_error(ETIMEDOUT);
         assert_eq!(given_up.kind(), ErrorKind::TimedOut);
