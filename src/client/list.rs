@@ -3,7 +3,7 @@
 
 use super::connection::Connection;
 use super::{ClientError, ReplyProblem};
-use crate::json::{Error, JsonText, Parser};
+use crate::json::{Error, JsonText, Parser, Scan, Scanner};
 use crate::protocol::Scope;
 
 /// A reply that is a list, as it arrives: keys, and their values, or null where only keys were asked for.
@@ -45,23 +45,12 @@ impl List {
 
 /// Finds the comma or closing bracket after an element that comes in pieces, each looked at once.
 fn element_end() -> impl FnMut(&[u8]) -> Option<usize> {
-    let (mut depth, mut string, mut escape) = (0_usize, false, false);
-    let mut ends = move |byte: &u8| {
-        if string {
-            string = escape || *byte != b'"';
-            escape = !escape && *byte == b'\\';
-            return false;
-        }
-        match byte {
-            b'"' => string = true,
-            b'[' | b'{' => depth += 1,
-            b',' | b']' | b'}' if depth == 0 => return true,
-            b']' | b'}' => depth -= 1,
-            _ => {}
-        }
-        false
-    };
-    move |bytes| bytes.iter().position(&mut ends)
+    let mut scanner = Scanner::of_elements();
+    move |piece| match scanner.scan_piece(piece) {
+        Scan::Complete(end) => Some(end - 1),
+        Scan::Lost(at) => Some(at),
+        Scan::Incomplete => None,
+    }
 }
 
 /// One key, as an element of the reply to KEYS; in place of a value, null.

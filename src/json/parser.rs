@@ -6,11 +6,11 @@
 //!
 //! It does not read from files or sockets: all of the text is there, as a `&str`, which proves it UTF-8.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use super::error::{Error, Kind};
-use super::string::{Str, escape};
-use super::{JsonText, scan, text::Gaps};
+use super::text::{JsonText, Str, read_escape};
+use super::{Error, Kind, fast};
 
 /// How deep arrays and objects may nest: 128 brackets are accepted, one more is an error.
 pub const DEPTH_MAX: usize = 128;
@@ -87,36 +87,59 @@ impl<'t> Parser<'t> {
         &mut self,
         mut member: impl FnMut(&mut Self, Str<'t>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut more = self.begin(b'{', b'}', Kind::Object)?;
-        while more {
-            let next = self.peek();
-            let (name, at, _) = self.name(self.at, next, &mut ())?;
-            self.at = at;
-            member(self, name)?;
-            more = self.more(b'}', Kind::CommaOrBrace)?;
-        }
-        Ok(())
+        self.items(b'{', Kind::Object, Kind::CommaOrBrace, |parser| {
+            let next = parser.peek();
+            let (name, at, _) = parser.name(parser.at, next, &mut ())?;
+            parser.at = at;
+            member(parser, name)
+        })
     }
 
     /// One array. `element` must consume one value each time it is called.
     pub fn array<E: From<Error>>(
         &mut self,
-        mut element: impl FnMut(&mut Self) -> Result<(), E>,
+        element: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut more = self.begin(b'[', b']', Kind::Array)?;
-        while more {
-            element(self)?;
-            more = self.more(b']', Kind::CommaOrBracket)?;
+        self.items(b'[', Kind::Array, Kind::CommaOrBracket, element)
+    }
+
+    fn items<E: From<Error>>(
+        &mut self,
+        open: u8,
+        begins: Kind,
+        goes_on: Kind,
+        mut item: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.peek() != open {
+            return Err(self.error(begins, self.at).into());
         }
+        self.depth = self.deeper(self.depth, self.at)?;
+        self.at += 1;
+        // In ASCII, `]` is `[` + 2, and `}` is `{` + 2.
+        let close = open + 2;
+        if self.peek() != close {
+            item(self)?;
+            while self.peek() == b',' {
+                self.at += 1;
+                item(self)?;
+            }
+            if self.peek() != close {
+                return Err(self.error(goes_on, self.at).into());
+            }
+        }
+        self.at += 1;
+        self.depth -= 1;
         Ok(())
     }
 
     /// One value as text less white space; borrowed where it held none.
     pub fn compact(&mut self) -> Result<JsonText<'t>, Error> {
         self.peek();
-        let mut gaps = Gaps::new(self.text, self.at);
+        let mut gaps = Gaps { text: self.text, out: String::new(), from: self.at };
         self.value(&mut gaps)?;
-        Ok(gaps.close(self.at))
+        let rest = &self.text[gaps.from..self.at];
+        let text = if gaps.out.is_empty() { Cow::Borrowed(rest) } else { Cow::Owned(gaps.out + rest) };
+        Ok(JsonText::trusted(text))
     }
 
     /// As [`compact`](Parser::compact), for a value that will stand `levels` deeper elsewhere and may
@@ -157,27 +180,6 @@ impl<'t> Parser<'t> {
         Err(self.error(Kind::Gap, self.at))
     }
 
-    /// Past an opening bracket; whether anything stands before the closing one.
-    fn begin(&mut self, open: u8, close: u8, otherwise: Kind) -> Result<bool, Error> {
-        if self.peek() != open {
-            return Err(self.error(otherwise, self.at));
-        }
-        self.depth = self.deeper(self.depth, self.at)?;
-        self.at += 1;
-        if self.peek() == close { self.more(close, otherwise) } else { Ok(true) }
-    }
-
-    /// Past what follows an item; whether that was a comma.
-    fn more(&mut self, close: u8, otherwise: Kind) -> Result<bool, Error> {
-        let next = self.peek();
-        if next != b',' && next != close {
-            return Err(self.error(otherwise, self.at));
-        }
-        self.at += 1;
-        self.depth -= usize::from(next == close);
-        Ok(next == b',')
-    }
-
     // From here on the place is passed and returned, not kept in `self`: so it lives in a register. `next` is
     // the byte there, past any white space.
 
@@ -190,9 +192,9 @@ impl<'t> Parser<'t> {
         loop {
             match next {
                 b'"' => {
-                    let (string, end) = self.string(at)?;
+                    let string = self.string(at)?;
                     sink.string(string);
-                    at = end;
+                    at = string.to + 1;
                 }
                 b'-' | b'0'..=b'9' => {
                     let number = self.number(at)?;
@@ -261,8 +263,8 @@ impl<'t> Parser<'t> {
         if next != b'"' {
             return Err(self.error(Kind::Name, at));
         }
-        let (name, end) = self.string(at)?;
-        let (at, next) = self.space(end, sink);
+        let name = self.string(at)?;
+        let (at, next) = self.space(name.to + 1, sink);
         if next != b':' {
             return Err(self.error(Kind::Colon, at));
         }
@@ -282,7 +284,7 @@ impl<'t> Parser<'t> {
         if next > b' ' {
             return (at, next);
         }
-        let end = scan::space(self.text.as_bytes(), at);
+        let end = fast::space(self.text.as_bytes(), at);
         if end > at {
             sink.white_space(at..end);
         }
@@ -305,13 +307,13 @@ impl<'t> Parser<'t> {
     #[inline(always)]
     fn number(&self, from: usize) -> Result<Str<'t>, Error> {
         let mut at = from + usize::from(self.byte(from) == b'-');
-        at = if self.byte(at) == b'0' { at + 1 } else { self.digits(at, scan::digits)? };
+        at = if self.byte(at) == b'0' { at + 1 } else { self.digits(at, few_digits)? };
         if self.byte(at) == b'.' {
-            at = self.digits(at + 1, scan::many_digits)?;
+            at = self.digits(at + 1, fast::digits)?;
         }
         if self.byte(at) | 0x20 == b'e' {
             let signed = matches!(self.byte(at + 1), b'-' | b'+');
-            at = self.digits(at + 1 + usize::from(signed), scan::digits)?;
+            at = self.digits(at + 1 + usize::from(signed), few_digits)?;
         }
         Ok(Str { text: self.text, from, to: at, escaped: false })
     }
@@ -324,12 +326,12 @@ impl<'t> Parser<'t> {
 
     // string = %x22 *char %x22       And the place behind it.
     #[inline(always)]
-    fn string(&self, quote: usize) -> Result<(Str<'t>, usize), Error> {
+    fn string(&self, quote: usize) -> Result<Str<'t>, Error> {
         let (from, mut to, mut escaped) = (quote + 1, quote + 1, false);
         loop {
-            to = scan::plain(self.text.as_bytes(), to);
+            to = fast::plain(self.text.as_bytes(), to);
             match self.text.as_bytes().get(to) {
-                Some(b'"') => return Ok((Str { text: self.text, from, to, escaped }, to + 1)),
+                Some(b'"') => return Ok(Str { text: self.text, from, to, escaped }),
                 Some(b'\\') => to += self.escape(to)?,
                 Some(_) => return Err(self.error(Kind::Control, to)),
                 None => return Err(self.error(Kind::Quote, to)),
@@ -339,11 +341,35 @@ impl<'t> Parser<'t> {
     }
 
     fn escape(&self, at: usize) -> Result<usize, Error> {
-        escape(&self.text.as_bytes()[at..]).map(|(_, len)| len).map_err(|kind| self.error(kind, at))
+        read_escape(&self.text.as_bytes()[at..]).map(|(_, len)| len).map_err(|kind| self.error(kind, at))
     }
 
     #[cold]
     fn error(&self, kind: Kind, at: usize) -> Error {
         Error::new(kind, self.text, at)
+    }
+}
+
+fn few_digits(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    at
+}
+
+/// The sink that takes white space out. It listens to nothing else, so a text without any costs no more
+/// than checking it.
+struct Gaps<'t> {
+    text: &'t str,
+    /// What has been copied so far; empty until the first gap.
+    out: String,
+    /// From where on the text has not been copied.
+    from: usize,
+}
+
+impl<'t> Sink<'t> for Gaps<'t> {
+    fn white_space(&mut self, gap: Range<usize>) {
+        self.out.push_str(&self.text[self.from..gap.start]);
+        self.from = gap.end;
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::ops::Deref;
 
-use super::{DEPTH_MAX, Error, Number, Short, Writer, tree, write};
+use super::fast::Short;
+use super::text::{Writer, utf8};
+use super::{DEPTH_MAX, Error, Number, Parser, Sink, Str};
 
 /// Any JSON value. 32 bytes; a string of up to 30 and a number of up to 22 take no memory beyond that.
 /// Compares by value: numbers exactly, objects regardless of the order of their members.
@@ -34,14 +36,15 @@ pub struct Array(pub(super) Vec<Value>);
 /// An object: its members in the order they were written, duplicates kept. Lookup takes time in proportion
 /// to the number of members, which for the few that objects have beats hashing.
 #[derive(Debug, Default)]
-pub struct Object {
-    pub(super) members: Vec<(Short<30>, Value)>,
-}
+pub struct Object(pub(super) Vec<(Short<30>, Value)>);
 
 impl Value {
     /// The tree of a text that holds one value.
     pub fn parse(text: &str) -> Result<Value, Error> {
-        tree::build(text)
+        let (mut parser, mut tree) = (Parser::new(text), Tree::default());
+        parser.value(&mut tree)?;
+        parser.end()?;
+        Ok(tree.values.pop().expect("the parser has told of one value"))
     }
 
     /// As [`Value::parse`], of bytes that may not be UTF-8.
@@ -89,43 +92,31 @@ impl Value {
         match self {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
             Value::Array(items) => levels > 0 && items.iter().all(|item| item.fits(levels - 1)),
-            Value::Object(object) => {
-                levels > 0 && object.members.iter().all(|(_, value)| value.fits(levels - 1))
-            }
+            Value::Object(object) => levels > 0 && object.0.iter().all(|(_, value)| value.fits(levels - 1)),
         }
     }
 
     /// Compact JSON, appended.
     pub fn write(&self, out: &mut Vec<u8>) {
-        self.write_as(out, false);
+        *out = self.written(std::mem::take(out), false);
     }
 
     /// JSON for people: a line an element, indented by two spaces.
     pub fn pretty(&self) -> String {
-        let mut out = Vec::new();
-        self.write_as(&mut out, true);
-        String::from_utf8(out).expect(UTF8)
+        utf8(self.written(Vec::new(), true))
     }
 
-    fn write_as(&self, out: &mut Vec<u8>, pretty: bool) {
-        let mut writer = Writer::new(std::mem::take(out), pretty, write::append);
-        let done = writer.value(self).and_then(|()| writer.close());
-        *out = done.unwrap_or_else(|never| match never {});
+    fn written(&self, out: Vec<u8>, pretty: bool) -> Vec<u8> {
+        let mut writer = Writer::new(out, pretty);
+        writer.value(self);
+        writer.out
     }
 }
-
-const UTF8: &str = "the writer puts out UTF-8";
 
 /// Compact JSON.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut writer = Writer::new(Vec::new(), false, |out: &mut Vec<u8>, text: &str| {
-            f.write_str(std::str::from_utf8(out).expect(UTF8))?;
-            out.clear();
-            f.write_str(text)
-        });
-        writer.value(self)?;
-        writer.close().map(drop)
+        f.write_str(&utf8(self.written(Vec::new(), false)))
     }
 }
 
@@ -158,11 +149,11 @@ impl Clone for Value {
 
 impl Clone for Object {
     fn clone(&self) -> Object {
-        let mut members = Vec::with_capacity(self.members.len());
-        for (name, value) in &self.members {
+        let mut members = Vec::with_capacity(self.0.len());
+        for (name, value) in &self.0 {
             members.push((name.clone(), value.clone()));
         }
-        Object { members }
+        Object(members)
     }
 }
 
@@ -175,7 +166,7 @@ impl Object {
     /// The value of a member; of duplicates, the last.
     pub fn get(&self, name: &str) -> Option<&Value> {
         let name = name.as_bytes();
-        self.members.iter().rev().find(|(own, _)| own.as_bytes() == name).map(|(_, value)| value)
+        self.0.iter().rev().find(|(own, _)| own.as_bytes() == name).map(|(_, value)| value)
     }
 
     /// Appends a member; an earlier one of that name stays, and no longer counts.
@@ -183,18 +174,17 @@ impl Object {
     /// # Panics
     /// Where the object would nest deeper than [`DEPTH_MAX`] levels.
     pub fn push(&mut self, name: &str, value: impl Into<Value>) {
-        self.members.push((name.into(), element(value)));
+        self.0.push((name.into(), element(value)));
     }
 
     /// The members in order, duplicates included.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
-        self.members.iter().map(|(name, value)| (name.as_str(), value))
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// The members that count, sorted by name.
     fn sorted(&self) -> Vec<(&[u8], &Value)> {
-        let mut members: Vec<_> =
-            self.members.iter().rev().map(|(name, value)| (name.as_bytes(), value)).collect();
+        let mut members: Vec<_> = self.0.iter().rev().map(|(name, value)| (name.as_bytes(), value)).collect();
         members.sort_by_key(|(name, _)| *name);
         // Reversed, and sorted stably: the last written of each name is now its first.
         members.dedup_by_key(|(name, _)| *name);
@@ -216,7 +206,7 @@ impl<N: AsRef<str>, V: Into<Value>> FromIterator<(N, V)> for Object {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(members: I) -> Object {
         let members =
             members.into_iter().map(|(name, value)| (name.as_ref().into(), element(value))).collect();
-        Object { members }
+        Object(members)
     }
 }
 
@@ -264,4 +254,70 @@ from! {
     String: &str String;
     Array: Vec<Value> Array;
     Object: Object;
+}
+
+/// The sink that builds a tree.
+#[derive(Default)]
+struct Tree {
+    values: Vec<Value>,
+    names: Vec<Short<30>>,
+    starts: Vec<usize>,
+}
+
+impl Tree {
+    /// What stands in the bracket that closes.
+    fn contents(&mut self) -> Vec<Value> {
+        let start = self.starts.pop().expect("it was begun");
+        self.values.split_off(start)
+    }
+}
+
+#[inline(always)]
+fn short(string: Str<'_>) -> Short<30> {
+    if string.escaped { string.unescape().into_owned().into() } else { Short::copy(string) }
+}
+
+impl<'t> Sink<'t> for Tree {
+    fn null(&mut self) {
+        self.values.push(Value::Null);
+    }
+
+    fn bool(&mut self, value: bool) {
+        self.values.push(Value::Bool(value));
+    }
+
+    #[inline(always)]
+    fn number(&mut self, number: Str<'t>) {
+        self.values.push(Value::Number(Number(Short::copy(number))));
+    }
+
+    #[inline(always)]
+    fn string(&mut self, string: Str<'t>) {
+        self.values.push(Value::String(short(string)));
+    }
+
+    #[inline(always)]
+    fn name(&mut self, name: Str<'t>) {
+        self.names.push(short(name));
+    }
+
+    fn begin_array(&mut self) {
+        self.starts.push(self.values.len());
+    }
+
+    fn end_array(&mut self) {
+        let items = self.contents();
+        self.values.push(Value::Array(Array(items)));
+    }
+
+    fn begin_object(&mut self) {
+        self.starts.push(self.values.len());
+    }
+
+    fn end_object(&mut self) {
+        let values = self.contents();
+        let names = self.names.drain(self.names.len() - values.len()..);
+        let members = names.zip(values).collect();
+        self.values.push(Value::Object(Object(members)));
+    }
 }

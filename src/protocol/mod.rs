@@ -9,9 +9,9 @@ mod line;
 mod members;
 mod reply;
 mod request;
-mod scanner;
 mod token;
 
+pub use crate::json::{Scan, Scanner};
 pub use address::{Address, AddressError, DEFAULT as ADDRESS_DEFAULT};
 pub(crate) use error::excerpt;
 pub use error::{Code, Failure};
@@ -20,5 +20,4 @@ pub(crate) use hint::did_you_mean;
 pub use line::not_utf8;
 pub use reply::{Form, HEADER_BYTES, Reply, begin, end};
 pub use request::{Condition, KEY_BYTES_MAX, KeyError, Refused, Request, Scope, check_key};
-pub use scanner::{Scan, Scanner};
 pub use token::{BadToken, TOKEN_BYTES_MAX, TOKEN_VARIABLE, Token, TokenError};

@@ -1,0 +1,263 @@
+//! How it is made fast.
+
+use std::fmt;
+use std::ops::Deref;
+
+use super::{DEPTH_MAX, Str};
+
+const ONES: u64 = u64::MAX / 255;
+const HIGHS: u64 = ONES << 7;
+
+/// Where the first byte stands, from `at` on, that a string cannot hold as it is: `"`, `\` or a control; the
+/// length where there is none.
+#[inline(always)]
+pub(super) fn plain(bytes: &[u8], at: usize) -> usize {
+    search(bytes, at, |word| {
+        let equals = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
+        (equals(b'"') | equals(b'\\') | word.wrapping_sub(ONES * 0x20)) & !word & HIGHS
+    })
+}
+
+/// Where the run of digits that starts at `at` ends.
+#[inline(always)]
+pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
+    search(bytes, at, |word| {
+        let from_zero = word ^ (ONES * u64::from(b'0'));
+        // 0..=9 stay below 0x80 when 0x76 is added; masking first keeps each sum within its byte.
+        (((from_zero & !HIGHS) + ONES * 0x76) | from_zero) & HIGHS
+    })
+}
+
+/// Where the first byte stands, from `at` on, that `marks` marks: by a high bit in a word of eight bytes.
+/// Only the lowest mark of a word must be right.
+#[inline(always)]
+fn search(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
+    while let Some(word) = eight(bytes, at) {
+        let found = marks(word);
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while bytes.get(at).is_some_and(|byte| marks(ONES * u64::from(*byte)) == 0) {
+        at += 1;
+    }
+    at
+}
+
+/// Where the white space that starts at `at` ends.
+#[inline(always)]
+pub(super) fn space(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
+        at += 1;
+        while eight(bytes, at) == Some(ONES * u64::from(b' ')) {
+            at += 8;
+        }
+    }
+    at
+}
+
+#[inline(always)]
+fn eight(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|chunk| u64::from_le_bytes(*chunk))
+}
+
+/// A string of any length; up to `N` bytes are kept in place. Reads as a `str`.
+#[derive(Clone)]
+pub struct Short<const N: usize>(Held<N>);
+
+#[derive(Clone)]
+enum Held<const N: usize> {
+    /// The bytes past `len` are whatever followed in the source: copying a fixed number is faster.
+    Here {
+        len: u8,
+        bytes: [u8; N],
+    },
+    Boxed(Box<str>),
+}
+
+impl<const N: usize> Short<N> {
+    /// A piece of a text.
+    #[inline(always)]
+    pub(super) fn copy(piece: Str<'_>) -> Short<N> {
+        match piece.text.as_bytes()[piece.from..].first_chunk() {
+            Some(bytes) if piece.to - piece.from <= N => {
+                Short(Held::Here { len: (piece.to - piece.from) as u8, bytes: *bytes })
+            }
+            _ => Short::from(piece.raw()),
+        }
+    }
+
+    /// The bytes, UTF-8.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Held::Here { len, bytes } => &bytes[..usize::from(*len)],
+            Held::Boxed(text) => text.as_bytes(),
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        match &self.0 {
+            Held::Here { .. } => std::str::from_utf8(self.as_bytes()).expect("copied from a str"),
+            Held::Boxed(text) => text,
+        }
+    }
+
+    /// Whether it is kept in place and JSON can hold it without escapes. What follows it does not matter.
+    #[inline(always)]
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(&self.0, Held::Here { len, bytes } if plain(bytes, 0) >= usize::from(*len))
+    }
+
+    /// Appends the bytes; those in place by a copy of fixed size, cut off after.
+    #[inline(always)]
+    pub(super) fn append_to(&self, out: &mut Vec<u8>) {
+        match &self.0 {
+            Held::Here { len, bytes } => {
+                let end = out.len() + usize::from(*len);
+                out.extend_from_slice(bytes);
+                out.truncate(end);
+            }
+            Held::Boxed(text) => out.extend_from_slice(text.as_bytes()),
+        }
+    }
+}
+
+impl<const N: usize, S: AsRef<str> + Into<Box<str>>> From<S> for Short<N> {
+    fn from(text: S) -> Short<N> {
+        let len = text.as_ref().len();
+        if len > N {
+            return Short(Held::Boxed(text.into()));
+        }
+        let mut bytes = [0; N];
+        bytes[..len].copy_from_slice(text.as_ref().as_bytes());
+        Short(Held::Here { len: len as u8, bytes })
+    }
+}
+
+impl<const N: usize> Deref for Short<N> {
+    type Target = str;
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl<const N: usize> PartialEq for Short<N> {
+    fn eq(&self, other: &Short<N>) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl<const N: usize> Eq for Short<N> {}
+
+impl<const N: usize> fmt::Debug for Short<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+/// How far the request at the start of the buffer has come. Incomplete is not invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// It ends before this offset.
+    Complete(usize),
+    /// More bytes are needed.
+    Incomplete,
+    /// The byte at this offset closes what was not opened: nobody can say where a next request begins.
+    Lost(usize),
+}
+
+/// Finds the end of a JSON object, over as many calls as it takes.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    /// Bytes looked at so far.
+    at: usize,
+    within: Within,
+    /// Braces and brackets open.
+    depth: usize,
+    /// Which of the open ones are brackets, the innermost lowest, as deep as a request may nest.
+    /// What nests deeper is only counted, and refused by the parser when it is complete.
+    brackets: u128,
+    /// Ends before a comma as well.
+    list: bool,
+}
+
+/// Where the scanner stands.
+#[derive(Clone, Copy, Debug, Default)]
+enum Within {
+    #[default]
+    Nothing,
+    String,
+    Escape,
+}
+
+const _: () = assert!(DEPTH_MAX <= u128::BITS as usize);
+
+impl Scanner {
+    /// A scanner inside an array.
+    pub(crate) fn of_elements() -> Scanner {
+        Scanner { depth: 1, brackets: 1, list: true, ..Scanner::default() }
+    }
+
+    /// As scan, where what was looked at before is gone.
+    pub(crate) fn scan_piece(&mut self, piece: &[u8]) -> Scan {
+        self.at = 0;
+        self.scan(piece)
+    }
+
+    /// Looks on in `buffer`, which begins with the same bytes as last time, and with `{`.
+    /// After `Complete` or `Lost` the scanner is as new, for the next request.
+    pub fn scan(&mut self, buffer: &[u8]) -> Scan {
+        // The place lives in registers while bytes are looked at.
+        let (mut at, mut within) = (self.at, self.within);
+        while let Some(&byte) = buffer.get(at) {
+            match within {
+                Within::Nothing => match byte {
+                    b'"' => within = Within::String,
+                    b'{' | b'[' => self.open(byte == b'['),
+                    b'}' | b']' if !self.close(byte == b']') => return self.done(Scan::Lost(at)),
+                    b'}' | b']' if self.depth == 0 => return self.done(Scan::Complete(at + 1)),
+                    b',' if self.list && self.depth == 1 => return self.done(Scan::Complete(at + 1)),
+                    _ => {}
+                },
+                Within::String => {
+                    at = plain(buffer, at);
+                    match buffer.get(at) {
+                        Some(b'"') => within = Within::Nothing,
+                        Some(b'\\') => within = Within::Escape,
+                        Some(_) => {}
+                        None => break,
+                    }
+                }
+                Within::Escape => within = Within::String,
+            }
+            at += 1;
+        }
+        (self.at, self.within) = (at, within);
+        Scan::Incomplete
+    }
+
+    fn open(&mut self, bracket: bool) {
+        self.depth += 1;
+        if self.depth <= DEPTH_MAX {
+            self.brackets = self.brackets << 1 | u128::from(bracket);
+        }
+    }
+
+    /// Whether this is what was opened last.
+    fn close(&mut self, bracket: bool) -> bool {
+        self.depth -= 1;
+        if self.depth >= DEPTH_MAX {
+            return true;
+        }
+        let fits = (self.brackets & 1 == 1) == bracket;
+        self.brackets >>= 1;
+        fits
+    }
+
+    fn done(&mut self, scan: Scan) -> Scan {
+        *self = Scanner::default();
+        scan
+    }
+}
