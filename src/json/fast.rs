@@ -32,17 +32,16 @@ pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
 /// Only the lowest mark of a word must be right.
 #[inline(always)]
 fn search(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
-    while let Some(word) = eight(bytes, at) {
-        let found = marks(word);
+    let first = |marks: u64| marks.trailing_zeros() as usize / 8;
+    while let Some(chunk) = bytes[at..].first_chunk() {
+        let found = marks(u64::from_le_bytes(*chunk));
         if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
+            return at + first(found);
         }
         at += 8;
     }
-    while bytes.get(at).is_some_and(|byte| marks(ONES * u64::from(*byte)) == 0) {
-        at += 1;
-    }
-    at
+    // The last few bytes, and zeros behind them, which both questions mark.
+    at + first(marks(bytes[at..].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))))
 }
 
 /// Where the white space that starts at `at` ends.
@@ -50,16 +49,11 @@ fn search(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
 pub(super) fn space(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
         at += 1;
-        while eight(bytes, at) == Some(ONES * u64::from(b' ')) {
+        while bytes[at..].first_chunk() == Some(b"        ") {
             at += 8;
         }
     }
     at
-}
-
-#[inline(always)]
-fn eight(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk().map(|chunk| u64::from_le_bytes(*chunk))
 }
 
 /// A string of any length; up to `N` bytes are kept in place. Reads as a `str`.

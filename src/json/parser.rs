@@ -350,6 +350,7 @@ impl<'t> Parser<'t> {
     }
 }
 
+#[inline(always)]
 fn few_digits(bytes: &[u8], mut at: usize) -> usize {
     while bytes.get(at).is_some_and(u8::is_ascii_digit) {
         at += 1;
