@@ -71,7 +71,6 @@ enum Held<const N: usize> {
 }
 
 impl<const N: usize> Short<N> {
-    /// A piece of a text.
     #[inline(always)]
     pub(super) fn copy(piece: Str<'_>) -> Short<N> {
         match piece.text.as_bytes()[piece.from..].first_chunk() {

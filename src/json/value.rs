@@ -259,16 +259,34 @@ from! {
 /// The sink that builds a tree.
 #[derive(Default)]
 struct Tree {
+    /// Elements of the arrays that are open; at last, the one value of the text.
     values: Vec<Value>,
-    names: Vec<Short<30>>,
+    /// Members of the objects that are open.
+    members: Vec<(Short<30>, Value)>,
+    /// For each open bracket, where in its stack its contents start.
     starts: Vec<usize>,
+    /// And whether it is an object's, innermost lowest.
+    objects: u128,
 }
 
 impl Tree {
-    /// What stands in the bracket that closes.
-    fn contents(&mut self) -> Vec<Value> {
-        let start = self.starts.pop().expect("it was begun");
-        self.values.split_off(start)
+    /// Puts a value in its place: into the member that waits for it, or behind the element before.
+    #[inline(always)]
+    fn put(&mut self, value: Value) {
+        match self.members.last_mut() {
+            Some((_, place)) if self.objects & 1 == 1 => *place = value,
+            _ => self.values.push(value),
+        }
+    }
+
+    fn begin(&mut self, is_object: bool) {
+        self.starts.push(if is_object { self.members.len() } else { self.values.len() });
+        self.objects = self.objects << 1 | u128::from(is_object);
+    }
+
+    fn end(&mut self) -> usize {
+        self.objects >>= 1;
+        self.starts.pop().expect("it was begun")
     }
 }
 
@@ -279,45 +297,45 @@ fn short(string: Str<'_>) -> Short<30> {
 
 impl<'t> Sink<'t> for Tree {
     fn null(&mut self) {
-        self.values.push(Value::Null);
+        self.put(Value::Null);
     }
 
     fn bool(&mut self, value: bool) {
-        self.values.push(Value::Bool(value));
+        self.put(Value::Bool(value));
     }
 
     #[inline(always)]
     fn number(&mut self, number: Str<'t>) {
-        self.values.push(Value::Number(Number(Short::copy(number))));
+        self.put(Value::Number(Number(Short::copy(number))));
     }
 
     #[inline(always)]
     fn string(&mut self, string: Str<'t>) {
-        self.values.push(Value::String(short(string)));
+        self.put(Value::String(short(string)));
     }
 
     #[inline(always)]
     fn name(&mut self, name: Str<'t>) {
-        self.names.push(short(name));
+        self.members.push((short(name), Value::Null));
     }
 
     fn begin_array(&mut self) {
-        self.starts.push(self.values.len());
+        self.begin(false);
     }
 
     fn end_array(&mut self) {
-        let items = self.contents();
-        self.values.push(Value::Array(Array(items)));
+        let start = self.end();
+        let items = self.values.split_off(start);
+        self.put(Value::Array(Array(items)));
     }
 
     fn begin_object(&mut self) {
-        self.starts.push(self.values.len());
+        self.begin(true);
     }
 
     fn end_object(&mut self) {
-        let values = self.contents();
-        let names = self.names.drain(self.names.len() - values.len()..);
-        let members = names.zip(values).collect();
-        self.values.push(Value::Object(Object(members)));
+        let start = self.end();
+        let members = self.members.split_off(start);
+        self.put(Value::Object(Object(members)));
     }
 }
