@@ -190,71 +190,67 @@ impl<'t> Parser<'t> {
         // The stack: for each open bracket, innermost lowest, whether it is an object's.
         let (mut depth, mut objects) = (self.depth, 0_u128);
         loop {
-            match next {
-                b'"' => {
-                    let string = self.string(at)?;
-                    sink.string(string);
-                    at = string.to + 1;
-                }
-                b'-' | b'0'..=b'9' => {
-                    let number = self.number(at)?;
-                    sink.number(number);
-                    at = number.to;
-                }
-                b'{' => {
-                    depth = self.deeper(depth, at)?;
-                    objects = objects << 1 | 1;
-                    sink.begin_object();
-                    (at, next) = self.space(at + 1, sink);
-                    if next != b'}' {
-                        (at, next) = self.named(at, next, sink)?;
-                        continue;
-                    }
-                }
-                b'[' => {
-                    depth = self.deeper(depth, at)?;
-                    objects <<= 1;
-                    sink.begin_array();
-                    (at, next) = self.space(at + 1, sink);
-                    if next != b']' {
-                        continue;
-                    }
-                }
-                b'n' => at = self.word(at, "null").inspect(|_| sink.null())?,
-                b't' => at = self.word(at, "true").inspect(|_| sink.bool(true))?,
-                b'f' => at = self.word(at, "false").inspect(|_| sink.bool(false))?,
-                _ => return Err(self.error(Kind::Value, at)),
-            }
-            // A value has ended, and with it perhaps those around it.
-            while depth > self.depth {
-                let in_object = objects & 1 == 1;
-                (at, next) = self.space(at, sink);
+            'value: {
                 match next {
-                    b',' => break,
-                    b'}' if in_object => sink.end_object(),
-                    b']' if !in_object => sink.end_array(),
-                    _ if in_object => return Err(self.error(Kind::CommaOrBrace, at)),
-                    _ => return Err(self.error(Kind::CommaOrBracket, at)),
+                    b'"' => {
+                        let string = self.string(at)?;
+                        sink.string(string);
+                        at = string.to + 1;
+                    }
+                    b'-' | b'0'..=b'9' => {
+                        let number = self.number(at)?;
+                        sink.number(number);
+                        at = number.to;
+                    }
+                    b'{' => {
+                        depth = self.deeper(depth, at)?;
+                        objects = objects << 1 | 1;
+                        sink.begin_object();
+                        (at, next) = self.space(at + 1, sink);
+                        if next != b'}' {
+                            break 'value;
+                        }
+                    }
+                    b'[' => {
+                        depth = self.deeper(depth, at)?;
+                        objects <<= 1;
+                        sink.begin_array();
+                        (at, next) = self.space(at + 1, sink);
+                        if next != b']' {
+                            break 'value;
+                        }
+                    }
+                    b'n' => at = self.word(at, "null").inspect(|_| sink.null())?,
+                    b't' => at = self.word(at, "true").inspect(|_| sink.bool(true))?,
+                    b'f' => at = self.word(at, "false").inspect(|_| sink.bool(false))?,
+                    _ => return Err(self.error(Kind::Value, at)),
                 }
-                at += 1;
-                depth -= 1;
-                objects >>= 1;
+                // A value has ended, and with it perhaps those around it.
+                while depth > self.depth {
+                    let in_object = objects & 1 == 1;
+                    (at, next) = self.space(at, sink);
+                    match next {
+                        b',' => break,
+                        b'}' if in_object => sink.end_object(),
+                        b']' if !in_object => sink.end_array(),
+                        _ if in_object => return Err(self.error(Kind::CommaOrBrace, at)),
+                        _ => return Err(self.error(Kind::CommaOrBracket, at)),
+                    }
+                    at += 1;
+                    depth -= 1;
+                    objects >>= 1;
+                }
+                if depth == self.depth {
+                    return Ok(at);
+                }
+                (at, next) = self.space(at + 1, sink);
             }
-            if depth == self.depth {
-                return Ok(at);
-            }
-            (at, next) = self.space(at + 1, sink);
             if objects & 1 == 1 {
-                (at, next) = self.named(at, next, sink)?;
+                let name;
+                (name, at, next) = self.name(at, next, sink)?;
+                sink.name(name);
             }
         }
-    }
-
-    #[inline(always)]
-    fn named<S: Sink<'t>>(&self, at: usize, next: u8, sink: &mut S) -> Result<(usize, u8), Error> {
-        let (name, at, next) = self.name(at, next, sink)?;
-        sink.name(name);
-        Ok((at, next))
     }
 
     /// A member's name; past the colon.

@@ -263,10 +263,10 @@ struct Tree {
     values: Vec<Value>,
     /// Members of the objects that are open.
     members: Vec<(Short<30>, Value)>,
-    /// For each open bracket, where in its stack its contents start.
-    starts: Vec<usize>,
-    /// And whether it is an object's, innermost lowest.
-    objects: u128,
+    /// Whether the innermost bracket is an object's.
+    in_object: bool,
+    /// For each open bracket, where in its stack its contents start, and `in_object` as it was outside.
+    outer: Vec<(usize, bool)>,
 }
 
 impl Tree {
@@ -274,19 +274,21 @@ impl Tree {
     #[inline(always)]
     fn put(&mut self, value: Value) {
         match self.members.last_mut() {
-            Some((_, place)) if self.objects & 1 == 1 => *place = value,
+            Some((_, place)) if self.in_object => *place = value,
             _ => self.values.push(value),
         }
     }
 
-    fn begin(&mut self, is_object: bool) {
-        self.starts.push(if is_object { self.members.len() } else { self.values.len() });
-        self.objects = self.objects << 1 | u128::from(is_object);
+    fn begin(&mut self, start: usize, in_object: bool) {
+        self.outer.push((start, self.in_object));
+        self.in_object = in_object;
     }
 
+    /// Where the contents of the bracket that closes start.
     fn end(&mut self) -> usize {
-        self.objects >>= 1;
-        self.starts.pop().expect("it was begun")
+        let (start, in_object) = self.outer.pop().expect("the parser has told that it began");
+        self.in_object = in_object;
+        start
     }
 }
 
@@ -320,7 +322,7 @@ impl<'t> Sink<'t> for Tree {
     }
 
     fn begin_array(&mut self) {
-        self.begin(false);
+        self.begin(self.values.len(), false);
     }
 
     fn end_array(&mut self) {
@@ -330,7 +332,7 @@ impl<'t> Sink<'t> for Tree {
     }
 
     fn begin_object(&mut self) {
-        self.begin(true);
+        self.begin(self.members.len(), true);
     }
 
     fn end_object(&mut self) {
