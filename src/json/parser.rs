@@ -115,8 +115,7 @@ impl<'t> Parser<'t> {
         }
         self.depth = self.deeper(self.depth, self.at)?;
         self.at += 1;
-        // In ASCII, `]` is `[` + 2, and `}` is `{` + 2.
-        let close = open + 2;
+        let close = closing(open);
         if self.peek() != close {
             item(self)?;
             while self.peek() == b',' {
@@ -202,21 +201,13 @@ impl<'t> Parser<'t> {
                         sink.number(number);
                         at = number.to;
                     }
-                    b'{' => {
+                    b'{' | b'[' => {
                         depth = self.deeper(depth, at)?;
-                        objects = objects << 1 | 1;
-                        sink.begin_object();
+                        objects = objects << 1 | u128::from(next == b'{');
+                        if next == b'{' { sink.begin_object() } else { sink.begin_array() }
+                        let close = closing(next);
                         (at, next) = self.space(at + 1, sink);
-                        if next != b'}' {
-                            break 'value;
-                        }
-                    }
-                    b'[' => {
-                        depth = self.deeper(depth, at)?;
-                        objects <<= 1;
-                        sink.begin_array();
-                        (at, next) = self.space(at + 1, sink);
-                        if next != b']' {
+                        if next != close {
                             break 'value;
                         }
                     }
@@ -344,6 +335,11 @@ impl<'t> Parser<'t> {
     fn error(&self, kind: Kind, at: usize) -> Error {
         Error::new(kind, self.text, at)
     }
+}
+
+/// The bracket that closes this one: in ASCII, `]` is `[` + 2, and `}` is `{` + 2.
+fn closing(open: u8) -> u8 {
+    open + 2
 }
 
 #[inline(always)]
