@@ -45,7 +45,7 @@ impl List {
 
 /// Finds the comma or closing bracket after an element that comes in pieces, each looked at once.
 fn element_end() -> impl FnMut(&[u8]) -> Option<usize> {
-    let mut scanner = Scanner::of_elements();
+    let mut scanner = Scanner::in_array();
     move |piece| match scanner.scan_piece(piece) {
         Scan::Complete(end) => Some(end - 1),
         Scan::Lost(at) => Some(at),

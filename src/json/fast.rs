@@ -12,10 +12,12 @@ const HIGHS: u64 = ONES << 7;
 /// length where there is none.
 #[inline(always)]
 pub(super) fn plain(bytes: &[u8], at: usize) -> usize {
-    search(bytes, at, |word| {
-        let equals = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
-        (equals(b'"') | equals(b'\\') | word.wrapping_sub(ONES * 0x20)) & !word & HIGHS
-    })
+    search(bytes, at, |word| (quote_or_backslash(word) | word.wrapping_sub(ONES * 0x20)) & !word)
+}
+
+fn quote_or_backslash(word: u64) -> u64 {
+    let equals = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
+    (equals(b'"') | equals(b'\\')) & !word
 }
 
 /// Where the run of digits that starts at `at` ends.
@@ -24,7 +26,7 @@ pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
     search(bytes, at, |word| {
         let from_zero = word ^ (ONES * u64::from(b'0'));
         // 0..=9 stay below 0x80 when 0x76 is added; masking first keeps each sum within its byte.
-        (((from_zero & !HIGHS) + ONES * 0x76) | from_zero) & HIGHS
+        ((from_zero & !HIGHS) + ONES * 0x76) | from_zero
     })
 }
 
@@ -32,16 +34,16 @@ pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
 /// Only the lowest mark of a word must be right.
 #[inline(always)]
 fn search(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
-    let first = |marks: u64| marks.trailing_zeros() as usize / 8;
     while let Some(chunk) = bytes[at..].first_chunk() {
-        let found = marks(u64::from_le_bytes(*chunk));
+        let found = marks(u64::from_le_bytes(*chunk)) & HIGHS;
         if found != 0 {
-            return at + first(found);
+            return at + found.trailing_zeros() as usize / 8;
         }
         at += 8;
     }
-    // The last few bytes, and zeros behind them, which both questions mark.
-    at + first(marks(bytes[at..].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))))
+    // Fewer than eight are left. Zeros stand for those that are missing.
+    let last = bytes[at..].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    bytes.len().min(at + (marks(last) & HIGHS).trailing_zeros() as usize / 8)
 }
 
 /// Where the white space that starts at `at` ends.
@@ -164,70 +166,61 @@ pub enum Scan {
 /// Finds the end of a JSON object, over as many calls as it takes.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    /// Bytes looked at so far.
+    /// Where to go on. One behind the end of what there was, where that ended in a backslash: the byte that it
+    /// escapes is none of ours.
     at: usize,
-    within: Within,
+    /// Inside a string.
+    string: bool,
     /// Braces and brackets open.
     depth: usize,
     /// Which of the open ones are brackets, the innermost lowest, as deep as a request may nest.
     /// What nests deeper is only counted, and refused by the parser when it is complete.
     brackets: u128,
-    /// Ends before a comma as well.
-    list: bool,
-}
-
-/// Where the scanner stands.
-#[derive(Clone, Copy, Debug, Default)]
-enum Within {
-    #[default]
-    Nothing,
-    String,
-    Escape,
+    /// Where this deep, a comma is an end as well. At depth 0 there are none.
+    list_depth: usize,
 }
 
 const _: () = assert!(DEPTH_MAX <= u128::BITS as usize);
 
 impl Scanner {
-    /// A scanner inside an array.
-    pub(crate) fn of_elements() -> Scanner {
-        Scanner { depth: 1, brackets: 1, list: true, ..Scanner::default() }
+    /// A scanner inside an array, for its next element: that ends with a comma, or with the array's bracket.
+    pub(crate) fn in_array() -> Scanner {
+        Scanner { depth: 1, brackets: 1, list_depth: 1, ..Scanner::default() }
     }
 
-    /// As scan, where what was looked at before is gone.
+    /// As [`Scanner::scan`], where `piece` follows what was looked at before.
     pub(crate) fn scan_piece(&mut self, piece: &[u8]) -> Scan {
-        self.at = 0;
-        self.scan(piece)
+        let scan = self.scan(piece);
+        self.at = self.at.saturating_sub(piece.len());
+        scan
     }
 
     /// Looks on in `buffer`, which begins with the same bytes as last time, and with `{`.
     /// After `Complete` or `Lost` the scanner is as new, for the next request.
     pub fn scan(&mut self, buffer: &[u8]) -> Scan {
-        // The place lives in registers while bytes are looked at.
-        let (mut at, mut within) = (self.at, self.within);
+        // The place lives in a register while bytes are looked at.
+        let mut at = self.at;
+        if self.string {
+            (at, self.string) = string_end(buffer, at);
+        }
         while let Some(&byte) = buffer.get(at) {
-            match within {
-                Within::Nothing => match byte {
-                    b'"' => within = Within::String,
-                    b'{' | b'[' => self.open(byte == b'['),
-                    b'}' | b']' if !self.close(byte == b']') => return self.done(Scan::Lost(at)),
-                    b'}' | b']' if self.depth == 0 => return self.done(Scan::Complete(at + 1)),
-                    b',' if self.list && self.depth == 1 => return self.done(Scan::Complete(at + 1)),
-                    _ => {}
-                },
-                Within::String => {
-                    at = plain(buffer, at);
-                    match buffer.get(at) {
-                        Some(b'"') => within = Within::Nothing,
-                        Some(b'\\') => within = Within::Escape,
-                        Some(_) => {}
-                        None => break,
+            at += 1;
+            match byte {
+                b'"' => (at, self.string) = string_end(buffer, at),
+                b'{' | b'[' => self.open(byte == b'['),
+                b'}' | b']' => {
+                    if !self.close(byte == b']') {
+                        return self.done(Scan::Lost(at - 1));
+                    }
+                    if self.depth == 0 {
+                        return self.done(Scan::Complete(at));
                     }
                 }
-                Within::Escape => within = Within::String,
+                b',' if self.depth == self.list_depth => return self.done(Scan::Complete(at)),
+                _ => {}
             }
-            at += 1;
         }
-        (self.at, self.within) = (at, within);
+        self.at = at;
         Scan::Incomplete
     }
 
@@ -253,4 +246,17 @@ impl Scanner {
         *self = Scanner::default();
         scan
     }
+}
+
+/// From inside a string past its end, or past what there is of it; and whether it goes on.
+fn string_end(buffer: &[u8], mut at: usize) -> (usize, bool) {
+    while at < buffer.len() {
+        at = search(buffer, at, quote_or_backslash);
+        match buffer.get(at) {
+            Some(b'"') => return (at + 1, false),
+            Some(_) => at += 2,
+            None => {}
+        }
+    }
+    (at, true)
 }
