@@ -89,6 +89,6 @@ pub(super) fn at_line(line: usize, text: &str) -> Trouble {
 /// An object that began on this line is not JSON.
 pub(super) fn not_json(line: usize, error: &Error) -> Trouble {
     let hint = error.hint().map_or(String::new(), |hint| format!(": {hint}"));
-    let text = format!("column {}: expected {}{hint}", error.column(), error.expected());
+    let text = format!("column {}: expected {}{hint}", error.column(), error.kind().expected());
     at_line(line + error.line() - 1, &text)
 }

@@ -148,7 +148,7 @@ impl<const N: usize> Eq for Short<N> {}
 
 impl<const N: usize> fmt::Debug for Short<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_str().fmt(f)
+        str::fmt(self, f)
     }
 }
 

@@ -132,11 +132,6 @@ impl Error {
         self.0.kind
     }
 
-    /// What should have stood there.
-    pub fn expected(&self) -> &'static str {
-        self.0.kind.expected()
-    }
-
     /// Where, in bytes from the start of the text.
     pub fn offset(&self) -> usize {
         self.0.offset
@@ -166,7 +161,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Facts { kind, offset, line, column, found, hint } = &*self.0;
-        write!(f, "byte {offset} (line {line}, column {column}): expected {}", self.expected())?;
+        write!(f, "byte {offset} (line {line}, column {column}): expected {}", kind.expected())?;
         match found {
             _ if *kind == Kind::Utf8 => {}
             Some(found) => write!(f, ", found {found:?}")?,

@@ -23,7 +23,7 @@ impl Number {
 
     /// As written.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        &self.0
     }
 
     /// The integer, if it is one by value and fits: `5.0` and `1e3` are integers.

@@ -28,14 +28,10 @@ pub trait Sink<'t> {
     fn string(&mut self, string: Str<'t>) {}
     /// A member's name; its value comes next.
     fn name(&mut self, name: Str<'t>) {}
-    /// `[`.
-    fn begin_array(&mut self) {}
-    /// `]`
-    fn end_array(&mut self) {}
-    /// `{`.
-    fn begin_object(&mut self) {}
-    /// `}`
-    fn end_object(&mut self) {}
+    /// `[` or `{`, whichever is given.
+    fn begin(&mut self, open: u8) {}
+    /// `]` or `}`, whichever is given.
+    fn end(&mut self, close: u8) {}
     /// White space between tokens, by its place in the text.
     fn white_space(&mut self, gap: Range<usize>) {}
 }
@@ -87,7 +83,7 @@ impl<'t> Parser<'t> {
         &mut self,
         mut member: impl FnMut(&mut Self, Str<'t>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.items(b'{', Kind::Object, Kind::CommaOrBrace, |parser| {
+        self.items(b'{', Kind::Object, |parser| {
             let next = parser.peek();
             let (name, at, _) = parser.name(parser.at, next, &mut ())?;
             parser.at = at;
@@ -100,18 +96,17 @@ impl<'t> Parser<'t> {
         &mut self,
         element: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.items(b'[', Kind::Array, Kind::CommaOrBracket, element)
+        self.items(b'[', Kind::Array, element)
     }
 
     fn items<E: From<Error>>(
         &mut self,
         open: u8,
-        begins: Kind,
-        goes_on: Kind,
+        otherwise: Kind,
         mut item: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
         if self.peek() != open {
-            return Err(self.error(begins, self.at).into());
+            return Err(self.error(otherwise, self.at).into());
         }
         self.depth = self.deeper(self.depth, self.at)?;
         self.at += 1;
@@ -123,7 +118,7 @@ impl<'t> Parser<'t> {
                 item(self)?;
             }
             if self.peek() != close {
-                return Err(self.error(goes_on, self.at).into());
+                return Err(self.error(after_item(close), self.at).into());
             }
         }
         self.at += 1;
@@ -204,7 +199,7 @@ impl<'t> Parser<'t> {
                     b'{' | b'[' => {
                         depth = self.deeper(depth, at)?;
                         objects = objects << 1 | u128::from(next == b'{');
-                        if next == b'{' { sink.begin_object() } else { sink.begin_array() }
+                        sink.begin(next);
                         let close = closing(next);
                         (at, next) = self.space(at + 1, sink);
                         if next != close {
@@ -218,15 +213,15 @@ impl<'t> Parser<'t> {
                 }
                 // A value has ended, and with it perhaps those around it.
                 while depth > self.depth {
-                    let in_object = objects & 1 == 1;
+                    let close = if objects & 1 == 1 { b'}' } else { b']' };
                     (at, next) = self.space(at, sink);
-                    match next {
-                        b',' => break,
-                        b'}' if in_object => sink.end_object(),
-                        b']' if !in_object => sink.end_array(),
-                        _ if in_object => return Err(self.error(Kind::CommaOrBrace, at)),
-                        _ => return Err(self.error(Kind::CommaOrBracket, at)),
+                    if next == b',' {
+                        break;
                     }
+                    if next != close {
+                        return Err(self.error(after_item(close), at));
+                    }
+                    sink.end(close);
                     at += 1;
                     depth -= 1;
                     objects >>= 1;
@@ -340,6 +335,11 @@ impl<'t> Parser<'t> {
 /// The bracket that closes this one: in ASCII, `]` is `[` + 2, and `}` is `{` + 2.
 fn closing(open: u8) -> u8 {
     open + 2
+}
+
+/// What may follow an item of the bracket that this one closes.
+fn after_item(close: u8) -> Kind {
+    if close == b'}' { Kind::CommaOrBrace } else { Kind::CommaOrBracket }
 }
 
 #[inline(always)]

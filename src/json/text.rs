@@ -109,7 +109,7 @@ impl fmt::Display for JsonText<'_> {
 
 impl<V: Borrow<Value>> From<V> for JsonText<'static> {
     fn from(value: V) -> JsonText<'static> {
-        JsonText(value.borrow().to_string().into())
+        JsonText(utf8(value.borrow().written(Vec::new(), false)).into())
     }
 }
 

@@ -106,7 +106,7 @@ impl Value {
         utf8(self.written(Vec::new(), true))
     }
 
-    fn written(&self, out: Vec<u8>, pretty: bool) -> Vec<u8> {
+    pub(super) fn written(&self, out: Vec<u8>, pretty: bool) -> Vec<u8> {
         let mut writer = Writer::new(out, pretty);
         writer.value(self);
         writer.out
@@ -179,7 +179,7 @@ impl Object {
 
     /// The members in order, duplicates included.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+        self.0.iter().map(|(name, value)| (&**name, value))
     }
 
     /// The members that count, sorted by name.
@@ -278,18 +278,6 @@ impl Tree {
             _ => self.values.push(value),
         }
     }
-
-    fn begin(&mut self, start: usize, in_object: bool) {
-        self.outer.push((start, self.in_object));
-        self.in_object = in_object;
-    }
-
-    /// Where the contents of the bracket that closes start.
-    fn end(&mut self) -> usize {
-        let (start, in_object) = self.outer.pop().expect("the parser has told that it began");
-        self.in_object = in_object;
-        start
-    }
 }
 
 #[inline(always)]
@@ -321,23 +309,20 @@ impl<'t> Sink<'t> for Tree {
         self.members.push((short(name), Value::Null));
     }
 
-    fn begin_array(&mut self) {
-        self.begin(self.values.len(), false);
+    fn begin(&mut self, open: u8) {
+        let in_object = open == b'{';
+        let start = if in_object { self.members.len() } else { self.values.len() };
+        self.outer.push((start, self.in_object));
+        self.in_object = in_object;
     }
 
-    fn end_array(&mut self) {
-        let start = self.end();
-        let items = self.values.split_off(start);
-        self.put(Value::Array(Array(items)));
-    }
-
-    fn begin_object(&mut self) {
-        self.begin(self.members.len(), true);
-    }
-
-    fn end_object(&mut self) {
-        let start = self.end();
-        let members = self.members.split_off(start);
-        self.put(Value::Object(Object(members)));
+    fn end(&mut self, close: u8) {
+        let (start, in_object) = self.outer.pop().expect("the parser has told that it began");
+        self.in_object = in_object;
+        let value = match close {
+            b'}' => Value::Object(Object(self.members.split_off(start))),
+            _ => Value::Array(Array(self.values.split_off(start))),
+        };
+        self.put(value);
     }
 }
