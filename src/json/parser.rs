@@ -1,21 +1,30 @@
 //! The grammar of RFC 8259, once.
 //!
-//! Each rule stands as a comment over the function that follows it. The rules for values, arrays and objects,
-//! which contain each other, are one loop; see the module above for why. [`Parser::object`] and
-//! [`Parser::array`] are for callers who want to pull items one by one, and recurse themselves.
+//! Read [`Parser::any`] first: it is the grammar of values, arrays and objects, which contain each other. Below it
+//! stands a function for each smaller rule (`name`, `number`, `string`), and the rule itself as a comment above
+//! it. Above it stands what callers use:
 //!
-//! It does not read from files or sockets: all of the text is there, as a `&str`, which proves it UTF-8.
+//! - [`Parser::value`] pushes: it reads a whole value and tells a [`Sink`] of each thing that it meets.
+//! - [`Parser::object`] and [`Parser::array`] are pulled: they call back for each item, and the caller decides
+//!   how to read it. A request is read so, since most of its members are kept as text or passed over.
+//!
+//! The parser does not read from files or sockets: all of the text is there, as a `&str`, which proves that it
+//! is UTF-8. So no rule below has to think of half a character, or of more text that may come.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::text::{JsonText, Str, read_escape};
+use super::text::{Gaps, JsonText, Str, read_escape};
 use super::{Error, Kind, fast};
 
 /// How deep arrays and objects may nest: 128 brackets are accepted, one more is an error.
 pub const DEPTH_MAX: usize = 128;
 
-/// Is told what a parser meets, in order. Each method does nothing unless it is overridden.
+/// A sink is told what the parser meets, in order. A method does nothing unless the sink overrides it.
+///
+/// This is what keeps one grammar for all readers: those that build a tree, that compact a text and that only
+/// check one differ in their sink. The compiler makes a parser of its own for each, without the calls that do
+/// nothing.
 #[allow(unused_variables)]
 pub trait Sink<'t> {
     /// `null`.
@@ -36,14 +45,16 @@ pub trait Sink<'t> {
     fn white_space(&mut self, gap: Range<usize>) {}
 }
 
-/// The sink that only checks.
+/// The sink that does nothing. A parser that tells it everything only checks the text.
 impl Sink<'_> for () {}
 
 /// A parser at some place in a text. After an error it is at no place in particular: drop it.
 #[derive(Debug)]
 pub struct Parser<'t> {
     text: &'t str,
+    /// Where the parser stands, in bytes.
     at: usize,
+    /// How many brackets are open here that callers of `object` and `array` have entered.
     depth: usize,
 }
 
@@ -99,6 +110,11 @@ impl<'t> Parser<'t> {
         self.items(b'[', Kind::Array, element)
     }
 
+    /// The items of an array or object, between brackets and parted by commas. `otherwise` is the error where
+    /// the opening bracket is missing.
+    ///
+    /// An `item` that consumes nothing cannot make this loop for ever: what it left is neither a comma nor
+    /// the closing bracket.
     fn items<E: From<Error>>(
         &mut self,
         open: u8,
@@ -126,7 +142,8 @@ impl<'t> Parser<'t> {
         Ok(())
     }
 
-    /// One value as text less white space; borrowed where it held none.
+    /// One value as text less white space. The text is borrowed where it held none, so a request that was sent
+    /// compact, as programs do, is checked and never copied.
     pub fn compact(&mut self) -> Result<JsonText<'t>, Error> {
         self.peek();
         let mut gaps = Gaps { text: self.text, out: String::new(), from: self.at };
@@ -136,8 +153,8 @@ impl<'t> Parser<'t> {
         Ok(JsonText::trusted(text))
     }
 
-    /// As [`compact`](Parser::compact), for a value that will stand `levels` deeper elsewhere and may
-    /// then be too deep.
+    /// As [`compact`](Parser::compact), for a value that will stand `levels` deeper elsewhere. It is refused here
+    /// if it would be too deep there: a client that stored it could never read the reply that holds it.
     pub(crate) fn compact_with_room(&mut self, levels: usize) -> Result<JsonText<'t>, Error> {
         self.depth += levels;
         let text = self.compact();
@@ -164,7 +181,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Whether another value follows in a stream of them. White space must part the two, or a bracket or quote
-    /// on either side: nobody can say what `01` and `nullnull` mean.
+    /// must stand on either side: `01` and `nullnull` may be one value or two, so they are refused.
     pub fn another(&mut self) -> Result<bool, Error> {
         let (end, next) = (self.at, self.peek());
         let closed = matches!(self.byte(end.saturating_sub(1)), b']' | b'}' | b'"');
@@ -174,16 +191,23 @@ impl<'t> Parser<'t> {
         Err(self.error(Kind::Gap, self.at))
     }
 
-    // From here on the place is passed and returned, not kept in `self`: so it lives in a register. `next` is
-    // the byte there, past any white space.
+    // From here on the place in the text is an argument and a result, `at`, and not kept in `self`, so that it
+    // stays in a register. `next` is the byte at that place, which is never white space.
 
+    /// One value, whose first byte is `next`. Gives the place behind it.
+    ///
+    /// Recursive descent would be a function for arrays that calls the one for values, and back; what its
+    /// frames remember on the call stack is which kind of bracket is open, a bit a level. Here `objects` is
+    /// that stack. A hostile text cannot overflow it, and a level takes a bit where a frame takes 100 bytes.
+    //
     // value  = false / null / true / object / array / number / string
     // object = "{" [ member *( "," member ) ] "}"       member = string ":" value
     // array  = "[" [ value *( "," value ) ] "]"
     fn any<S: Sink<'t>>(&mut self, mut at: usize, mut next: u8, sink: &mut S) -> Result<usize, Error> {
-        // The stack: for each open bracket, innermost lowest, whether it is an object's.
+        // For each open bracket, the innermost in the lowest bit: is it an object's?
         let (mut depth, mut objects) = (self.depth, 0_u128);
         loop {
+            // A value begins at `at`. The block is left early where a bracket opens and does not close at once.
             'value: {
                 match next {
                     b'"' => {
@@ -211,7 +235,7 @@ impl<'t> Parser<'t> {
                     b'f' => at = self.word(at, "false").inspect(|_| sink.bool(false))?,
                     _ => return Err(self.error(Kind::Value, at)),
                 }
-                // A value has ended, and with it perhaps those around it.
+                // The value has ended. A comma leads to the next item; each closing bracket ends one more value.
                 while depth > self.depth {
                     let close = if objects & 1 == 1 { b'}' } else { b']' };
                     (at, next) = self.space(at, sink);
@@ -231,6 +255,7 @@ impl<'t> Parser<'t> {
                 }
                 (at, next) = self.space(at + 1, sink);
             }
+            // In an object, the item that follows begins with its name.
             if objects & 1 == 1 {
                 let name;
                 (name, at, next) = self.name(at, next, sink)?;
@@ -239,7 +264,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// A member's name; past the colon.
+    /// The name of a member, and the place and first byte of its value, behind the colon.
     #[inline(always)]
     fn name<S: Sink<'t>>(&self, at: usize, next: u8, sink: &mut S) -> Result<(Str<'t>, usize, u8), Error> {
         if next != b'"' {
@@ -254,15 +279,20 @@ impl<'t> Parser<'t> {
         Ok((name, at, next))
     }
 
+    /// The depth inside the bracket at this place.
     #[inline(always)]
     fn deeper(&self, depth: usize, bracket: usize) -> Result<usize, Error> {
         if depth < DEPTH_MAX { Ok(depth + 1) } else { Err(self.error(Kind::Depth, bracket)) }
     }
 
-    /// Past white space, and the byte that is next; 0, which no token begins with, at the end.
+    /// The place past white space, and the byte there. At the end of the text that is 0, which no rule accepts, so
+    /// the rules need no check of their own for the end.
+    //
+    // ws = *( %x20 / %x09 / %x0A / %x0D )
     #[inline(always)]
     fn space<S: Sink<'t>>(&self, at: usize, sink: &mut S) -> (usize, u8) {
         let next = self.byte(at);
+        // Compact text has no white space, and then this one comparison is all that looking for it costs.
         if next > b' ' {
             return (at, next);
         }
@@ -273,19 +303,23 @@ impl<'t> Parser<'t> {
         (end, self.byte(end))
     }
 
+    /// The byte at this place, or 0 at the end.
     #[inline(always)]
     fn byte(&self, at: usize) -> u8 {
         self.text.as_bytes().get(at).copied().unwrap_or(0)
     }
 
+    /// `null`, `true` or `false`, of which the first letter has been seen.
     #[inline(always)]
     fn word(&self, at: usize, word: &str) -> Result<usize, Error> {
         let found = self.text.as_bytes()[at..].starts_with(word.as_bytes());
         if found { Ok(at + word.len()) } else { Err(self.error(Kind::Value, at)) }
     }
 
+    /// A number is checked and not computed: nobody can say yet which type would hold it.
+    //
     // number = [ "-" ] int [ "." 1*DIGIT ] [ ( "e" / "E" ) [ "-" / "+" ] 1*DIGIT ]
-    // int    = "0" / ( digit1-9 *DIGIT )
+    // int    = "0" / ( digit1-9 *DIGIT )          So 01 is a 0, and behind it stands what is no comma.
     #[inline(always)]
     fn number(&self, from: usize) -> Result<Str<'t>, Error> {
         let mut at = from + usize::from(self.byte(from) == b'-');
@@ -300,13 +334,16 @@ impl<'t> Parser<'t> {
         Ok(Str { text: self.text, from, to: at, escaped: false })
     }
 
+    /// At least one digit. `scan` finds where a run of them ends.
     #[inline(always)]
     fn digits(&self, at: usize, scan: impl FnOnce(&[u8], usize) -> usize) -> Result<usize, Error> {
         let end = scan(self.text.as_bytes(), at);
         if end == at { Err(self.error(Kind::Digit, at)) } else { Ok(end) }
     }
 
-    // string = %x22 *char %x22       And the place behind it.
+    /// A string, its escapes checked and left as they are. Most strings are only compared or passed on.
+    //
+    // string = %x22 *char %x22
     #[inline(always)]
     fn string(&self, quote: usize) -> Result<Str<'t>, Error> {
         let (from, mut to, mut escaped) = (quote + 1, quote + 1, false);
@@ -322,10 +359,12 @@ impl<'t> Parser<'t> {
         }
     }
 
+    /// The length of the escape at this place.
     fn escape(&self, at: usize) -> Result<usize, Error> {
         read_escape(&self.text.as_bytes()[at..]).map(|(_, len)| len).map_err(|kind| self.error(kind, at))
     }
 
+    /// Counts lines and columns from the start of the text. It is called once for each text that is refused.
     #[cold]
     fn error(&self, kind: Kind, at: usize) -> Error {
         Error::new(kind, self.text, at)
@@ -342,27 +381,12 @@ fn after_item(close: u8) -> Kind {
     if close == b'}' { Kind::CommaOrBrace } else { Kind::CommaOrBracket }
 }
 
+/// Where a run of digits ends that is probably short: exponents, and what stands before the point. Looking at
+/// each byte is quicker there than [`fast::digits`], which takes eight at a time.
 #[inline(always)]
 fn few_digits(bytes: &[u8], mut at: usize) -> usize {
     while bytes.get(at).is_some_and(u8::is_ascii_digit) {
         at += 1;
     }
     at
-}
-
-/// The sink that takes white space out. It listens to nothing else, so a text without any costs no more
-/// than checking it.
-struct Gaps<'t> {
-    text: &'t str,
-    /// What has been copied so far; empty until the first gap.
-    out: String,
-    /// From where on the text has not been copied.
-    from: usize,
-}
-
-impl<'t> Sink<'t> for Gaps<'t> {
-    fn white_space(&mut self, gap: Range<usize>) {
-        self.out.push_str(&self.text[self.from..gap.start]);
-        self.from = gap.end;
-    }
 }

@@ -1,10 +1,19 @@
-//! JSON as text.
+//! JSON as text: values that stay text, strings with their escapes, and writing.
+//!
+//! A table that keeps what it was sent need not understand it; it must only know that it is valid. Text costs a
+//! fraction of a tree's memory, goes out again by one copy, and rounds no number. A [`JsonText`] is the proof
+//! that somebody has checked: there is no way for a program to make one from a text that is not JSON.
+//!
+//! What is written follows RFC 8259 section 7 and no more: quotes, backslashes and controls are escaped, and all
+//! other characters stand as themselves in UTF-8. There is no option to escape them too, as some writers have
+//! it: whoever reads JSON reads UTF-8.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
+use std::ops::Range;
 
 use super::fast::{self, Short};
-use super::{Error, Kind, Parser, Value, number};
+use super::{Error, Kind, Parser, Sink, Value, number};
 
 const INDENT: &[u8] = b"  ";
 
@@ -30,7 +39,8 @@ impl<'a> JsonText<'a> {
         JsonText(utf8(out).into())
     }
 
-    /// Text that is known to be compact JSON already: it was a `JsonText` before, or is made of some.
+    /// Text that is known to be compact JSON already: it was a `JsonText` before, or is made of some. The table
+    /// keeps values as plain `str`s and gives them back through here, without checking them once more.
     pub(crate) fn trusted(text: impl Into<Cow<'a, str>>) -> JsonText<'a> {
         JsonText(text.into())
     }
@@ -81,13 +91,13 @@ impl<'a> JsonText<'a> {
         self.0 == "null"
     }
 
-    /// Whether it may stand this many levels deeper without nesting too deep.
+    /// Whether it may stand this many levels deeper, in a reply for instance, without nesting too deep there.
     pub(crate) fn leaves_room(&self, levels: usize) -> bool {
         Parser::new(&self.0).compact_with_room(levels).is_ok()
     }
 
-    /// Equality as JSON: numbers by value, objects regardless of the order of their members. Trees are only
-    /// built of two arrays, two objects and so on.
+    /// Equality as JSON: numbers by value, objects regardless of the order of their members. A tree is built only
+    /// where the texts differ and begin alike: to find that a list is not the number 5 takes one byte.
     pub fn same_value(&self, other: &JsonText<'_>) -> bool {
         self.0 == other.0 || self.kind() == other.kind() && self.to_value() == other.to_value()
     }
@@ -107,19 +117,38 @@ impl fmt::Display for JsonText<'_> {
     }
 }
 
+/// A tree becomes text. It is taken by value or by reference, since it is only read.
 impl<V: Borrow<Value>> From<V> for JsonText<'static> {
     fn from(value: V) -> JsonText<'static> {
         JsonText(utf8(value.borrow().written(Vec::new(), false)).into())
     }
 }
 
+/// The sink that takes white space out: it copies what stands between two gaps. It listens to nothing else, so
+/// compacting a text without white space costs no more than checking it.
+pub(super) struct Gaps<'t> {
+    pub(super) text: &'t str,
+    /// What has been copied so far; empty until the first gap.
+    pub(super) out: String,
+    /// From where on the text has not been copied.
+    pub(super) from: usize,
+}
+
+impl<'t> Sink<'t> for Gaps<'t> {
+    fn white_space(&mut self, gap: Range<usize>) {
+        self.out.push_str(&self.text[self.from..gap.start]);
+        self.from = gap.end;
+    }
+}
+
 /// A string between its quotes, as written, escapes still escaped; or a number, as written.
 #[derive(Clone, Copy, Debug)]
 pub struct Str<'t> {
-    /// All of the text, so that a short string can be copied by a fixed number of bytes.
+    /// All of the text, not only the string: `fast::Short` copies beyond the string's end.
     pub(super) text: &'t str,
     pub(super) from: usize,
     pub(super) to: usize,
+    /// Whether there is a backslash in it.
     pub(super) escaped: bool,
 }
 
@@ -129,7 +158,8 @@ impl<'t> Str<'t> {
         &self.text[self.from..self.to]
     }
 
-    /// As meant; borrowed where there are no escapes. Cannot fail: the parser refuses any that mean nothing.
+    /// What is meant: each escape is replaced by its character. Borrowed where there are none. This cannot
+    /// fail, because the parser has refused escapes that mean nothing.
     pub fn unescape(self) -> Cow<'t, str> {
         let mut rest = self.raw();
         if !self.escaped {
@@ -148,9 +178,8 @@ impl<'t> Str<'t> {
 
 /// The escape at the start of `bytes`: what it means, and how long it is.
 ///
-/// `\u` takes 16 bits. A character beyond U+FFFF is written as two of them, a surrogate pair: of the 20 bits by
-/// which it exceeds 0x10000, the upper ten on D800 and the lower ten on DC00. These numbers are reserved for
-/// this: one without the other is no character, and no `str` could hold it.
+/// The parser asks this too, to check a string, and throws the character away: so what is accepted and what
+/// can be unescaped are the same by construction.
 pub(super) fn read_escape(bytes: &[u8]) -> Result<(char, usize), Kind> {
     let meant = match bytes.get(1) {
         Some(itself @ (b'"' | b'\\' | b'/')) => char::from(*itself),
@@ -165,6 +194,10 @@ pub(super) fn read_escape(bytes: &[u8]) -> Result<(char, usize), Kind> {
     Ok((meant, 2))
 }
 
+/// The escape `\uXXXX`, which takes 16 bits. A character beyond U+FFFF does not fit and is written as two escapes, a
+/// surrogate pair: of the 20 bits by which it exceeds 0x10000, the upper ten are added to 0xD800 and the lower ten to
+/// 0xDC00. Both ranges are reserved for this. One half without the other is no character, no `str` can hold it,
+/// and so it is an error, though the grammar alone would allow it.
 fn read_unicode_escape(bytes: &[u8]) -> Result<(char, usize), Kind> {
     let first = code_unit(bytes).ok_or(Kind::Hex)?;
     let second = bytes.get(6..).and_then(code_unit);
@@ -183,7 +216,8 @@ fn code_unit(bytes: &[u8]) -> Option<u32> {
     hex.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// Appends a JSON string: quotes, and escapes where the grammar demands them.
+/// Appends a JSON string: quotes, and escapes where the grammar demands them. What stands between two escapes
+/// is copied as a whole.
 pub fn write_str(out: &mut Vec<u8>, s: &str) {
     let mut rest = s.as_bytes();
     out.reserve(rest.len() + 2);
@@ -198,6 +232,8 @@ pub fn write_str(out: &mut Vec<u8>, s: &str) {
     out.push(b'"');
 }
 
+/// Appends the escape for a byte that needs one. Five controls have a short one; the others take `\u00XX`. Bytes
+/// beyond ASCII never come here, so this works on bytes and cannot cut a character.
 #[cold]
 fn write_escape(out: &mut Vec<u8>, byte: u8) {
     let short = match byte {
@@ -216,11 +252,16 @@ fn write_escape(out: &mut Vec<u8>, byte: u8) {
 }
 
 /// JSON on its way out, compact or indented.
+///
+/// The writer is told of brackets and of what comes next, and knows where commas, line breaks and indentation
+/// go. It appends to a `Vec` and never fails. Whoever writes more than memory should hold (`st json`) takes
+/// what is in `out` away between two calls and lets the writer go on.
 pub(crate) struct Writer {
     pub(crate) out: Vec<u8>,
     pretty: bool,
+    /// How many brackets are open: so many times is a line indented.
     depth: usize,
-    /// Nothing stands in the innermost bracket yet.
+    /// Nothing stands in the innermost bracket yet, so the next item takes no comma.
     empty: bool,
 }
 
@@ -236,7 +277,7 @@ impl Writer {
         self.empty = true;
     }
 
-    /// Called before each element and each name.
+    /// What stands before each element and each name: a comma behind the last, and a new line in pretty JSON.
     #[inline(always)]
     pub(crate) fn next(&mut self) {
         if !self.empty {
@@ -246,7 +287,7 @@ impl Writer {
         self.line();
     }
 
-    /// A scalar, as written.
+    /// A scalar, as it was written, quotes and escapes included.
     pub(crate) fn raw(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
     }
@@ -269,6 +310,7 @@ impl Writer {
         self.empty = false;
     }
 
+    /// A whole tree. The recursion is at most `DEPTH_MAX` deep, as every tree is.
     pub(super) fn value(&mut self, value: &Value) {
         match value {
             Value::Null => self.raw("null"),
@@ -313,8 +355,9 @@ impl Writer {
         }
     }
 
-    /// Nearly all strings are short and need no escapes: those are copied as a whole.
-    #[cfg_attr(not(debug_assertions), inline(always))] // There it would swell the frame of the recursion.
+    /// A string of a tree. Nearly all are short and need no escapes; those are copied as a whole.
+    // In a debug build, inlining would swell the frames of `value` beyond what the server's small stacks hold.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn string(&mut self, string: &Short<30>) {
         if !string.is_plain() {
             return write_str(&mut self.out, string);
@@ -325,6 +368,7 @@ impl Writer {
     }
 }
 
+/// What was written, as a `String`. The check costs a pass over the bytes; there is no safe way around it.
 pub(super) fn utf8(out: Vec<u8>) -> String {
     String::from_utf8(out).expect("the writer puts out UTF-8")
 }
