@@ -1,11 +1,35 @@
-//! How it is made fast.
+//! How it is made fast. Nothing here changes what is accepted or written; without this file the rest would be the
+//! same with a loop over bytes, a `String`, and a parser that starts anew with each read.
+//!
+//! What each trick brings was measured on three files shaped like those that JSON parsers are compared by: tweets
+//! (strings, escapes, Unicode), a catalogue (integers, names, indentation) and a map (floats in nested arrays).
+//! A trick that brings less than 5% on all of them is not worth its explanation and is not here.
+//!
+//! - **Eight bytes at a time** ([`plain`], [`digits`], [`space`]). A `u64` is a register of eight bytes: one
+//!   subtraction and a mask ask all eight the same question ("are you a quote?"), and counting trailing zeros
+//!   tells which was first to say yes. This is called SWAR, SIMD within a register. It needs neither unsafe code nor
+//!   a particular processor. @T1
+//! - **Short strings in place** ([`Short`]). Most names, strings and numbers are a few bytes long, and allocating
+//!   and freeing each costs more than parsing it. @T4
+//! - **Copies of fixed size** ([`Short::copy`], [`Short::append_to`]). Thirty bytes are two registers, copied by two
+//!   instructions; "as many as the string has" is a call with a loop in it. So more is copied than the string
+//!   has, and its length says what counts. Building a tree takes 10 to 14% longer without, writing one 16 to 29%.
+//! - **No escapes, no loop** ([`Short::is_plain`]). Whether a short string needs escapes is asked of all its bytes at
+//!   once, and if not it is copied as a whole. @T7
+//! - **Resuming** ([`Scanner`]). A request of a megabyte that arrives in 64-byte pieces would be parsed 16,000 times
+//!   from its start. The scanner looks at each byte once.
+//!
+//! Two more are where they work and not here: `inline(always)` on the small rules of the parser, and the place in the
+//! text as an argument of them, both of which keep that place in a register.
 
 use std::fmt;
 use std::ops::Deref;
 
 use super::{DEPTH_MAX, Str};
 
+/// A one in each of eight bytes: times a byte, that byte eight times.
 const ONES: u64 = u64::MAX / 255;
+/// The high bit of each byte, by which a byte says yes.
 const HIGHS: u64 = ONES << 7;
 
 /// Where the first byte stands, from `at` on, that a string cannot hold as it is: `"`, `\` or a control; the
@@ -15,12 +39,16 @@ pub(super) fn plain(bytes: &[u8], at: usize) -> usize {
     search(bytes, at, |word| (quote_or_backslash(word) | word.wrapping_sub(ONES * 0x20)) & !word)
 }
 
+/// An exclusive or makes the sought byte zero, and subtracting one sets the high bit of a zero. It also borrows from
+/// the byte above, which may then say yes as well; since only the first yes counts, that does no harm. Bytes
+/// beyond ASCII have their high bit set before, and `!word` takes that away.
 fn quote_or_backslash(word: u64) -> u64 {
     let equals = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
     (equals(b'"') | equals(b'\\')) & !word
 }
 
-/// Where the run of digits that starts at `at` ends.
+/// Where the run of digits that starts at `at` ends. For the digits behind a point, of which there are often
+/// fifteen; checking the map takes 36 to 49% longer without.
 #[inline(always)]
 pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
     search(bytes, at, |word| {
@@ -30,8 +58,9 @@ pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
     })
 }
 
-/// Where the first byte stands, from `at` on, that `marks` marks: by a high bit in a word of eight bytes.
-/// Only the lowest mark of a word must be right.
+/// Where the first byte stands, from `at` on, that `marks` marks; the length where there is none. It is given eight
+/// bytes, the first of them lowest, and sets the high bit of those that are sought. Only the lowest mark of a
+/// word must be right.
 #[inline(always)]
 fn search(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
     while let Some(chunk) = bytes[at..].first_chunk() {
@@ -41,12 +70,12 @@ fn search(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
         }
         at += 8;
     }
-    // Fewer than eight are left. Zeros stand for those that are missing.
+    // Fewer than eight are left. Zeros stand for those that are missing; it does not matter whether they are marked.
     let last = bytes[at..].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
     bytes.len().min(at + (marks(last) & HIGHS).trailing_zeros() as usize / 8)
 }
 
-/// Where the white space that starts at `at` ends.
+/// Where the white space that starts at `at` ends. It is mostly a line break and a run of spaces; @T3
 #[inline(always)]
 pub(super) fn space(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
@@ -58,13 +87,16 @@ pub(super) fn space(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// A string of any length; up to `N` bytes are kept in place. Reads as a `str`.
+/// A string of any length; up to `N` bytes are kept in place, and longer ones on the heap. Reads as a `str`.
+///
+/// The price of having no unsafe code: bytes in place are proved to be UTF-8 again each time they are asked for as
+/// a `str`. So writing and comparing ask for bytes.
 #[derive(Clone)]
 pub struct Short<const N: usize>(Held<N>);
 
 #[derive(Clone)]
 enum Held<const N: usize> {
-    /// The bytes past `len` are whatever followed in the source: copying a fixed number is faster.
+    /// What stands behind the first `len` bytes means nothing: it is what followed the string in its text.
     Here {
         len: u8,
         bytes: [u8; N],
@@ -73,6 +105,8 @@ enum Held<const N: usize> {
 }
 
 impl<const N: usize> Short<N> {
+    /// A piece of a text, escapes and all. All `N` bytes are copied wherever the text goes on for so long, which it
+    /// does but for its last few strings.
     #[inline(always)]
     pub(super) fn copy(piece: Str<'_>) -> Short<N> {
         match piece.text.as_bytes()[piece.from..].first_chunk() {
@@ -99,13 +133,14 @@ impl<const N: usize> Short<N> {
         }
     }
 
-    /// Whether it is kept in place and JSON can hold it without escapes. What follows it does not matter.
+    /// Whether it is kept in place and JSON can hold it without escapes. All `N` bytes are asked, in words, and what
+    /// those behind the string say does not count.
     #[inline(always)]
     pub(super) fn is_plain(&self) -> bool {
         matches!(&self.0, Held::Here { len, bytes } if plain(bytes, 0) >= usize::from(*len))
     }
 
-    /// Appends the bytes; those in place by a copy of fixed size, cut off after.
+    /// Appends the bytes. Those in place are appended with all that stands behind them, which is then cut off.
     #[inline(always)]
     pub(super) fn append_to(&self, out: &mut Vec<u8>) {
         match &self.0 {
@@ -152,7 +187,7 @@ impl<const N: usize> fmt::Debug for Short<N> {
     }
 }
 
-/// How far the request at the start of the buffer has come. Incomplete is not invalid.
+/// How far the value at the start of the buffer has come. Incomplete is not invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scan {
     /// It ends before this offset.
@@ -164,39 +199,47 @@ pub enum Scan {
 }
 
 /// Finds the end of a JSON object, over as many calls as it takes.
+///
+/// TCP carries a stream of bytes and not messages: one read may bring half a request, or three and a half. A JSON
+/// object ends at the brace that closes it, which only its nesting tells. The scanner knows strings, braces and
+/// brackets and nothing else of JSON: what it finds the end of is for the parser to judge. It remembers where
+/// it stopped, so each byte is looked at once however many reads it took to arrive. If it began anew with each
+/// read, a client that sends a megabyte byte by byte would cost the server 500 billion steps.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    /// Where to go on. One behind the end of what there was, where that ended in a backslash: the byte that it
-    /// escapes is none of ours.
+    /// Where to go on. Where the bytes so far end in a backslash, this is one more than there are: the next byte
+    /// is escaped, and is passed over unseen.
     at: usize,
     /// Inside a string.
     string: bool,
     /// Braces and brackets open.
     depth: usize,
-    /// Which of the open ones are brackets, the innermost lowest, as deep as a request may nest.
-    /// What nests deeper is only counted, and refused by the parser when it is complete.
+    /// Which of the open ones are brackets, the innermost in the lowest bit. Beyond `DEPTH_MAX` they are only
+    /// counted: the parser refuses such an object when it is complete, and the connection can go on behind it.
     brackets: u128,
-    /// Where this deep, a comma is an end as well. At depth 0 there are none.
+    /// At this depth a comma is an end, too. For an object it is 0, where no comma comes.
     list_depth: usize,
 }
 
 const _: () = assert!(DEPTH_MAX <= u128::BITS as usize);
 
 impl Scanner {
-    /// A scanner inside an array, for its next element: that ends with a comma, or with the array's bracket.
+    /// A scanner for one element of an array that has been opened. It ends behind the comma that follows the element,
+    /// or behind the array's bracket.
     pub(crate) fn in_array() -> Scanner {
         Scanner { depth: 1, brackets: 1, list_depth: 1, ..Scanner::default() }
     }
 
-    /// As [`Scanner::scan`], where `piece` follows what was looked at before.
+    /// As [`Scanner::scan`], for who keeps no buffer: `piece` is only what has come since the last call, and places
+    /// count from its start.
     pub(crate) fn scan_piece(&mut self, piece: &[u8]) -> Scan {
         let scan = self.scan(piece);
         self.at = self.at.saturating_sub(piece.len());
         scan
     }
 
-    /// Looks on in `buffer`, which begins with the same bytes as last time, and with `{`.
-    /// After `Complete` or `Lost` the scanner is as new, for the next request.
+    /// Goes on in `buffer`, which begins with the same bytes as last time, the first of which is `{`. After `Complete`
+    /// or `Lost` the scanner is as new, for the next object.
     pub fn scan(&mut self, buffer: &[u8]) -> Scan {
         // The place lives in a register while bytes are looked at.
         let mut at = self.at;
@@ -231,7 +274,7 @@ impl Scanner {
         }
     }
 
-    /// Whether this is what was opened last.
+    /// Whether this closes what was opened last.
     fn close(&mut self, bracket: bool) -> bool {
         self.depth -= 1;
         if self.depth >= DEPTH_MAX {
@@ -248,7 +291,8 @@ impl Scanner {
     }
 }
 
-/// From inside a string past its end, or past what there is of it; and whether it goes on.
+/// From inside a string to the place behind it, and false; or to the end of what there is, and true: it goes on.
+/// Controls are passed over. They are not allowed in a string, but saying so is the parser's task.
 fn string_end(buffer: &[u8], mut at: usize) -> (usize, bool) {
     while at < buffer.len() {
         at = search(buffer, at, quote_or_backslash);

@@ -34,8 +34,10 @@
 //! digits; a [`JsonText`] is all of a value, checked and kept as it was sent.
 //!
 //! # Reading order
-//! `parser`, `string` (escapes, surrogate pairs), `scan` (eight bytes at a time), `error`; `value`, `tree`,
-//! `short`, `number`; `text`; `write`.
+//! This file's [`Error`] says why a text is not JSON. `parser` is the grammar and its sinks, `text` the strings with
+//! their escapes and all writing, `value` the tree, `number` the numbers. Whoever wants to know how JSON works may
+//! stop there. `fast` is how it is made fast: the others call it for "where is the next quote?" and the like, and
+//! each such question could be a loop over bytes.
 //!
 //! Deliberately absent: input in pieces (whoever reads a socket finds the end of a message first), types of
 //! one's own (no `derive`), extensions (comments, trailing commas), and anything that touches a file.
@@ -55,6 +57,7 @@ pub(crate) use text::Writer;
 pub use text::{JsonText, Str, write_str};
 pub use value::{Array, Object, Value};
 
+// One row for each kind of error gives both its name here and its words in a message, so no kind lacks words.
 macro_rules! kinds {
     ($($kind:ident: $expected:literal,)*) => {
         /// What was wrong, by what should have stood there.
@@ -90,7 +93,10 @@ kinds! {
     Utf8: "UTF-8",
 }
 
-/// A text that is not JSON. Boxed, so that a `Result` of it stays in a register where all is well.
+/// Why a text is not JSON: what was expected, what was found, where, and the usual slip it looks like.
+///
+/// The facts are boxed, so that a `Result<(), Error>` is one word and stays in a register where all is well.
+/// Nearly every rule of the grammar returns one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(Box<Facts>);
 
@@ -105,7 +111,8 @@ struct Facts {
 }
 
 impl Error {
-    /// Only here, where all is lost already, are lines counted.
+    /// Lines and columns are counted here, from the start of the text, and nowhere else: a parser that kept count as it
+    /// went would make every good text pay for the bad ones.
     pub(super) fn new(kind: Kind, text: &str, offset: usize) -> Error {
         let (before, rest) = text.split_at(offset);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -119,7 +126,8 @@ impl Error {
         }))
     }
 
-    /// The bytes as text, if that is what they are.
+    /// The bytes as text, if that is what they are. Everything else in this room takes a `str`, so this is the one
+    /// place where bytes that are not UTF-8 are met.
     pub(crate) fn unless_utf8(bytes: &[u8]) -> Result<&str, Error> {
         std::str::from_utf8(bytes).map_err(|error| {
             let valid = std::str::from_utf8(&bytes[..error.valid_up_to()]).expect("valid up to there");
@@ -173,7 +181,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The usual slips.
+/// The usual slips: other languages' quotes, comments, commas and names. A hint says what to write instead, and is
+/// given only where the text makes the slip likely; a wrong hint is worse than none.
 fn hint(kind: Kind, before: &str, rest: &str) -> Option<&'static str> {
     let starts = |words: &[&str]| words.iter().any(|word| rest.starts_with(word));
     let next = rest.chars().next()?;
