@@ -46,6 +46,7 @@ impl List {
 /// Finds the comma or closing bracket after an element that comes in pieces, each looked at once.
 fn element_end() -> impl FnMut(&[u8]) -> Option<usize> {
     let mut scanner = Scanner::in_array();
+    // What does not fit together ends at the bracket that does not fit, and is then refused as no JSON.
     move |piece| match scanner.scan_piece(piece) {
         Scan::Complete(end) => Some(end - 1),
         Scan::Lost(at) => Some(at),

@@ -8,14 +8,14 @@
 //! - **Eight bytes at a time** ([`plain`], [`digits`], [`space`]). A `u64` is a register of eight bytes: one
 //!   subtraction and a mask ask all eight the same question ("are you a quote?"), and counting trailing zeros
 //!   tells which was first to say yes. This is called SWAR, SIMD within a register. It needs neither unsafe code nor
-//!   a particular processor. @T1
+//!   a particular processor. Without it for strings, checking the tweets takes 52% longer and writing them 35%.
 //! - **Short strings in place** ([`Short`]). Most names, strings and numbers are a few bytes long, and allocating
-//!   and freeing each costs more than parsing it. @T4
+//!   and freeing each costs more than parsing it. With all of them on the heap, building a tree takes 1.7 to 3 times as long.
 //! - **Copies of fixed size** ([`Short::copy`], [`Short::append_to`]). Thirty bytes are two registers, copied by two
 //!   instructions; "as many as the string has" is a call with a loop in it. So more is copied than the string
 //!   has, and its length says what counts. Building a tree takes 10 to 14% longer without, writing one 16 to 29%.
 //! - **No escapes, no loop** ([`Short::is_plain`]). Whether a short string needs escapes is asked of all its bytes at
-//!   once, and if not it is copied as a whole. @T7
+//!   once, and if not it is copied as a whole. Writing the tweets takes twice as long without, the catalogue 46% longer.
 //! - **Resuming** ([`Scanner`]). A request of a megabyte that arrives in 64-byte pieces would be parsed 16,000 times
 //!   from its start. The scanner looks at each byte once.
 //!
@@ -32,23 +32,24 @@ const ONES: u64 = u64::MAX / 255;
 /// The high bit of each byte, by which a byte says yes.
 const HIGHS: u64 = ONES << 7;
 
-/// Where the first byte stands, from `at` on, that a string cannot hold as it is: `"`, `\` or a control; the
-/// length where there is none.
+/// The place of the first byte, from `at` on, that a string cannot hold as it is: `"`, `\` or a control. Where there
+/// is none, it is the length.
 #[inline(always)]
 pub(super) fn plain(bytes: &[u8], at: usize) -> usize {
     search(bytes, at, |word| (quote_or_backslash(word) | word.wrapping_sub(ONES * 0x20)) & !word)
 }
 
-/// An exclusive or makes the sought byte zero, and subtracting one sets the high bit of a zero. It also borrows from
-/// the byte above, which may then say yes as well; since only the first yes counts, that does no harm. Bytes
-/// beyond ASCII have their high bit set before, and `!word` takes that away.
+/// Marks the bytes that end a run inside a string. An exclusive or makes the sought byte zero, and subtracting one
+/// sets the high bit of a zero. The subtraction may borrow from the byte above and mark that as well; only
+/// the first mark counts, so this does no harm. Bytes beyond ASCII have their high bit set before, and `!word`
+/// takes that away.
 fn quote_or_backslash(word: u64) -> u64 {
     let equals = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
     (equals(b'"') | equals(b'\\')) & !word
 }
 
-/// Where the run of digits that starts at `at` ends. For the digits behind a point, of which there are often
-/// fifteen; checking the map takes 36 to 49% longer without.
+/// The place where the run of digits ends that starts at `at`. It is meant for the digits behind a point, which are
+/// often fifteen: checking the map takes 36% more instructions without it.
 #[inline(always)]
 pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
     search(bytes, at, |word| {
@@ -58,9 +59,9 @@ pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
     })
 }
 
-/// Where the first byte stands, from `at` on, that `marks` marks; the length where there is none. It is given eight
-/// bytes, the first of them lowest, and sets the high bit of those that are sought. Only the lowest mark of a
-/// word must be right.
+/// The place of the first byte, from `at` on, that `marks` marks; the length where there is none. `marks` is given
+/// eight bytes, the first of them lowest, and sets the high bit of those that are sought. Only the lowest mark
+/// of a word must be right.
 #[inline(always)]
 fn search(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
     while let Some(chunk) = bytes[at..].first_chunk() {
@@ -75,7 +76,8 @@ fn search(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
     bytes.len().min(at + (marks(last) & HIGHS).trailing_zeros() as usize / 8)
 }
 
-/// Where the white space that starts at `at` ends. It is mostly a line break and a run of spaces; @T3
+/// The place where the white space ends that starts at `at`. In indented text that is a line break and a run of
+/// spaces: checking the catalogue takes twice as long if each of them is looked at.
 #[inline(always)]
 pub(super) fn space(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
@@ -230,7 +232,7 @@ impl Scanner {
         Scanner { depth: 1, brackets: 1, list_depth: 1, ..Scanner::default() }
     }
 
-    /// As [`Scanner::scan`], for who keeps no buffer: `piece` is only what has come since the last call, and places
+    /// As [`Scanner::scan`], for a caller that keeps no buffer: `piece` is only what has come since the last call, and places
     /// count from its start.
     pub(crate) fn scan_piece(&mut self, piece: &[u8]) -> Scan {
         let scan = self.scan(piece);
