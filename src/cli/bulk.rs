@@ -18,8 +18,8 @@ use std::mem::take;
 use super::commands::{INPUT_BYTES_MAX, Run};
 use super::message::{Exit, Trouble};
 use crate::client::{ClientError, ListOf};
-use crate::json::{self, JsonText, Parser, Value};
-use crate::protocol::{Request, Scan, Scanner, check_key};
+use crate::json::{self, JsonText, Parser, Scan, Scanner, Value};
+use crate::protocol::{Request, check_key};
 
 /// Bytes of requests that are sent before the first reply is read. A single one may be larger. The kernel buffers
 /// more than this for a connection on every system we know (Linux from 16 KiB at our end and 128 KiB at the other),
@@ -345,6 +345,6 @@ fn at_line(line: usize, text: &str) -> Trouble {
 /// counts them from the beginning of the file.
 fn not_json(line: usize, error: &json::Error) -> Trouble {
     let hint = error.hint().map_or(String::new(), |hint| format!(": {hint}"));
-    let text = format!("column {}: expected {}{hint}", error.column(), error.expected());
+    let text = format!("column {}: expected {}{hint}", error.column(), error.kind().expected());
     at_line(line + error.line() - 1, &text)
 }

@@ -100,6 +100,8 @@ const FIRST_BYTES: u64 = 1 << 20;
 /// An error closer to the end of the first bytes than this may only be a word or an escape that is
 /// cut.
 const TOKEN_BYTES: usize = 16;
+/// Output goes out in pieces of this size.
+const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Reads JSON values, at least one, and writes each in `layout`, with a newline after it.
 pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) -> Result<(), ReformatError> {
@@ -118,17 +120,13 @@ pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) ->
     if layout == Layout::Check {
         return Ok(());
     }
-    // Two writes instead of one copy: a long string goes out from where it stands in the input.
-    let mut writer = Writer::new(Vec::new(), layout == Layout::Pretty, |out: &mut Vec<u8>, text: &str| {
-        output.write_all(out).map_err(ReformatError::Write)?;
-        out.clear();
-        output.write_all(text.as_bytes()).map_err(ReformatError::Write)
-    });
+    let mut writer = Writer::new(Vec::new(), layout == Layout::Pretty);
     each_value(text, |parser| {
-        copy(parser, &mut writer)?;
-        writer.end_line()
+        copy(parser, &mut writer, &mut output)?;
+        writer.raw("\n");
+        Ok::<(), ReformatError>(())
     })?;
-    writer.close()?;
+    output.write_all(&writer.out).map_err(ReformatError::Write)?;
     output.flush().map_err(ReformatError::Write)
 }
 
@@ -153,25 +151,26 @@ fn each_value<'t, E: From<json::Error>>(
 
 /// One value. The parser is pulled rather than given a sink, since a full disk must end it. It
 /// calls itself for each level of nesting, which the parser bounds.
-fn copy<F>(parser: &mut Parser<'_>, writer: &mut Writer<F>) -> Result<(), ReformatError>
-where
-    F: FnMut(&mut Vec<u8>, &str) -> Result<(), ReformatError>,
-{
+fn copy(parser: &mut Parser<'_>, writer: &mut Writer, output: &mut impl Write) -> Result<(), ReformatError> {
+    if writer.out.len() >= BUFFER_BYTES {
+        output.write_all(&writer.out).map_err(ReformatError::Write)?;
+        writer.out.clear();
+    }
     match parser.peek() {
         b'[' => {
             writer.begin(b'[');
             parser.array(|parser| {
-                writer.next()?;
-                copy(parser, writer)
+                writer.next();
+                copy(parser, writer, output)
             })?;
             writer.end(b']');
         }
         b'{' => {
             writer.begin(b'{');
             parser.object(|parser, name| {
-                writer.next()?;
+                writer.next();
                 writer.raw_name(name);
-                copy(parser, writer)
+                copy(parser, writer, output)
             })?;
             writer.end(b'}');
         }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::answer::{Answer, ClientError, ReplyProblem, Result};
 use super::connection::Connection;
-use crate::json::{JsonText, Value};
+use crate::json::{JsonText, Scan, Scanner, Value};
 use crate::protocol::{Scope, check_key};
 
 /// An element of a list: a key and its value, which is null where the list is of keys alone.
@@ -157,23 +157,13 @@ fn check(connection: &Connection, key: &str, scope: &Scope<'_>) -> Result<()> {
 
 /// Finds the comma or closing bracket after an element that comes in pieces, each looked at once.
 fn element_end() -> impl FnMut(&[u8]) -> Option<usize> {
-    let (mut depth, mut string, mut escape) = (0_usize, false, false);
-    let mut ends = move |byte: &u8| {
-        if string {
-            string = escape || *byte != b'"';
-            escape = !escape && *byte == b'\\';
-            return false;
-        }
-        match byte {
-            b'"' => string = true,
-            b'[' | b'{' => depth += 1,
-            b',' | b']' | b'}' if depth == 0 => return true,
-            b']' | b'}' => depth -= 1,
-            _ => {}
-        }
-        false
-    };
-    move |bytes| bytes.iter().position(&mut ends)
+    let mut scanner = Scanner::in_array();
+    // What does not fit together ends at the bracket that does not fit, and is then refused as no JSON.
+    move |piece| match scanner.scan_piece(piece) {
+        Scan::Complete(end) => Some(end - 1),
+        Scan::Lost(at) => Some(at),
+        Scan::Incomplete => None,
+    }
 }
 
 impl Event {

@@ -1,43 +1,28 @@
 //! Numbers that keep every digit.
 //!
 //! JSON's numbers are decimal and have no limit; most programs read them as binary floating point and
-//! silently change them (2^53 + 1, 0.1, 400 digits). A [`Number`] keeps the text as written and
-//! is turned into a machine's number only on demand, and only where that is exact.
+//! silently change them (2^53 + 1, 0.1, 400 digits). A [`Number`] keeps the text as it was written. It becomes
+//! a machine's number only when a program asks for one, and only where that is exact.
+//!
+//! There is no arithmetic here: the one sum that this program computes, INCREMENT's, is of `i128`.
 
 use std::fmt;
+use std::iter::repeat_n;
 
-use super::{Short, Str};
+use super::fast::Short;
 
-/// A number, as it was written. Compares by value: `1.0`, `1` and `10e-1` are equal, at any length.
+/// A number, as it was written; up to 22 bytes take no memory of their own. Compares by value: `1.0`, `1` and `10e-1` are equal, at any length.
 #[derive(Clone, Debug)]
-pub struct Number(Short<22>);
+pub struct Number(pub(super) Short<22>);
 
 impl Number {
-    /// To be set; not a number yet.
-    pub(super) const UNSET: Number = Number(Short::EMPTY);
-
-    /// Becomes what the grammar of numbers has accepted.
-    #[inline(always)]
-    pub(super) fn set(&mut self, piece: Str<'_>) {
-        self.0.set(piece);
-    }
-
-    /// Text known to be a number.
-    pub(super) fn known(text: &str) -> Number {
-        Number(Short::from(text))
-    }
-
-    /// A finite float, by the shortest digits that read back as the same; NaN and infinities are no JSON.
+    /// A finite float, by the shortest digits that read back as the same; JSON has no NaN and no infinities.
     pub fn from_f64(float: f64) -> Option<Number> {
-        float.is_finite().then(|| Number::known(&format!("{float:?}")))
+        float.is_finite().then(|| Number(format!("{float:?}").into()))
     }
 
     /// As written.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
-    pub(super) fn digits(&self) -> &Short<22> {
         &self.0
     }
 
@@ -58,12 +43,13 @@ impl Number {
 
     /// The float, if it has exactly this value: `0.5` has one, `0.1` and `1e400` have none.
     pub fn as_f64(&self) -> Option<f64> {
-        // No f64 has more than 767 significant digits, and this many are printed exactly.
         let float = Some(self.to_f64()).filter(|float| float.is_finite())?;
-        (*self == Number::known(&format!("{float:.766e}"))).then_some(float)
+        // A float is a fraction of a power of two, so it has a decimal end: 767 significant digits at most. One
+        // digit and 766 behind the point write it exactly, and Decimal compares that with what stands here.
+        (Decimal::new(self.as_str()) == Decimal::new(&format!("{float:.766e}"))).then_some(float)
     }
 
-    /// The nearest float; infinite where it is too large for one.
+    /// The nearest float, as most languages would read it; infinite where it is too large for one.
     pub fn to_f64(&self) -> f64 {
         self.as_str().parse().expect("JSON's numbers are a subset of Rust's")
     }
@@ -87,108 +73,88 @@ macro_rules! from_integers {
     ($($integer:ty)*) => {$(
         impl From<$integer> for Number {
             fn from(integer: $integer) -> Number {
-                Number::known(&integer.to_string())
+                Number(integer.to_string().into())
             }
         }
     )*};
 }
 from_integers!(i32 u32 i64 u64 i128 u128 usize);
 
-/// See [`Number::as_i128`]. Nearly all that are asked for are plain and fit an `i64`.
+/// What [`Number::as_i128`] gives, for the text of a number. Nearly all that are asked for are written plainly
+/// and fit an `i64`; those need no [`Decimal`].
 pub(super) fn integer(number: &str) -> Option<i128> {
     number.parse::<i64>().map(i128::from).ok().or_else(|| Decimal::new(number).to_i128())
 }
 
-/// A number taken apart where it stands: ±0.DIGITS × 10^(exponent + shift), where DIGITS neither begin nor
-/// end with a zero. Equal values have equal parts. Nothing is ever written out: `1e999999999` is one digit.
+/// A number taken apart: ±0.DIGITS × 10^(exponent + shift). DIGITS neither begin nor end with a zero, so equal
+/// values have equal digits. The exponent is never carried out: `1e999999999` has one digit here, not a
+/// gigabyte of zeros that a client could make us write with eleven bytes.
 struct Decimal<'n> {
     negative: bool,
-    /// The digits before and after the point; between them they hold all significant ones.
-    whole: &'n str,
-    fraction: &'n str,
-    exponent: Exponent<'n>,
+    /// None for zero, whatever its exponent.
+    digits: String,
+    /// As it was written. It may have any number of digits.
+    exponent: &'n str,
     shift: i128,
-}
-
-#[derive(Clone, Copy)]
-struct Exponent<'n> {
-    negative: bool,
-    /// Without leading zeros.
-    digits: &'n str,
 }
 
 impl<'n> Decimal<'n> {
     fn new(text: &'n str) -> Decimal<'n> {
-        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, ""));
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
         let (negative, mantissa) = sign(mantissa);
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let (whole, tail) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
-        let fraction = if whole.is_empty() { tail.trim_start_matches('0') } else { tail };
-        let shift = whole.len() as i128 - (tail.len() - fraction.len()) as i128;
-        let whole = if fraction.is_empty() { whole.trim_end_matches('0') } else { whole };
-        let (downwards, exponent) = sign(exponent);
-        let exponent = Exponent { negative: downwards, digits: exponent.trim_start_matches('0') };
-        Decimal { negative, whole, fraction, exponent, shift }
-    }
-
-    fn digits(&self) -> impl Iterator<Item = u8> {
-        self.whole.bytes().chain(self.fraction.bytes()).map(|digit| digit - b'0')
-    }
-
-    fn len(&self) -> usize {
-        self.whole.len() + self.fraction.len()
+        let all = [whole, fraction].concat();
+        let digits = all.trim_start_matches('0');
+        // The point stands behind `whole`; each zero taken away in front moves the first digit towards it.
+        let shift = whole.len() as i128 - (all.len() - digits.len()) as i128;
+        Decimal { negative, digits: digits.trim_end_matches('0').into(), exponent, shift }
     }
 
     fn to_i128(&self) -> Option<i128> {
-        if self.len() == 0 {
+        if self.digits.is_empty() {
             return Some(0);
         }
-        // The point stands this many places behind the first digit; i128 has at most 39.
-        let places = self.exponent.minus(Exponent { negative: false, digits: "" })? + self.shift;
-        let zeros = usize::try_from(places).ok()?.checked_sub(self.len())?;
-        if zeros > 39 {
-            return None;
-        }
-        let sign = if self.negative { -1 } else { 1 };
-        self.digits()
-            .chain(std::iter::repeat_n(0, zeros))
-            .try_fold(0_i128, |sum, digit| sum.checked_mul(10)?.checked_add(sign * i128::from(digit)))
+        // An integer ends before its point: its digits and zeros fill the places in front of that. An i128 has
+        // at most 39 of them; an exponent beyond i128 is far beyond that.
+        let places = self.exponent.parse::<i128>().ok()?.checked_add(self.shift)?;
+        let zeros =
+            usize::try_from(places).ok().filter(|places| *places <= 39)?.checked_sub(self.digits.len())?;
+        let sign = if self.negative { "-" } else { "" };
+        format!("{sign}{}{}", self.digits, "0".repeat(zeros)).parse().ok()
     }
 }
 
 impl PartialEq for Decimal<'_> {
     fn eq(&self, other: &Decimal<'_>) -> bool {
-        if self.len() == 0 || other.len() == 0 {
-            return self.len() == other.len();
+        if self.digits.is_empty() || other.digits.is_empty() {
+            return self.digits == other.digits;
         }
         self.negative == other.negative
-            && self.exponent.minus(other.exponent) == Some(other.shift - self.shift)
-            && self.digits().eq(other.digits())
+            && self.digits == other.digits
+            && difference(self.exponent, other.exponent) == Some(other.shift - self.shift)
     }
 }
 
-impl Exponent<'_> {
-    /// The difference, if it is less than some 10^30: exponents have no limit either, but shifts are
-    /// no longer than the texts. Digit by digit from the top: once the difference is beyond what the
-    /// digits below can undo, it only grows.
-    fn minus(self, other: Exponent<'_>) -> Option<i128> {
-        const FAR: i128 = 10_i128.pow(30);
-        let len = self.digits.len().max(other.digits.len());
-        let digit = |exponent: Exponent<'_>, place: usize| {
-            let behind = (exponent.digits.len() + place).checked_sub(len);
-            let digit = behind.map_or(0, |at| i128::from(exponent.digits.as_bytes()[at] - b'0'));
-            if exponent.negative { -digit } else { digit }
-        };
-        (0..len).try_fold(0_i128, |sum, place| {
-            let sum = sum * 10 + digit(self, place) - digit(other, place);
-            (sum.abs() < FAR).then_some(sum)
-        })
-    }
+/// The first exponent less the second, if that is below 10^30: a difference of shifts is no larger than the
+/// texts are long. Exponents may have a million digits and no integer type holds them, so they are
+/// subtracted digit by digit from the left, as on paper. Once the difference is as large as that, the
+/// digits that are left can only make it larger.
+fn difference(one: &str, other: &str) -> Option<i128> {
+    const FAR: i128 = 10_i128.pow(30);
+    let length = one.len().max(other.len());
+    signed_digits(one, length)
+        .zip(signed_digits(other, length))
+        .try_fold(0, |sum, (one, other)| Some(sum * 10 + one - other).filter(|sum: &i128| sum.abs() < FAR))
 }
 
+/// An exponent's digits, each with its sign, and zeros in front of them up to this length.
+fn signed_digits(exponent: &str, length: usize) -> impl Iterator<Item = i128> {
+    let (negative, digits) = sign(exponent);
+    let signed = move |digit| i128::from(digit - b'0') * if negative { -1 } else { 1 };
+    repeat_n(0, length - digits.len()).chain(digits.bytes().map(signed))
+}
+
+/// Whether there is a minus in front, and what stands behind the sign.
 fn sign(text: &str) -> (bool, &str) {
-    match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    }
+    (text.starts_with('-'), text.trim_start_matches(['-', '+']))
 }

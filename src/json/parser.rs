@@ -1,21 +1,30 @@
 //! The grammar of RFC 8259, once.
 //!
-//! Each rule stands as a comment over the function that follows it. The rules for values, arrays and objects,
-//! which contain each other, are one loop; see the module above for why. [`Parser::object`] and
-//! [`Parser::array`] are for callers who want to pull items one by one, and recurse themselves.
+//! Read [`Parser::any`] first: it is the grammar of values, arrays and objects, which contain each other. Below it
+//! stands a function for each smaller rule (`name`, `number`, `string`), and the rule itself as a comment above
+//! it. Above it stands what callers use:
 //!
-//! It does not read from files or sockets: all of the text is there, as a `&str`, which proves it UTF-8.
+//! - [`Parser::value`] pushes: it reads a whole value and tells a [`Sink`] of each thing that it meets.
+//! - [`Parser::object`] and [`Parser::array`] are pulled: they call back for each item, and the caller decides
+//!   how to read it. A request is read so, since most of its members are kept as text or passed over.
+//!
+//! The parser does not read from files or sockets: all of the text is there, as a `&str`, which proves that it
+//! is UTF-8. So no rule below has to think of half a character, or of more text that may come.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use super::error::{Error, Kind};
-use super::string::{Str, escape};
-use super::{JsonText, scan, text::Gaps};
+use super::text::{Gaps, JsonText, Str, read_escape};
+use super::{Error, Kind, fast};
 
 /// How deep arrays and objects may nest: 128 brackets are accepted, one more is an error.
 pub const DEPTH_MAX: usize = 128;
 
-/// Is told what a parser meets, in order. Each method does nothing unless it is overridden.
+/// A sink is told what the parser meets, in order. A method does nothing unless the sink overrides it.
+///
+/// This is what keeps one grammar for all readers: those that build a tree, that compact a text and that only
+/// check one differ in their sink. The compiler makes a parser of its own for each, without the calls that do
+/// nothing.
 #[allow(unused_variables)]
 pub trait Sink<'t> {
     /// `null`.
@@ -28,26 +37,24 @@ pub trait Sink<'t> {
     fn string(&mut self, string: Str<'t>) {}
     /// A member's name; its value comes next.
     fn name(&mut self, name: Str<'t>) {}
-    /// `[`.
-    fn begin_array(&mut self) {}
-    /// `]`
-    fn end_array(&mut self) {}
-    /// `{`.
-    fn begin_object(&mut self) {}
-    /// `}`
-    fn end_object(&mut self) {}
+    /// `[` or `{`, whichever is given.
+    fn begin(&mut self, open: u8) {}
+    /// `]` or `}`, whichever is given.
+    fn end(&mut self, close: u8) {}
     /// White space between tokens, by its place in the text.
     fn white_space(&mut self, gap: Range<usize>) {}
 }
 
-/// The sink that only checks.
+/// The sink that does nothing. A parser that tells it everything only checks the text.
 impl Sink<'_> for () {}
 
 /// A parser at some place in a text. After an error it is at no place in particular: drop it.
 #[derive(Debug)]
 pub struct Parser<'t> {
     text: &'t str,
+    /// Where the parser stands, in bytes.
     at: usize,
+    /// How many brackets are open here that callers of `object` and `array` have entered.
     depth: usize,
 }
 
@@ -87,40 +94,67 @@ impl<'t> Parser<'t> {
         &mut self,
         mut member: impl FnMut(&mut Self, Str<'t>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut more = self.begin(b'{', b'}', Kind::Object)?;
-        while more {
-            let next = self.peek();
-            let (name, at, _) = self.name(self.at, next, &mut ())?;
-            self.at = at;
-            member(self, name)?;
-            more = self.more(b'}', Kind::CommaOrBrace)?;
-        }
-        Ok(())
+        self.items(b'{', Kind::Object, |parser| {
+            let next = parser.peek();
+            let (name, at, _) = parser.name(parser.at, next, &mut ())?;
+            parser.at = at;
+            member(parser, name)
+        })
     }
 
     /// One array. `element` must consume one value each time it is called.
     pub fn array<E: From<Error>>(
         &mut self,
-        mut element: impl FnMut(&mut Self) -> Result<(), E>,
+        element: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut more = self.begin(b'[', b']', Kind::Array)?;
-        while more {
-            element(self)?;
-            more = self.more(b']', Kind::CommaOrBracket)?;
+        self.items(b'[', Kind::Array, element)
+    }
+
+    /// The items of an array or object, between brackets and parted by commas. `otherwise` is the error where
+    /// the opening bracket is missing.
+    ///
+    /// An `item` that consumes nothing cannot make this loop for ever: what it left is neither a comma nor
+    /// the closing bracket.
+    fn items<E: From<Error>>(
+        &mut self,
+        open: u8,
+        otherwise: Kind,
+        mut item: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.peek() != open {
+            return Err(self.error(otherwise, self.at).into());
         }
+        self.depth = self.deeper(self.depth, self.at)?;
+        self.at += 1;
+        let close = closing(open);
+        if self.peek() != close {
+            item(self)?;
+            while self.peek() == b',' {
+                self.at += 1;
+                item(self)?;
+            }
+            if self.peek() != close {
+                return Err(self.error(after_item(close), self.at).into());
+            }
+        }
+        self.at += 1;
+        self.depth -= 1;
         Ok(())
     }
 
-    /// One value as text less white space; borrowed where it held none.
+    /// One value as text less white space. The text is borrowed where it held none, so a request that was sent
+    /// compact, as programs do, is checked and never copied.
     pub fn compact(&mut self) -> Result<JsonText<'t>, Error> {
         self.peek();
-        let mut gaps = Gaps::new(self.text, self.at);
+        let mut gaps = Gaps { text: self.text, out: String::new(), from: self.at };
         self.value(&mut gaps)?;
-        Ok(gaps.close(self.at))
+        let rest = &self.text[gaps.from..self.at];
+        let text = if gaps.out.is_empty() { Cow::Borrowed(rest) } else { Cow::Owned(gaps.out + rest) };
+        Ok(JsonText::trusted(text))
     }
 
-    /// As [`compact`](Parser::compact), for a value that will stand `levels` deeper elsewhere and may
-    /// then be too deep.
+    /// As [`compact`](Parser::compact), for a value that will stand `levels` deeper elsewhere. It is refused here
+    /// if it would be too deep there: a client that stored it could never read the reply that holds it.
     pub(crate) fn compact_with_room(&mut self, levels: usize) -> Result<JsonText<'t>, Error> {
         self.depth += levels;
         let text = self.compact();
@@ -147,7 +181,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Whether another value follows in a stream of them. White space must part the two, or a bracket or quote
-    /// on either side: nobody can say what `01` and `nullnull` mean.
+    /// must stand on either side: `01` and `nullnull` may be one value or two, so they are refused.
     pub fn another(&mut self) -> Result<bool, Error> {
         let (end, next) = (self.at, self.peek());
         let closed = matches!(self.byte(end.saturating_sub(1)), b']' | b'}' | b'"');
@@ -157,112 +191,87 @@ impl<'t> Parser<'t> {
         Err(self.error(Kind::Gap, self.at))
     }
 
-    /// Past an opening bracket; whether anything stands before the closing one.
-    fn begin(&mut self, open: u8, close: u8, otherwise: Kind) -> Result<bool, Error> {
-        if self.peek() != open {
-            return Err(self.error(otherwise, self.at));
-        }
-        self.depth = self.deeper(self.depth, self.at)?;
-        self.at += 1;
-        if self.peek() == close { self.more(close, otherwise) } else { Ok(true) }
-    }
+    // From here on the place in the text is an argument and a result, `at`, and not kept in `self`, so that it
+    // stays in a register. `next` is the byte at that place, which is never white space.
 
-    /// Past what follows an item; whether that was a comma.
-    fn more(&mut self, close: u8, otherwise: Kind) -> Result<bool, Error> {
-        let next = self.peek();
-        if next != b',' && next != close {
-            return Err(self.error(otherwise, self.at));
-        }
-        self.at += 1;
-        self.depth -= usize::from(next == close);
-        Ok(next == b',')
-    }
-
-    // From here on the place is passed and returned, not kept in `self`: so it lives in a register. `next` is
-    // the byte there, past any white space.
-
+    /// One value, whose first byte is `next`. Gives the place behind it.
+    ///
+    /// Recursive descent would be a function for arrays that calls the one for values, and back; what its
+    /// frames remember on the call stack is which kind of bracket is open, a bit a level. Here `objects` is
+    /// that stack. A hostile text cannot overflow it, and a level takes a bit where a frame takes 100 bytes.
+    //
     // value  = false / null / true / object / array / number / string
     // object = "{" [ member *( "," member ) ] "}"       member = string ":" value
     // array  = "[" [ value *( "," value ) ] "]"
     fn any<S: Sink<'t>>(&mut self, mut at: usize, mut next: u8, sink: &mut S) -> Result<usize, Error> {
-        // The stack: for each open bracket, innermost lowest, whether it is an object's.
+        // For each open bracket, the innermost in the lowest bit: is it an object's?
         let (mut depth, mut objects) = (self.depth, 0_u128);
         loop {
-            match next {
-                b'"' => {
-                    let (string, end) = self.string(at)?;
-                    sink.string(string);
-                    at = end;
-                }
-                b'-' | b'0'..=b'9' => {
-                    let number = self.number(at)?;
-                    sink.number(number);
-                    at = number.to;
-                }
-                b'{' => {
-                    depth = self.deeper(depth, at)?;
-                    objects = objects << 1 | 1;
-                    sink.begin_object();
-                    (at, next) = self.space(at + 1, sink);
-                    if next != b'}' {
-                        (at, next) = self.named(at, next, sink)?;
-                        continue;
-                    }
-                }
-                b'[' => {
-                    depth = self.deeper(depth, at)?;
-                    objects <<= 1;
-                    sink.begin_array();
-                    (at, next) = self.space(at + 1, sink);
-                    if next != b']' {
-                        continue;
-                    }
-                }
-                b'n' => at = self.word(at, "null").inspect(|_| sink.null())?,
-                b't' => at = self.word(at, "true").inspect(|_| sink.bool(true))?,
-                b'f' => at = self.word(at, "false").inspect(|_| sink.bool(false))?,
-                _ => return Err(self.error(Kind::Value, at)),
-            }
-            // A value has ended, and with it perhaps those around it.
-            while depth > self.depth {
-                let in_object = objects & 1 == 1;
-                (at, next) = self.space(at, sink);
+            // A value begins at `at`. The block is left early where a bracket opens and does not close at once.
+            'value: {
                 match next {
-                    b',' => break,
-                    b'}' if in_object => sink.end_object(),
-                    b']' if !in_object => sink.end_array(),
-                    _ if in_object => return Err(self.error(Kind::CommaOrBrace, at)),
-                    _ => return Err(self.error(Kind::CommaOrBracket, at)),
+                    b'"' => {
+                        let string = self.string(at)?;
+                        sink.string(string);
+                        at = string.to + 1;
+                    }
+                    b'-' | b'0'..=b'9' => {
+                        let number = self.number(at)?;
+                        sink.number(number);
+                        at = number.to;
+                    }
+                    b'{' | b'[' => {
+                        depth = self.deeper(depth, at)?;
+                        objects = objects << 1 | u128::from(next == b'{');
+                        sink.begin(next);
+                        let close = closing(next);
+                        (at, next) = self.space(at + 1, sink);
+                        if next != close {
+                            break 'value;
+                        }
+                    }
+                    b'n' => at = self.word(at, "null").inspect(|_| sink.null())?,
+                    b't' => at = self.word(at, "true").inspect(|_| sink.bool(true))?,
+                    b'f' => at = self.word(at, "false").inspect(|_| sink.bool(false))?,
+                    _ => return Err(self.error(Kind::Value, at)),
                 }
-                at += 1;
-                depth -= 1;
-                objects >>= 1;
+                // The value has ended. A comma leads to the next item; each closing bracket ends one more value.
+                while depth > self.depth {
+                    let close = if objects & 1 == 1 { b'}' } else { b']' };
+                    (at, next) = self.space(at, sink);
+                    if next == b',' {
+                        break;
+                    }
+                    if next != close {
+                        return Err(self.error(after_item(close), at));
+                    }
+                    sink.end(close);
+                    at += 1;
+                    depth -= 1;
+                    objects >>= 1;
+                }
+                if depth == self.depth {
+                    return Ok(at);
+                }
+                (at, next) = self.space(at + 1, sink);
             }
-            if depth == self.depth {
-                return Ok(at);
-            }
-            (at, next) = self.space(at + 1, sink);
+            // In an object, the item that follows begins with its name.
             if objects & 1 == 1 {
-                (at, next) = self.named(at, next, sink)?;
+                let name;
+                (name, at, next) = self.name(at, next, sink)?;
+                sink.name(name);
             }
         }
     }
 
-    #[inline(always)]
-    fn named<S: Sink<'t>>(&self, at: usize, next: u8, sink: &mut S) -> Result<(usize, u8), Error> {
-        let (name, at, next) = self.name(at, next, sink)?;
-        sink.name(name);
-        Ok((at, next))
-    }
-
-    /// A member's name; past the colon.
+    /// The name of a member, and the place and first byte of its value, behind the colon.
     #[inline(always)]
     fn name<S: Sink<'t>>(&self, at: usize, next: u8, sink: &mut S) -> Result<(Str<'t>, usize, u8), Error> {
         if next != b'"' {
             return Err(self.error(Kind::Name, at));
         }
-        let (name, end) = self.string(at)?;
-        let (at, next) = self.space(end, sink);
+        let name = self.string(at)?;
+        let (at, next) = self.space(name.to + 1, sink);
         if next != b':' {
             return Err(self.error(Kind::Colon, at));
         }
@@ -270,66 +279,78 @@ impl<'t> Parser<'t> {
         Ok((name, at, next))
     }
 
+    /// The depth inside the bracket at this place.
     #[inline(always)]
     fn deeper(&self, depth: usize, bracket: usize) -> Result<usize, Error> {
         if depth < DEPTH_MAX { Ok(depth + 1) } else { Err(self.error(Kind::Depth, bracket)) }
     }
 
-    /// Past white space, and the byte that is next; 0, which no token begins with, at the end.
+    /// The place past white space, and the byte there. At the end of the text that is 0, which no rule accepts, so
+    /// the rules need no check of their own for the end.
+    //
+    // ws = *( %x20 / %x09 / %x0A / %x0D )
     #[inline(always)]
     fn space<S: Sink<'t>>(&self, at: usize, sink: &mut S) -> (usize, u8) {
         let next = self.byte(at);
+        // Compact text has no white space, and then this one comparison is all that looking for it costs.
         if next > b' ' {
             return (at, next);
         }
-        let end = scan::space(self.text.as_bytes(), at);
+        let end = fast::space(self.text.as_bytes(), at);
         if end > at {
             sink.white_space(at..end);
         }
         (end, self.byte(end))
     }
 
+    /// The byte at this place, or 0 at the end.
     #[inline(always)]
     fn byte(&self, at: usize) -> u8 {
         self.text.as_bytes().get(at).copied().unwrap_or(0)
     }
 
+    /// `null`, `true` or `false`, of which the first letter has been seen.
     #[inline(always)]
     fn word(&self, at: usize, word: &str) -> Result<usize, Error> {
         let found = self.text.as_bytes()[at..].starts_with(word.as_bytes());
         if found { Ok(at + word.len()) } else { Err(self.error(Kind::Value, at)) }
     }
 
+    /// A number is checked and not computed: nobody can say yet which type would hold it.
+    //
     // number = [ "-" ] int [ "." 1*DIGIT ] [ ( "e" / "E" ) [ "-" / "+" ] 1*DIGIT ]
-    // int    = "0" / ( digit1-9 *DIGIT )
+    // int    = "0" / ( digit1-9 *DIGIT )          So 01 is a 0, and behind it stands what is no comma.
     #[inline(always)]
     fn number(&self, from: usize) -> Result<Str<'t>, Error> {
         let mut at = from + usize::from(self.byte(from) == b'-');
-        at = if self.byte(at) == b'0' { at + 1 } else { self.digits(at, scan::digits)? };
+        at = if self.byte(at) == b'0' { at + 1 } else { self.digits(at, few_digits)? };
         if self.byte(at) == b'.' {
-            at = self.digits(at + 1, scan::many_digits)?;
+            at = self.digits(at + 1, fast::digits)?;
         }
         if self.byte(at) | 0x20 == b'e' {
             let signed = matches!(self.byte(at + 1), b'-' | b'+');
-            at = self.digits(at + 1 + usize::from(signed), scan::digits)?;
+            at = self.digits(at + 1 + usize::from(signed), few_digits)?;
         }
         Ok(Str { text: self.text, from, to: at, escaped: false })
     }
 
+    /// At least one digit. `scan` finds where a run of them ends.
     #[inline(always)]
     fn digits(&self, at: usize, scan: impl FnOnce(&[u8], usize) -> usize) -> Result<usize, Error> {
         let end = scan(self.text.as_bytes(), at);
         if end == at { Err(self.error(Kind::Digit, at)) } else { Ok(end) }
     }
 
-    // string = %x22 *char %x22       And the place behind it.
+    /// A string, its escapes checked and left as they are. Most strings are only compared or passed on.
+    //
+    // string = %x22 *char %x22
     #[inline(always)]
-    fn string(&self, quote: usize) -> Result<(Str<'t>, usize), Error> {
+    fn string(&self, quote: usize) -> Result<Str<'t>, Error> {
         let (from, mut to, mut escaped) = (quote + 1, quote + 1, false);
         loop {
-            to = scan::plain(self.text.as_bytes(), to);
+            to = fast::plain(self.text.as_bytes(), to);
             match self.text.as_bytes().get(to) {
-                Some(b'"') => return Ok((Str { text: self.text, from, to, escaped }, to + 1)),
+                Some(b'"') => return Ok(Str { text: self.text, from, to, escaped }),
                 Some(b'\\') => to += self.escape(to)?,
                 Some(_) => return Err(self.error(Kind::Control, to)),
                 None => return Err(self.error(Kind::Quote, to)),
@@ -338,12 +359,34 @@ impl<'t> Parser<'t> {
         }
     }
 
+    /// The length of the escape at this place.
     fn escape(&self, at: usize) -> Result<usize, Error> {
-        escape(&self.text.as_bytes()[at..]).map(|(_, len)| len).map_err(|kind| self.error(kind, at))
+        read_escape(&self.text.as_bytes()[at..]).map(|(_, len)| len).map_err(|kind| self.error(kind, at))
     }
 
+    /// Counts lines and columns from the start of the text. It is called once for each text that is refused.
     #[cold]
     fn error(&self, kind: Kind, at: usize) -> Error {
         Error::new(kind, self.text, at)
     }
+}
+
+/// The bracket that closes this one: in ASCII, `]` is `[` + 2, and `}` is `{` + 2.
+fn closing(open: u8) -> u8 {
+    open + 2
+}
+
+/// What may follow an item of the bracket that this one closes.
+fn after_item(close: u8) -> Kind {
+    if close == b'}' { Kind::CommaOrBrace } else { Kind::CommaOrBracket }
+}
+
+/// Where a run of digits ends that is probably short: exponents, and what stands before the point. Looking at
+/// each byte is quicker there than [`fast::digits`], which takes eight at a time.
+#[inline(always)]
+fn few_digits(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    at
 }

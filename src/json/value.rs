@@ -1,9 +1,17 @@
-//! JSON as a tree.
+//! JSON as a tree: what a program takes apart and puts together.
+//!
+//! The server itself keeps values as text (see `text`); trees are what its library's users, actions and a few
+//! comparisons work with. A [`Value`] owns all that it holds and borrows nothing from the text.
+//!
+//! An object is a list and not a map: it keeps the order of its members and those that stand twice, so that what
+//! comes in goes out the same. There are no paths, no patches and no conversion to types of one's own here.
 
 use std::fmt;
 use std::ops::Deref;
 
-use super::{DEPTH_MAX, Error, Number, Short, Writer, tree, write};
+use super::fast::Short;
+use super::text::{Writer, utf8};
+use super::{DEPTH_MAX, Error, Number, Parser, Sink, Str};
 
 /// Any JSON value. 32 bytes; a string of up to 30 and a number of up to 22 take no memory beyond that.
 /// Compares by value: numbers exactly, objects regardless of the order of their members.
@@ -26,7 +34,7 @@ pub enum Value {
     Object(Object),
 }
 
-/// An array. It reads as a slice, and is made of a `Vec` or an iterator, which panics where it would nest
+/// An array. It reads as a slice. It is made of a `Vec` or an iterator, which panics where it would nest
 /// deeper than [`DEPTH_MAX`] levels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Array(pub(super) Vec<Value>);
@@ -34,14 +42,15 @@ pub struct Array(pub(super) Vec<Value>);
 /// An object: its members in the order they were written, duplicates kept. Lookup takes time in proportion
 /// to the number of members, which for the few that objects have beats hashing.
 #[derive(Debug, Default)]
-pub struct Object {
-    pub(super) members: Vec<(Short<30>, Value)>,
-}
+pub struct Object(pub(super) Vec<(Short<30>, Value)>);
 
 impl Value {
     /// The tree of a text that holds one value.
     pub fn parse(text: &str) -> Result<Value, Error> {
-        tree::build(text)
+        let (mut parser, mut tree) = (Parser::new(text), Tree::default());
+        parser.value(&mut tree)?;
+        parser.end()?;
+        Ok(tree.values.pop().expect("the parser has told of one value"))
     }
 
     /// As [`Value::parse`], of bytes that may not be UTF-8.
@@ -84,48 +93,37 @@ impl Value {
         self.as_object()?.get(name)
     }
 
-    /// Whether it nests at most this deep.
+    /// Whether it nests at most this deep. This stops at the first branch that does not.
     fn fits(&self, levels: usize) -> bool {
         match self {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
             Value::Array(items) => levels > 0 && items.iter().all(|item| item.fits(levels - 1)),
-            Value::Object(object) => {
-                levels > 0 && object.members.iter().all(|(_, value)| value.fits(levels - 1))
-            }
+            Value::Object(object) => levels > 0 && object.0.iter().all(|(_, value)| value.fits(levels - 1)),
         }
     }
 
     /// Compact JSON, appended.
     pub fn write(&self, out: &mut Vec<u8>) {
-        self.write_as(out, false);
+        *out = self.written(std::mem::take(out), false);
     }
 
     /// JSON for people: a line an element, indented by two spaces.
     pub fn pretty(&self) -> String {
-        let mut out = Vec::new();
-        self.write_as(&mut out, true);
-        String::from_utf8(out).expect(UTF8)
+        utf8(self.written(Vec::new(), true))
     }
 
-    fn write_as(&self, out: &mut Vec<u8>, pretty: bool) {
-        let mut writer = Writer::new(std::mem::take(out), pretty, write::append);
-        let done = writer.value(self).and_then(|()| writer.close());
-        *out = done.unwrap_or_else(|never| match never {});
+    /// `out` with this behind it.
+    pub(super) fn written(&self, out: Vec<u8>, pretty: bool) -> Vec<u8> {
+        let mut writer = Writer::new(out, pretty);
+        writer.value(self);
+        writer.out
     }
 }
-
-const UTF8: &str = "the writer puts out UTF-8";
 
 /// Compact JSON.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut writer = Writer::new(Vec::new(), false, |out: &mut Vec<u8>, text: &str| {
-            f.write_str(std::str::from_utf8(out).expect(UTF8))?;
-            out.clear();
-            f.write_str(text)
-        });
-        writer.value(self)?;
-        writer.close().map(drop)
+        f.write_str(&utf8(self.written(Vec::new(), false)))
     }
 }
 
@@ -136,7 +134,8 @@ impl fmt::Debug for Value {
     }
 }
 
-/// By hand, at most two frames a level: `derive` and `Vec` take seven, too many for a small stack.
+/// Written by hand: a derived `clone` goes through seven functions a level (`Vec`, `to_vec` and so on), and in a
+/// debug build 128 levels of them overflow a stack of 128 KiB. This takes two.
 impl Clone for Value {
     fn clone(&self) -> Value {
         match self {
@@ -158,11 +157,11 @@ impl Clone for Value {
 
 impl Clone for Object {
     fn clone(&self) -> Object {
-        let mut members = Vec::with_capacity(self.members.len());
-        for (name, value) in &self.members {
+        let mut members = Vec::with_capacity(self.0.len());
+        for (name, value) in &self.0 {
             members.push((name.clone(), value.clone()));
         }
-        Object { members }
+        Object(members)
     }
 }
 
@@ -175,7 +174,7 @@ impl Object {
     /// The value of a member; of duplicates, the last.
     pub fn get(&self, name: &str) -> Option<&Value> {
         let name = name.as_bytes();
-        self.members.iter().rev().find(|(own, _)| own.as_bytes() == name).map(|(_, value)| value)
+        self.0.iter().rev().find(|(own, _)| own.as_bytes() == name).map(|(_, value)| value)
     }
 
     /// Appends a member; an earlier one of that name stays, and no longer counts.
@@ -183,18 +182,17 @@ impl Object {
     /// # Panics
     /// Where the object would nest deeper than [`DEPTH_MAX`] levels.
     pub fn push(&mut self, name: &str, value: impl Into<Value>) {
-        self.members.push((name.into(), element(value)));
+        self.0.push((name.into(), element(value)));
     }
 
     /// The members in order, duplicates included.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
-        self.members.iter().map(|(name, value)| (name.as_str(), value))
+        self.0.iter().map(|(name, value)| (&**name, value))
     }
 
-    /// The members that count, sorted by name.
+    /// The members that count, sorted by name: what two objects must have in common to be equal.
     fn sorted(&self) -> Vec<(&[u8], &Value)> {
-        let mut members: Vec<_> =
-            self.members.iter().rev().map(|(name, value)| (name.as_bytes(), value)).collect();
+        let mut members: Vec<_> = self.0.iter().rev().map(|(name, value)| (name.as_bytes(), value)).collect();
         members.sort_by_key(|(name, _)| *name);
         // Reversed, and sorted stably: the last written of each name is now its first.
         members.dedup_by_key(|(name, _)| *name);
@@ -202,8 +200,8 @@ impl Object {
     }
 }
 
-/// By sorting, since trying every member against every other would let one request of a megabyte
-/// cost minutes.
+/// Both sides are sorted. To look each member up in the other object would take n² steps, and one request of a
+/// megabyte could keep the server busy for minutes.
 impl PartialEq for Object {
     fn eq(&self, other: &Object) -> bool {
         self.sorted() == other.sorted()
@@ -216,7 +214,7 @@ impl<N: AsRef<str>, V: Into<Value>> FromIterator<(N, V)> for Object {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(members: I) -> Object {
         let members =
             members.into_iter().map(|(name, value)| (name.as_ref().into(), element(value))).collect();
-        Object { members }
+        Object(members)
     }
 }
 
@@ -241,8 +239,9 @@ impl<V: Into<Value>> FromIterator<V> for Array {
 
 /// A value that is about to be put into an array or object.
 ///
-/// A program can only put values together through here, so this bounds how deep they get. The other way,
-/// dropping trees of any depth without recursion, made parsing and dropping ordinary ones 5 to 40% slower.
+/// A program can put values together only through here, so this bounds how deep they get. The other way would be
+/// to clone, print and drop trees of any depth without recursion. We tried that for dropping, and parsing and
+/// dropping ordinary trees became 5 to 40% slower.
 fn element(value: impl Into<Value>) -> Value {
     let value = value.into();
     assert!(value.fits(DEPTH_MAX - 1), "a value may be nested {DEPTH_MAX} levels deep, not more");
@@ -264,4 +263,81 @@ from! {
     String: &str String;
     Array: Vec<Value> Array;
     Object: Object;
+}
+
+/// The sink that builds a tree.
+///
+/// What is finished waits on one of two stacks until the bracket around it closes. Then it moves, all at once, into
+/// a `Vec` of just its number. So a tree takes one allocation for each array and object that is not empty, and
+/// none is larger than it must be, which a `Vec` that grew by pushing would be.
+#[derive(Default)]
+struct Tree {
+    /// Elements of the arrays that are open; at last, the one value of the text.
+    values: Vec<Value>,
+    /// Members of the objects that are open.
+    members: Vec<(Short<30>, Value)>,
+    /// Whether the innermost bracket is an object's.
+    in_object: bool,
+    /// For each open bracket, where in its stack its contents start, and `in_object` as it was outside.
+    outer: Vec<(usize, bool)>,
+}
+
+impl Tree {
+    /// Puts a value in its place. In an object, the member that waits for it was pushed with its name and holds null
+    /// so far. In an array, or where the text ends, it goes on the stack of elements.
+    #[inline(always)]
+    fn put(&mut self, value: Value) {
+        match self.members.last_mut() {
+            Some((_, place)) if self.in_object => *place = value,
+            _ => self.values.push(value),
+        }
+    }
+}
+
+/// A string as the tree keeps it, its escapes replaced.
+#[inline(always)]
+fn short(string: Str<'_>) -> Short<30> {
+    if string.escaped { string.unescape().into_owned().into() } else { Short::copy(string) }
+}
+
+impl<'t> Sink<'t> for Tree {
+    fn null(&mut self) {
+        self.put(Value::Null);
+    }
+
+    fn bool(&mut self, value: bool) {
+        self.put(Value::Bool(value));
+    }
+
+    #[inline(always)]
+    fn number(&mut self, number: Str<'t>) {
+        self.put(Value::Number(Number(Short::copy(number))));
+    }
+
+    #[inline(always)]
+    fn string(&mut self, string: Str<'t>) {
+        self.put(Value::String(short(string)));
+    }
+
+    #[inline(always)]
+    fn name(&mut self, name: Str<'t>) {
+        self.members.push((short(name), Value::Null));
+    }
+
+    fn begin(&mut self, open: u8) {
+        let in_object = open == b'{';
+        let start = if in_object { self.members.len() } else { self.values.len() };
+        self.outer.push((start, self.in_object));
+        self.in_object = in_object;
+    }
+
+    fn end(&mut self, close: u8) {
+        let (start, in_object) = self.outer.pop().expect("the parser has told that it began");
+        self.in_object = in_object;
+        let value = match close {
+            b'}' => Value::Object(Object(self.members.split_off(start))),
+            _ => Value::Array(Array(self.values.split_off(start))),
+        };
+        self.put(value);
+    }
 }

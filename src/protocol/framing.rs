@@ -14,7 +14,8 @@
 
 use std::ops::Range;
 
-use super::{Code, Failure, Form, HEADER_BYTES, Scan, Scanner};
+use super::{Code, Failure, Form, HEADER_BYTES};
+use crate::json::{Scan, Scanner};
 
 /// The next request in the buffer, as far as it has come.
 #[derive(Debug, PartialEq)]

@@ -56,7 +56,6 @@ mod failure;
 mod framing;
 mod parse;
 mod reply;
-mod scanner;
 mod token;
 
 pub use address::{Address, AddressError, DEFAULT as ADDRESS_DEFAULT};
@@ -64,7 +63,6 @@ pub use failure::{Code, Failure};
 pub(crate) use failure::{Escape, did_you_mean, excerpt, one_line};
 pub use framing::{Frame, Framer};
 pub use reply::{Form, HEADER_BYTES, Reply, begin, end};
-pub use scanner::{Scan, Scanner};
 pub use token::{BadToken, TOKEN_BYTES_MAX, TOKEN_VARIABLE, Token, TokenError};
 
 use reply::{write_member, write_text};
