@@ -160,20 +160,21 @@ impl<'t> Str<'t> {
 
     /// What is meant: each escape is replaced by its character. Borrowed where there are none. This cannot
     /// fail, because the parser has refused escapes that mean nothing.
+    #[inline]
     pub fn unescape(self) -> Cow<'t, str> {
-        let mut rest = self.raw();
-        if !self.escaped {
-            return Cow::Borrowed(rest);
-        }
-        let mut out = String::with_capacity(rest.len());
-        while let Some(at) = rest.find('\\') {
-            let (meant, len) = read_escape(&rest.as_bytes()[at..]).expect("the parser has checked it");
-            out.push_str(&rest[..at]);
-            out.push(meant);
-            rest = &rest[at + len..];
-        }
-        Cow::Owned(out + rest)
+        if self.escaped { Cow::Owned(replace_escapes(self.raw())) } else { Cow::Borrowed(self.raw()) }
     }
+}
+
+fn replace_escapes(mut text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    while let Some(at) = text.find('\\') {
+        let (meant, len) = read_escape(&text.as_bytes()[at..]).expect("the parser has checked it");
+        out.push_str(&text[..at]);
+        out.push(meant);
+        text = &text[at + len..];
+    }
+    out + text
 }
 
 /// The escape at the start of `bytes`: what it means, and how long it is.
