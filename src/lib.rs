@@ -2,43 +2,69 @@
 //!
 //! # The map
 //!
-//! Bytes come in at the left and replies leave at the right. Each room knows only those before it; a test
-//! (`tests/it/tidy.rs`) holds it to that.
+//! Eight rooms. Bytes come in at the left and replies leave there; each room knows only those that stand before it in the
+//! list, and a test (`tests/it/tidy.rs`) holds it to that.
 //!
 //! ```text
-//!   client ──TCP──▶ server ──bytes──▶ session ──requests──▶ store ──▶ table
-//!                  (sockets,         (a pure machine:        (one lock,  (two indexes
-//!                   threads,          frames, parses,         watchers)   over text)
-//!                   clocks)           answers)  └──calls──▶ actions
-//!   client ◀─TCP─── server ◀─bytes─── session ◀─replies─────┘
+//!   client ──TCP──▶ server ───bytes───▶ session ──requests──▶ store
+//!                   sockets, threads,   a pure machine:        the table, its two
+//!                   clocks              frames, parses,        indexes, one lock,
+//!                                       answers                watchers
+//!   client ◀──TCP── server ◀──bytes──── session ◀──replies──── store
+//!                                          └─────calls───────▶ actions
 //! ```
 //!
 //! In reading order:
 //!
-//! - [`json`]: one grammar, written once, that drives whatever listens; values, numbers that keep every digit,
-//!   validated text.
-//! - [`protocol`]: requests, replies, errors; three ways to cut a stream into messages.
-//! - [`table`]: keys and values, found by hash and listed in order.
-//! - [`store`]: the table behind one lock; conditional writes; watching without gaps. The only state there is.
-//! - [`actions`]: what is answered by name: built in, a closure of yours, a program of the operator's.
-//! - [`session`]: one connection as a pure machine. Bytes in, bytes out. The heart.
-//! - [`server`]: listening, three modes, a pool, deadlines, shutting down, the log.
-//! - [`client`]: a connection with timeouts and retries; the commands of `st client`.
-//! - [`args`], [`address`], [`token`], [`serve`], [`reformat`]: the words of the command line, and what they start.
-//! - `sys`: the system calls that std does not offer, and all the unsafe code there is.
+//! 1. [`json`]: one grammar, written once, that drives whatever listens: values, numbers that keep every digit, validated
+//!    text. What is there for speed alone stands in one file.
+//! 2. [`protocol`]: requests, replies and errors; three ways to cut a stream into messages; addresses and the token.
+//! 3. [`store`]: keys and values, found by hash and listed in order, behind one lock; conditional writes; watching without
+//!    gaps. The only state there is.
+//! 4. [`actions`]: what is answered by name: built in, a closure of yours, a program of the operator's.
+//! 5. [`session`]: one connection as a pure machine, bytes in and bytes out. The heart; a whole server of fifteen lines
+//!    stands at its head, and is the place to begin.
+//! 6. [`server`]: listening, the modes, deadlines, shutting down, the log.
+//! 7. [`client`]: a connection with timeouts and retries, for programs.
+//! 8. [`cli`]: words to a command, a command to an exit code: every `st …` there is.
+//!
+//! Beside them stands `sys`, the system calls that std lacks and all the unsafe code there is, and `main`, which hands the
+//! process's words, environment and standard streams to `cli`.
+//!
+//! # One request, from its first byte to its last
+//!
+//! A GET passes eight files: `server/connection` reads its bytes from the socket, `session/mod` takes them,
+//! `protocol/framing` finds where the request ends and `protocol/parse` what it says, `session/execute` carries it out,
+//! `store/mod` locks the table, `store/table` finds the key, and `protocol/reply` writes the answer where
+//! `server/connection` sends it from.
 //!
 //! # What always holds
 //!
 //! - The session owns no socket, thread or clock, so what is true of it in a test is true of it in the server.
 //! - State changes in the store and nowhere else, under its lock; nothing waits for a socket while holding it.
 //! - Whatever grows because of what a client does has a bound: requests, replies, queues, threads, logs.
-//! - A reply is written before the next request is read, so a client that does not read stops only itself.
-//! - No input makes a panic; should one happen all the same, it ends one connection.
+//! - Nothing is read or carried out while output waits to be sent, so a client that does not read stops only itself.
+//! - No input makes a panic. Should one happen all the same, it ends the connection or the action in which it
+//!   happened, and is logged; the server goes on.
+//!
+//! # To add something, touch these
+//!
+//! Each was done once, on a branch that was thrown away; where several places are named, the compiler names them too.
+//!
+//! - **A request** (APPEND, 35 lines): a row of `Verb` and a variant of `Request` in `protocol/mod`; then the compiler asks
+//!   for its help, members and text form (`protocol/mod`, `protocol/parse`), its carrying out (`session/execute`) and what a
+//!   client may take for its reply (`client/answer`). What it does to the table is a method of `store/mod`. It is counted,
+//!   traced and listed in INFO and `--help` from then on.
+//! - **A dialect** (RESP, as Redis speaks it, 46 lines): a variant of `Form` in `protocol/reply`; the compiler asks for its
+//!   first byte and its end (`protocol/framing`), its replies (`protocol/reply`), and who reads it (`protocol/parse`,
+//!   `session/execute`). The client, the server and the store never hear of it.
+//! - **A mode** (a thread for each client, 18 lines): a variant of `Mode` and a method beside `run_iterative` in
+//!   `server/mod`, and its word in `cli/server`.
+//! - **An action** (REVERSE, 6 lines): a function and a row in `actions/builtin`; without touching the source,
+//!   `Server::action` in your own program, or `--action NAME=PROGRAM`.
 //!
 //! # Considered, and left
 //!
-//! - An event loop: not in std without unsafe code, and it would make every line of the server about readiness. A
-//!   thread for each connection costs some 12 KiB and reads top to bottom.
 //! - A tree of values in the table: text is smaller, quicker to send, and exact.
 //! - Locks for parts of the table: they would let writers run side by side, and lose the one order of changes.
 //!
