@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 /// The most lines of a source file, its unit tests included.
 const FILE_LINES_MAX: usize = 400;
 
+/// The most lines of a function, from its signature to its closing brace.
+const FUNCTION_LINES_MAX: usize = 60;
+
 /// The rooms in their order: each knows only those before it. With each, the parts of `std` that it may touch of
 /// those that are kept for few.
 #[rustfmt::skip]
@@ -121,6 +124,46 @@ fn source_files_are_short_begin_with_their_reason_and_hold_nothing_forbidden() {
         let code = code.replace("forbid(unsafe_code)", "").replace("deny(unsafe_code)", "");
         assert_eq!(NEVER.iter().find(|never| code.contains(**never)), None, "{name} holds this");
         assert!(name == "sys.rs" || !code.contains("unsafe"), "{name} holds unsafe code: sys.rs is for that");
+    }
+}
+
+#[test]
+fn functions_fit_on_a_screen() {
+    let mut seen = 0;
+    for (name, text, _) in sources() {
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let words = line.trim_start();
+            let begins = ["fn ", "pub fn ", "pub(super) fn ", "pub(crate) fn ", "const fn ", "pub const fn "];
+            if !begins.iter().any(|begin| words.starts_with(begin)) || line.ends_with(';') {
+                continue;
+            }
+            // rustfmt closes a function at the indentation at which it began, or on its own line.
+            let close = format!("{}}}", &line[..line.len() - words.len()]);
+            let length = match line.ends_with('}') {
+                true => 1,
+                false => 1 + lines[at..].iter().position(|line| *line == close).unwrap(),
+            };
+            assert!(length <= FUNCTION_LINES_MAX, "{name}:{} has {length} lines: {words}", at + 1);
+            seen += 1;
+        }
+    }
+    assert!(seen > 500, "saw only {seen} functions");
+}
+
+#[test]
+fn files_that_readers_are_sent_to_exist() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let named: Vec<&str> = readme.split('`').filter(|words| words.starts_with("src/")).collect();
+    assert!(named.len() > 15, "{named:?}");
+    let map = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let rooms = ROOMS.iter().map(|(room, _)| format!("{room}/"));
+    let rooms: Vec<String> = rooms.collect();
+    let in_map = map.split('`').filter(|words| rooms.iter().any(|room| words.starts_with(room.as_str())));
+    let in_map: Vec<String> = in_map.map(|words| format!("src/{words}.rs")).collect();
+    assert!(in_map.len() > 10, "{in_map:?}");
+    for path in named.into_iter().map(str::to_owned).chain(in_map) {
+        assert!(root().join(&path).exists(), "{path} is named and does not exist");
     }
 }
 
