@@ -11,15 +11,9 @@
 //! whoever has the turn judges beside the readers, sure that nobody else writes, and holds the lock for writing
 //! for the change alone.
 //!
-//! Two indexes find the keys, because one cannot do both: a hash finds a key with a cache miss or two however many
-//! there are, and an order lists those that begin with a prefix. GET and UPDATE of a present key use the hash
-//! alone; only a new or removed key changes the order.
-//!
 //! - `table` holds keys and values.
-//! - `index` has the two indexes.
 //! - `watch` tells of changes.
 
-mod index;
 mod table;
 mod watch;
 
@@ -138,10 +132,9 @@ impl Store {
         self.read().table.range(prefix, after).all(|(key, value)| show(key, value))
     }
 
-    /// How many keys begin with `prefix`. The table knows the number of all its keys; of others it adds up blocks.
+    /// How many keys begin with `prefix`.
     pub fn count(&self, prefix: &str) -> usize {
-        let table = &self.read().table;
-        if prefix.is_empty() { table.len() } else { table.count(prefix) }
+        self.read().table.count(prefix)
     }
 
     /// What keys and values hold, in bytes.
