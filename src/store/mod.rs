@@ -142,11 +142,6 @@ impl Store {
         self.read().table.bytes()
     }
 
-    /// How many watchers there are, and what the changes that wait for them hold, in bytes.
-    pub fn watchers(&self) -> (usize, usize) {
-        self.read().watchers.load()
-    }
-
     /// Judges a condition. It holds the lock for reading alone; what it sees stays true for as long as the caller
     /// has the turn.
     fn check(&self, _: &Turn<'_>, key: &str, condition: Option<&Condition>) -> Result<(), Rejected> {

@@ -19,10 +19,10 @@ use super::Store;
 use crate::json::JsonText;
 use crate::protocol::Scope;
 
-/// Changes that may wait for a watcher for longer than [`LATE`]. A burst may be longer.
+/// Changes that may wait for a watcher for longer than [`LATE_MAX`]. A burst may be longer.
 const CHANGES_MAX: usize = 1024;
 /// Long enough for a thread on a busy machine to get a processor, and to empty the queue.
-const LATE: Duration = Duration::from_secs(1);
+const LATE_MAX: Duration = Duration::from_secs(1);
 /// What all changes that wait for a watcher may hold.
 const CHANGES_BYTES_MAX: usize = 16 << 20;
 /// What all changes that wait for any watcher may hold.
@@ -120,7 +120,7 @@ struct Queue {
     /// The cost of these changes.
     bytes: usize,
     /// Since when there have been more than [`CHANGES_MAX`].
-    late: Option<Instant>,
+    late_since: Option<Instant>,
     end: Option<WatchEnd>,
 }
 
@@ -144,6 +144,12 @@ impl Store {
         });
         watchers.all.push(inbox.clone());
         Watcher { store: self, inbox }
+    }
+
+    /// How many watchers there are, and what the changes that wait for them hold, in bytes.
+    pub fn watchers(&self) -> (usize, usize) {
+        let watchers = &self.read().watchers;
+        (watchers.all.len(), watchers.held.load(Relaxed))
     }
 }
 
@@ -175,7 +181,7 @@ impl Watcher<'_> {
         queue.bytes -= waiting.cost();
         self.inbox.held.fetch_sub(PLACE_BYTES, Relaxed);
         if queue.changes.len() <= CHANGES_MAX {
-            queue.late = None;
+            queue.late_since = None;
         }
         Ok(Some(waiting))
     }
@@ -203,11 +209,6 @@ impl Drop for Watcher<'_> {
 }
 
 impl Watchers {
-    /// How many there are, and what waits for them, in bytes.
-    pub fn load(&self) -> (usize, usize) {
-        (self.all.len(), self.held.load(Relaxed))
-    }
-
     /// Queues a change for every watcher whose scope covers the key. Without such a watcher nothing is copied.
     pub fn tell(&self, event: ChangeKind, key: &str, value: &str) {
         let mut waiting = None;
@@ -222,12 +223,12 @@ impl Watchers {
         }
         // Where nobody is left to be told of it, it no longer counts.
         drop(waiting);
-        while self.held.load(Relaxed) > ALL_CHANGES_BYTES_MAX {
-            match self.all.iter().max_by_key(|inbox| inbox.lock().bytes) {
-                Some(slowest) if slowest.lock().bytes > 0 => slowest.give_up(&mut slowest.lock()),
-                // All that is held has been taken from its queue, and is being sent.
-                Some(_) | None => break,
-            }
+        // Where every queue is empty, all that is held has been taken from its queue and is being sent.
+        while self.held.load(Relaxed) > ALL_CHANGES_BYTES_MAX
+            && let Some(slowest) = self.all.iter().max_by_key(|inbox| inbox.lock().bytes)
+            && slowest.lock().bytes > 0
+        {
+            slowest.give_up(&mut slowest.lock());
         }
     }
 }
@@ -243,8 +244,8 @@ impl Inbox {
         queue.bytes += waiting.cost();
         queue.changes.push_back(waiting.clone());
         self.held.fetch_add(PLACE_BYTES, Relaxed);
-        let is_late =
-            queue.changes.len() > CHANGES_MAX && queue.late.get_or_insert_with(Instant::now).elapsed() > LATE;
+        let is_long = queue.changes.len() > CHANGES_MAX;
+        let is_late = is_long && queue.late_since.get_or_insert_with(Instant::now).elapsed() > LATE_MAX;
         if is_late || queue.bytes > CHANGES_BYTES_MAX {
             self.give_up(&mut queue);
         }
