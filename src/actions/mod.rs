@@ -33,6 +33,9 @@ pub use program::{Limits, Program, ProgramError};
 use crate::json::{DEPTH_MAX, JsonText, Value};
 use crate::protocol::{Code, Failure, Spec, Verb, did_you_mean, excerpt};
 
+/// What an action gives back: the reply's value as JSON text, or why there is none.
+pub type Outcome = Result<JsonText<'static>, Failure>;
+
 /// An action's value leaves room for as many levels as a stored one, which a listing puts two around.
 const ROOM_LEVELS: usize = 2;
 
@@ -43,14 +46,13 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// [`Server::action`](crate::server::Server::action)), or a struct, which may hold state and settings:
 ///
 /// ```
-/// use socket_tables::actions::{Action, Actions, Call};
+/// use socket_tables::actions::{Action, Actions, Call, Outcome};
 /// use socket_tables::json::JsonText;
-/// use socket_tables::protocol::Failure;
 ///
 /// struct Greet { greeting: &'static str }
 ///
 /// impl Action for Greet {
-///     fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
+///     fn call(&self, call: &Call<'_>) -> Outcome {
 ///         Ok(JsonText::string(&format!("{}, {}!", self.greeting, call.data_str()?)))
 ///     }
 /// }
@@ -63,7 +65,7 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub trait Action: Send + Sync {
     /// Answers one call. Many threads call at once. An error is sent to the client as it is; any
     /// standard error turns into `action_failed` by `?`.
-    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure>;
+    fn call(&self, call: &Call<'_>) -> Outcome;
 }
 
 impl<F, V> Action for F
@@ -71,7 +73,7 @@ where
     F: Fn(&Call<'_>) -> Result<V, Failure> + Send + Sync,
     V: Into<JsonText<'static>>,
 {
-    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
+    fn call(&self, call: &Call<'_>) -> Outcome {
         self(call).map(V::into)
     }
 }
@@ -110,10 +112,6 @@ impl<'a> Call<'a> {
     }
 }
 
-const fn spec(name: &'static str, args: &'static str, help: &'static str) -> Spec<'static> {
-    Spec { name, args, help }
-}
-
 /// What the table holds of an action beside its name.
 struct Entry {
     args: String,
@@ -148,7 +146,7 @@ impl Default for Actions {
             running: program::Running::default(),
             history: Mutex::default(),
         };
-        for (Spec { name, args, help }, action) in builtin::ACTIONS {
+        for (name, args, help, action) in builtin::ACTIONS {
             actions.register(name, args, help, action).expect("the built-in names are good, and differ");
         }
         actions
@@ -180,14 +178,14 @@ impl Actions {
     /// Whether a call may take so long that nothing should wait for it: a program's, or an action's that
     /// is not built in.
     pub fn may_take_long(&self, name: &str) -> bool {
-        let quick = |(spec, _): &(Spec<'_>, _)| spec.name == name && name != "EXEC";
-        self.table.contains_key(name) && !builtin::ACTIONS.iter().any(quick)
+        let is_quick = builtin::ACTIONS.iter().any(|(quick, ..)| *quick == name && name != "EXEC");
+        self.knows(name) && !is_quick
     }
 
     /// Calls the action of this name. Fails with `unknown_request` where there is none, with the action's
     /// own error, or with `action_failed` where it panics or its value is nested deeper than a stored one
     /// may be, 126 levels.
-    pub fn call(&self, name: &str, data: Option<JsonText<'_>>) -> Result<JsonText<'static>, Failure> {
+    pub fn call(&self, name: &str, data: Option<JsonText<'_>>) -> Outcome {
         let entry = self.table.get(name).ok_or_else(|| self.unknown(name, true))?;
         let call = Call { name, data, actions: self };
         // Unwind safety: the only state of ours that a panic could leave half-changed is the history,
@@ -226,11 +224,13 @@ impl Actions {
     /// much as some GETs.
     pub fn unknown(&self, name: &str, hint: bool) -> Failure {
         let near = if hint { did_you_mean(name, self.names()) } else { None };
-        let (named, near) =
-            (excerpt(name.as_bytes()), near.map(|near| ["did you mean ", near, "?"].concat()));
-        let hint = near.as_deref().unwrap_or("INFO tells what there is");
+        let name = excerpt(name.as_bytes());
         // `format!` would cost a fifth of such a refusal, and some clients send nothing else.
-        Failure::new(Code::UnknownRequest, ["no request is named ", &named, ": ", hint].concat())
+        let message = match near {
+            Some(near) => ["no request is named ", &name, ": did you mean ", near, "?"].concat(),
+            None => ["no request is named ", &name, ": INFO tells what there is"].concat(),
+        };
+        Failure::new(Code::UnknownRequest, message)
     }
 }
 

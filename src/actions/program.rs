@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 use std::{env, error, fmt, fs, thread};
 
 use super::job::{self, Job};
-use super::{Action, Call, ROOM_LEVELS};
+use super::{Action, Call, Outcome, ROOM_LEVELS};
 use crate::json::{JsonText, Parser};
 use crate::protocol::{Code, Failure, excerpt};
 use crate::sys::{self, Interest};
@@ -80,20 +80,21 @@ impl Program {
     /// server starts and not when the first client asks; what is deleted later fails each call.
     pub fn new(path: impl Into<PathBuf>) -> Result<Program, ProgramError> {
         let path = path.into();
-        if !path.is_absolute() {
-            return Err(ProgramError::NotAbsolute(path));
-        }
-        match fs::metadata(&path) {
-            Err(cause) => Err(ProgramError::Unreachable(path, cause)),
-            Ok(found) if !found.is_file() => Err(ProgramError::NotAFile(path)),
-            Ok(found) if found.permissions().mode() & 0o111 == 0 => Err(ProgramError::NotExecutable(path)),
-            Ok(_) => Ok(Program { path }),
+        // A relative path would depend on where the server was started.
+        let checked = if path.is_absolute() {
+            check_executable(&path)
+        } else {
+            Err(io::Error::new(ErrorKind::InvalidInput, "its path must begin with '/'"))
+        };
+        match checked {
+            Ok(()) => Ok(Program { path }),
+            Err(problem) => Err(ProgramError { path, problem }),
         }
     }
 }
 
 impl Action for Program {
-    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
+    fn call(&self, call: &Call<'_>) -> Outcome {
         let fail = |what: String| Failure::new(Code::ActionFailed, format!("{} {what}", call.name()));
         let input = format!("{}\n", call.data().map_or("null", JsonText::as_str));
         let done = call.run(Command::new(&self.path), &input)?;
@@ -114,36 +115,24 @@ impl Action for Program {
     }
 }
 
-/// Why a file, the path given, cannot be an action.
+/// A file that cannot be an action.
 #[derive(Debug)]
-pub enum ProgramError {
-    /// A relative path would depend on where the server was started.
-    NotAbsolute(PathBuf),
-    /// It does not exist, or may not be looked at, as the system says.
-    Unreachable(PathBuf, io::Error),
-    /// It is a directory, a device or the like.
-    NotAFile(PathBuf),
-    /// Nobody has the right to execute it.
-    NotExecutable(PathBuf),
+pub struct ProgramError {
+    /// Where it was looked for.
+    pub path: PathBuf,
+    /// Why it cannot be run: by the system's word, or `InvalidInput` for a relative path.
+    pub problem: io::Error,
 }
 
 impl fmt::Display for ProgramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ProgramError::NotAbsolute(path) => write!(f, "{path:?} is no absolute path: begin it with '/'"),
-            ProgramError::Unreachable(path, cause) => write!(f, "no program at {path:?}: {cause}"),
-            ProgramError::NotAFile(path) => write!(f, "{path:?} is not a file"),
-            ProgramError::NotExecutable(path) => write!(f, "{path:?} is not executable: try chmod +x"),
-        }
+        write!(f, "no program at {:?}: {}", self.path, self.problem)
     }
 }
 
 impl error::Error for ProgramError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            ProgramError::Unreachable(_, cause) => Some(cause),
-            ProgramError::NotAbsolute(_) | ProgramError::NotAFile(_) | ProgramError::NotExecutable(_) => None,
-        }
+        Some(&self.problem)
     }
 }
 
@@ -290,12 +279,14 @@ fn search_path() -> OsString {
 /// for along `PATH`. Relative paths begin at `here`.
 pub(crate) fn find_program(name: &OsStr, here: &Path) -> io::Result<PathBuf> {
     if name.as_encoded_bytes().contains(&b'/') {
-        return executable(here.join(name));
+        let path = here.join(name);
+        return check_executable(&path).map(|()| path);
     }
     let mut problem = io::Error::new(ErrorKind::NotFound, "there is no such program in PATH");
     for folder in env::split_paths(&search_path()) {
-        match executable(here.join(folder).join(name)) {
-            Ok(path) => return Ok(path),
+        let path = here.join(folder).join(name);
+        match check_executable(&path) {
+            Ok(()) => return Ok(path),
             // It says more than that there is none.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => problem = error,
             Err(_) => {}
@@ -304,13 +295,13 @@ pub(crate) fn find_program(name: &OsStr, here: &Path) -> io::Result<PathBuf> {
     Err(problem)
 }
 
-/// The path itself, if it leads to a file that can be executed. The problem is told without the path, which the
+/// Fails unless the path leads to a file that can be executed. The problem is told without the path, which the
 /// caller's message names as the user typed it.
-fn executable(path: PathBuf) -> io::Result<PathBuf> {
-    let found = fs::metadata(&path)?;
+fn check_executable(path: &Path) -> io::Result<()> {
+    let found = fs::metadata(path)?;
     let problem = match found.is_file() {
-        true if found.permissions().mode() & 0o111 != 0 => return Ok(path),
-        true => "it is not executable",
+        true if found.permissions().mode() & 0o111 != 0 => return Ok(()),
+        true => "it is not executable: try chmod +x",
         false => "it is not a file",
     };
     Err(io::Error::new(ErrorKind::PermissionDenied, problem))
