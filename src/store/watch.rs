@@ -23,7 +23,8 @@ use crate::protocol::Scope;
 const CHANGES_MAX: usize = 1024;
 /// Long enough for a thread on a busy machine to get a processor, and to empty the queue.
 const LATE_MAX: Duration = Duration::from_secs(1);
-/// What all changes that wait for a watcher may hold.
+/// What all changes that wait for a watcher may hold, beside the one that it takes next. A value can be larger than
+/// this where the server takes such requests, and a watcher that has nothing else to take is not slow.
 const CHANGES_BYTES_MAX: usize = 16 << 20;
 /// What all changes that wait for any watcher may hold.
 const ALL_CHANGES_BYTES_MAX: usize = 64 << 20;
@@ -245,8 +246,9 @@ impl Inbox {
         queue.changes.push_back(waiting.clone());
         self.held.fetch_add(PLACE_BYTES, Relaxed);
         let is_long = queue.changes.len() > CHANGES_MAX;
+        let behind_next = queue.bytes - queue.changes[0].cost();
         let is_late = is_long && queue.late_since.get_or_insert_with(Instant::now).elapsed() > LATE_MAX;
-        if is_late || queue.bytes > CHANGES_BYTES_MAX {
+        if is_late || behind_next > CHANGES_BYTES_MAX {
             self.give_up(&mut queue);
         }
         self.changed.notify_all();
