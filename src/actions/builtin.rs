@@ -72,8 +72,8 @@ fn exec(call: &Call<'_>) -> Outcome {
     Ok(JsonText::trusted(format!(r#"{{"status":{status},"stdout":{stdout},"stderr":{stderr}}}"#)))
 }
 
-/// Adds a command to the history before it is run, so that one that fails is there too. A command larger than all
-/// that is kept goes the way of the oldest at once.
+/// Adds a command to the history before it is run, so that one that fails is there too. A command of more than
+/// [`HISTORY_BYTES_MAX`] pushes out all before it, and then itself.
 fn remember(call: &Call<'_>, command: &JsonText<'_>) {
     let mut history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
     history.push_back(command.clone().into_owned());
@@ -83,7 +83,7 @@ fn remember(call: &Call<'_>, command: &JsonText<'_>) {
     }
 }
 
-/// Joins what EXEC was given, which was checked to be JSON when it came.
+/// The commands were checked to be JSON when EXEC was given them, so they are only joined.
 fn history(call: &Call<'_>) -> Outcome {
     let history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
     let commands: Vec<&str> = history.iter().map(JsonText::as_str).collect();

@@ -118,7 +118,7 @@ fn sweep(mark: Option<&str>) -> usize {
     let awaited = awaited();
     let ending = adopted().into_iter().filter(|pid| !awaited.contains(pid)).filter(|pid| {
         // Its pid stays its own until it is reaped, which is done here alone, under the lock.
-        let marked = mark.is_some_and(|mark| bears(*pid, mark));
+        let marked = mark.is_some_and(|mark| has_mark(*pid, mark));
         if marked {
             sys::kill_child(*pid);
         }
@@ -137,7 +137,7 @@ fn adopted() -> Vec<u32> {
 }
 
 /// Whether a process started with the mark in its environment. Its children inherit it.
-fn bears(pid: u32, mark: &str) -> bool {
+fn has_mark(pid: u32, mark: &str) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
 }

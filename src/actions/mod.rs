@@ -21,9 +21,10 @@ mod program;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
+use std::error;
+use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::{error, fmt};
 
 pub use builtin::rfc3339;
 pub use job::adopt_orphans;
@@ -40,7 +41,7 @@ pub type Outcome = Result<JsonText<'static>, Failure>;
 const ROOM_LEVELS: usize = 2;
 
 /// An action's name is at most this long.
-pub const NAME_BYTES_MAX: usize = 64;
+const NAME_BYTES_MAX: usize = 64;
 
 /// Something the server can be asked to do by name: a closure (see
 /// [`Server::action`](crate::server::Server::action)), or a struct, which may hold state and settings:
@@ -109,6 +110,10 @@ impl<'a> Call<'a> {
 
     fn needs(&self, what: &str) -> Failure {
         Failure::new(Code::BadRequest, format!("{} needs \"data\": {what}", self.name))
+    }
+
+    fn failed(&self, how: impl Display) -> Failure {
+        Failure::new(Code::ActionFailed, format!("{} {how}", self.name))
     }
 }
 
@@ -193,12 +198,12 @@ impl Actions {
         let answer = catch_unwind(AssertUnwindSafe(|| entry.action.call(&call))).unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<String>().map(String::as_str);
             let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(Failure::new(Code::ActionFailed, format!("{name} panicked: {}", excerpt(said.as_bytes()))))
+            Err(call.failed(format_args!("panicked: {}", excerpt(said.as_bytes()))))
         })?;
         // ECHO only gives back what stood as deep in the request as it will in the reply.
         if name != "ECHO" && !answer.leaves_room(ROOM_LEVELS) {
-            let said = format!("{name} gave a value nested deeper than {} levels", DEPTH_MAX - ROOM_LEVELS);
-            return Err(Failure::new(Code::ActionFailed, said));
+            let levels = DEPTH_MAX - ROOM_LEVELS;
+            return Err(call.failed(format_args!("gave a value nested deeper than {levels} levels")));
         }
         Ok(answer)
     }

@@ -42,7 +42,7 @@ use std::{env, error, fmt, fs, thread};
 
 use super::job::{self, Job};
 use super::{Action, Call, Outcome, ROOM_LEVELS};
-use crate::json::{JsonText, Parser};
+use crate::json::JsonText;
 use crate::protocol::{Code, Failure, excerpt};
 use crate::sys::{self, Interest};
 
@@ -95,22 +95,20 @@ impl Program {
 
 impl Action for Program {
     fn call(&self, call: &Call<'_>) -> Outcome {
-        let fail = |what: String| Failure::new(Code::ActionFailed, format!("{} {what}", call.name()));
         let input = format!("{}\n", call.data().map_or("null", JsonText::as_str));
         let done = call.run(Command::new(&self.path), &input)?;
         if !done.status.success() {
             let said = excerpt(&done.stderr);
             let colon = if said.is_empty() { "" } else { ": " };
-            return Err(fail(format!("failed ({}){colon}{said}", done.status)));
+            return Err(call.failed(format_args!("failed ({}){colon}{said}", done.status)));
         }
         let output = String::from_utf8(done.stdout).map_err(|error| {
-            fail(format!("wrote bytes that are not UTF-8, at {}", error.utf8_error().valid_up_to()))
+            let at = error.utf8_error().valid_up_to();
+            call.failed(format_args!("wrote bytes that are not UTF-8, at {at}"))
         })?;
-        let mut parser = Parser::new(&output);
-        let value = parser.compact_with_room(ROOM_LEVELS).and_then(|value| parser.end().map(|()| value));
-        Ok(match value {
-            Ok(value) => value.into_owned(),
-            Err(_) => JsonText::string(output.strip_suffix('\n').unwrap_or(&output)),
+        Ok(match JsonText::parse(&output) {
+            Ok(value) if value.leaves_room(ROOM_LEVELS) => value.into_owned(),
+            Ok(_) | Err(_) => JsonText::string(output.strip_suffix('\n').unwrap_or(&output)),
         })
     }
 }
@@ -174,7 +172,6 @@ impl Call<'_> {
     /// until it ends. A program that ran too long or wrote too much is an error; one that failed is not.
     pub(super) fn run(&self, mut command: Command, input: &str) -> Result<Output, Failure> {
         let Limits { timeout, output_bytes_max, jobs_max } = self.actions.limits;
-        let fail = |what: String| Err(Failure::new(Code::ActionFailed, format!("{} {what}", self.name)));
         let _slot = self.actions.running.slot(jobs_max)?;
         command.env_clear().env("PATH", search_path()).env("LANG", "C.UTF-8").env("ST_ACTION", self.name);
         if env::current_dir().is_ok_and(|here| here != Path::new("/")) {
@@ -202,10 +199,10 @@ impl Call<'_> {
         while pipes.bytes() <= output_bytes_max && pipes.advance(Duration::ZERO) > 0 {}
 
         if pipes.bytes() > output_bytes_max {
-            return fail(format!("wrote more than {output_bytes_max} bytes and was ended"));
+            return Err(self.failed(format_args!("wrote more than {output_bytes_max} bytes and was ended")));
         }
         if !ended? {
-            return fail(format!("ran longer than {timeout:?} and was killed"));
+            return Err(self.failed(format_args!("ran longer than {timeout:?} and was killed")));
         }
         let [stdout, stderr] = pipes.outputs.map(|(_, bytes)| bytes);
         Ok(Output { status: status?, stdout, stderr })

@@ -143,7 +143,7 @@ impl ShutdownHandle {
     /// Tells the server to end. Returns at once; `run` returns when the requests under way are answered.
     pub fn shutdown(&self) {
         self.0.stopping.store(true, Ordering::SeqCst);
-        self.live().values().for_each(end_reading);
+        self.live().values().for_each(|stream| end_reading(stream));
         self.wake();
     }
 
@@ -194,7 +194,7 @@ impl ShutdownHandle {
     }
 }
 
-fn end_reading(stream: &Arc<TcpStream>) {
+fn end_reading(stream: &TcpStream) {
     // This fails where the client has gone already, and then there is nothing to end.
     let _ = stream.shutdown(Shutdown::Read);
 }

@@ -24,7 +24,7 @@ use crate::json::JsonText;
 use crate::protocol::{Condition, KeyError, check_key, excerpt};
 pub use table::Table;
 use watch::Watchers;
-pub use watch::{Change, ChangeKind, Waiting, WatchEnd, Watcher};
+pub use watch::{Change, ChangeKind, QueuedChange, WatchEnd, Watcher};
 
 /// A shared table. A key that is written must pass [`check_key`], whoever writes it: the table relies on keys without
 /// control characters.

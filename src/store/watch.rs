@@ -66,19 +66,19 @@ pub struct Change {
 /// A change on its way to watchers, which share it: a large value is held once. The last of them to drop it takes
 /// what it held from the total. A [`Change`] that somebody cloned to keep it is theirs, and counts no more.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct QueuedChange {
     /// What is to be told.
     pub change: Change,
     held: Arc<AtomicUsize>,
 }
 
-impl Waiting {
+impl QueuedChange {
     fn cost(&self) -> usize {
         CHANGE_OVERHEAD_BYTES + self.change.key.len() + self.change.value.as_str().len()
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueuedChange {
     fn drop(&mut self) {
         self.held.fetch_sub(self.cost(), Relaxed);
     }
@@ -117,7 +117,7 @@ struct Inbox {
 struct Queue {
     /// Keys up to this one have been told as part of the state: none up to the empty string. `None`: all have been.
     mark: Option<String>,
-    changes: VecDeque<Arc<Waiting>>,
+    changes: VecDeque<Arc<QueuedChange>>,
     /// The cost of these changes.
     bytes: usize,
     /// Since when there have been more than [`CHANGES_MAX`].
@@ -176,7 +176,7 @@ impl Watcher<'_> {
     }
 
     /// The next change, if one waits. After the end, what still waits comes first.
-    pub fn take(&self) -> Result<Option<Arc<Waiting>>, WatchEnd> {
+    pub fn take(&self) -> Result<Option<Arc<QueuedChange>>, WatchEnd> {
         let mut queue = self.inbox.lock();
         let Some(waiting) = queue.changes.pop_front() else { return queue.end.map_or(Ok(None), Err) };
         queue.bytes -= waiting.cost();
@@ -217,7 +217,7 @@ impl Watchers {
             inbox.offer(waiting.get_or_insert_with(|| {
                 let value = JsonText::trusted(value).into_owned();
                 let change = Change { event, key: key.to_owned(), value };
-                let waiting = Waiting { change, held: self.held.clone() };
+                let waiting = QueuedChange { change, held: self.held.clone() };
                 self.held.fetch_add(waiting.cost(), Relaxed);
                 Arc::new(waiting)
             }));
@@ -236,7 +236,7 @@ impl Watchers {
 
 impl Inbox {
     /// Queues a change, unless the state will tell it or the watch has ended.
-    fn offer(&self, waiting: &Arc<Waiting>) {
+    fn offer(&self, waiting: &Arc<QueuedChange>) {
         let mut queue = self.lock();
         let state_tells = queue.mark.as_ref().is_some_and(|mark| waiting.change.key > *mark);
         if state_tells || queue.end.is_some() {
