@@ -29,7 +29,7 @@ use std::sync::Mutex;
 pub use builtin::rfc3339;
 pub use job::adopt_orphans;
 pub(crate) use program::find_program;
-pub use program::{Limits, Program, ProgramError};
+pub use program::{Limits, Program};
 
 use crate::json::{DEPTH_MAX, JsonText, Value};
 use crate::protocol::{Code, Failure, Spec, Verb, did_you_mean, excerpt};
@@ -117,7 +117,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What the table holds of an action beside its name.
+/// What the registry holds of an action beside its name.
 struct Entry {
     args: String,
     help: String,
@@ -193,8 +193,8 @@ impl Actions {
     pub fn call(&self, name: &str, data: Option<JsonText<'_>>) -> Outcome {
         let entry = self.table.get(name).ok_or_else(|| self.unknown(name, true))?;
         let call = Call { name, data, actions: self };
-        // Unwind safety: the only state of ours that a panic could leave half-changed is the history,
-        // which is whole between any two calls; whatever else an action holds is its author's to guard.
+        // The only state of ours that actions change is the history, and none of its steps can panic halfway.
+        // Whatever else an action holds is its author's to guard.
         let answer = catch_unwind(AssertUnwindSafe(|| entry.action.call(&call))).unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<String>().map(String::as_str);
             let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
@@ -208,7 +208,7 @@ impl Actions {
         Ok(answer)
     }
 
-    /// Every request there is, the session's own ones first, then the actions by name.
+    /// Every request there is: those of the protocol, then the actions by name.
     pub fn specs(&self) -> impl Iterator<Item = Spec<'_>> {
         let actions =
             self.table.iter().map(|(name, entry)| Spec { name, args: &entry.args, help: &entry.help });

@@ -27,7 +27,7 @@
 //! 148 ms with a table of 2 GB, while writes stall. In a static binary it forks to change directory, and
 //! wherever it would have to search a `PATH` that was set for the program; so neither is asked of it.
 //!
-//! Deliberately absent: a shell between us and the program. A program that became another user (`sudo`) cannot be
+//! Deliberately absent: a shell between us and the program. Limits: a program that became another user (`sudo`) cannot be
 //! killed: it keeps its slot and its caller until it ends. Unix only: Windows has no process groups.
 
 use std::ffi::{OsStr, OsString};
@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{env, error, fmt, fs, thread};
+use std::{env, fs, thread};
 
 use super::job::{self, Job};
 use super::{Action, Call, Outcome, ROOM_LEVELS};
@@ -76,20 +76,20 @@ pub struct Program {
 }
 
 impl Program {
-    /// Takes a program by its absolute path: a file that is executable. Checked now, so that a slip shows when the
-    /// server starts and not when the first client asks; what is deleted later fails each call.
-    pub fn new(path: impl Into<PathBuf>) -> Result<Program, ProgramError> {
+    /// Takes a program by its absolute path: a file that is executable. It is checked now, so that a slip shows when
+    /// the server starts and not when the first client asks; a file that is deleted later fails each call. The
+    /// error's message names the path.
+    pub fn new(path: impl Into<PathBuf>) -> io::Result<Program> {
         let path = path.into();
         // A relative path would depend on where the server was started.
-        let checked = if path.is_absolute() {
-            check_executable(&path)
-        } else {
-            Err(io::Error::new(ErrorKind::InvalidInput, "its path must begin with '/'"))
+        let checked = match path.is_absolute() {
+            true => check_executable(&path),
+            false => Err(io::Error::new(ErrorKind::InvalidInput, "its path must begin with '/'")),
         };
-        match checked {
-            Ok(()) => Ok(Program { path }),
-            Err(problem) => Err(ProgramError { path, problem }),
-        }
+        let named =
+            |problem: io::Error| io::Error::new(problem.kind(), format!("no program at {path:?}: {problem}"));
+        checked.map_err(named)?;
+        Ok(Program { path })
     }
 }
 
@@ -110,27 +110,6 @@ impl Action for Program {
             Ok(value) if value.leaves_room(ROOM_LEVELS) => value.into_owned(),
             Ok(_) | Err(_) => JsonText::string(output.strip_suffix('\n').unwrap_or(&output)),
         })
-    }
-}
-
-/// A file that cannot be an action.
-#[derive(Debug)]
-pub struct ProgramError {
-    /// Where it was looked for.
-    pub path: PathBuf,
-    /// Why it cannot be run: by the system's word, or `InvalidInput` for a relative path.
-    pub problem: io::Error,
-}
-
-impl fmt::Display for ProgramError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no program at {:?}: {}", self.path, self.problem)
-    }
-}
-
-impl error::Error for ProgramError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        Some(&self.problem)
     }
 }
 
@@ -179,10 +158,10 @@ impl Call<'_> {
         }
         let mut pipes = Pipes::open(&mut command, input)?;
         let job = Job::spawn(&mut command).map_err(|error| cannot_run(command.get_program(), &error))?;
-        // It holds the program's ends of the pipes: as long as they are open here, ours never see an end.
+        // The command holds the program's ends of the pipes. As long as they are open here, ours never see an end.
         drop(command);
 
-        // It must not return before the job has been ended: what the program started would be left behind.
+        // Nothing may return before `job.end()`, or what the program started would be left behind.
         let started = Instant::now();
         let mut quiet_since = started;
         let mut ended = job.has_ended();
@@ -248,7 +227,7 @@ impl<'a> Pipes<'a> {
         if ready[0]
             && let Some(pipe) = &mut self.stdin
         {
-            // It fails where nobody reads any more. Whether that matters is for the program to judge.
+            // Writing fails where the program no longer reads. Its status says whether that was a failure.
             let piece = &self.input[..self.input.len().min(PIPE_WRITE_BYTES)];
             let written = pipe.write(piece).unwrap_or(self.input.len());
             self.input = &self.input[written..];
@@ -284,7 +263,7 @@ pub(crate) fn find_program(name: &OsStr, here: &Path) -> io::Result<PathBuf> {
         let path = here.join(folder).join(name);
         match check_executable(&path) {
             Ok(()) => return Ok(path),
-            // It says more than that there is none.
+            // A file that is there and cannot be run says more than that there is none.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => problem = error,
             Err(_) => {}
         }

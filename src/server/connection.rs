@@ -267,13 +267,12 @@ impl Patience {
     fn due(&mut self, session: &Session<'_>, now: Instant) -> Instant {
         let awaited = (session.requests(), session.has_begun(), session.is_watching());
         if awaited != self.awaited {
-            let allowed = if session.has_begun() {
-                self.request
-            } else if session.is_watching() {
+            let (_, has_begun, is_watching) = awaited;
+            let allowed = match (has_begun, is_watching) {
+                (true, _) => self.request,
                 // A watcher need not say anything; what it begins to say must end in time all the same.
-                YEAR
-            } else {
-                self.idle
+                (false, true) => YEAR,
+                (false, false) => self.idle,
             };
             (self.awaited, self.due) = (awaited, now + allowed);
         }
