@@ -27,8 +27,8 @@
 //! 148 ms with a table of 2 GB, while writes stall. In a static binary it forks to change directory, and
 //! wherever it would have to search a `PATH` that was set for the program; so neither is asked of it.
 //!
-//! Deliberately absent: a shell between us and the program. Limits: a program that became another user (`sudo`) cannot be
-//! killed: it keeps its slot and its caller until it ends. Unix only: Windows has no process groups.
+//! Deliberately absent: a shell between us and the program, and Windows, which has no process groups. A program that
+//! became another user (`sudo`) cannot be killed: it keeps its slot and its caller until it ends.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};

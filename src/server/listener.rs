@@ -24,7 +24,7 @@ use crate::sys;
 /// How long to wait after a failure to accept. A loop without a pause would take a whole processor, since
 /// the connection that could not be accepted is still there and `accept` fails again at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// How long to try to reach our own listener. On one machine it answers at once or not at all.
+/// How long to try to connect to our own listener. On one machine it answers at once or not at all.
 const WAKE_MAX: Duration = Duration::from_secs(1);
 
 /// A connection, and who made it. The peer is kept beside the stream because the system forgets it as
@@ -171,7 +171,7 @@ impl ShutdownHandle {
         self.0.stopping.load(Ordering::SeqCst)
     }
 
-    /// Has the connection's reading end with the server, until [`ShutdownHandle::untrack`].
+    /// Has `shutdown` end the reading of this connection, until [`ShutdownHandle::untrack`].
     pub(super) fn track(&self, stream: TcpStream) -> Arc<TcpStream> {
         let stream = Arc::new(stream);
         self.live().insert(stream.as_raw_fd(), stream.clone());
@@ -188,7 +188,7 @@ impl ShutdownHandle {
         self.live().remove(&stream.as_raw_fd());
     }
 
-    // The map is whole between any two statements here, so a panic elsewhere leaves nothing to fear.
+    // No statement that changes the map can panic halfway, so a poisoned lock is used on.
     fn live(&self) -> MutexGuard<'_, HashMap<RawFd, Arc<TcpStream>>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }

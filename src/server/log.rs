@@ -10,7 +10,7 @@
 //! of whoever reads it, and an event that repeats is told [`EVENTS_MAX`] times in a second and then only
 //! counted, so that no client fills the disk.
 //!
-//! There are no files, no rotation and no targets here: stderr goes wherever the operator sends it.
+//! Deliberately absent: files and rotation. stderr goes wherever the operator sends it.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -91,7 +91,7 @@ impl Log {
         }
     }
 
-    /// Waits until what was told is written, but not for long.
+    /// Waits until the lines before this call are written, for [`FLUSH_MAX`] at most.
     pub fn flush(&self) {
         let (written, done) = sync_channel(1);
         if self.lines.try_send(Line::Flush(written)).is_ok() {

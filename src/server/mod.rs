@@ -17,7 +17,7 @@
 //! It has one flaw: a client that says nothing keeps all others waiting. The pool mends that by calling
 //! `serve` from many threads; the modes differ in who calls it, and in nothing else.
 //!
-//! To be read in this order: `listener` (taking a port, accepting, stopping), `connection` (one client),
+//! Read the files in this order: `listener` (taking a port, accepting, stopping), `connection` (one client),
 //! `pool` (many), `log`. What the bytes mean is the session's business and not known here. Considered and
 //! left: an event loop (`epoll` is not in std), and a thread for each connection without a bound (a flood of
 //! clients would take all memory).

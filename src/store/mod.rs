@@ -185,8 +185,8 @@ impl Store {
         state.watchers.tell(event, key, value);
     }
 
-    // A panic under the lock can only come of a defect in the table's own code. Half a table is still
-    // more use to its clients than none, so a poisoned lock is used on.
+    // A panic under the lock can only come of a defect in the table's own code. Half a table is of more use to its
+    // clients than none, so a poisoned lock is used on.
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
