@@ -21,9 +21,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::listener::Accepted;
-use super::{Level, Server};
+use super::{Level, Mode, Server};
 use crate::protocol::Code;
-use crate::session::{Core, Next, Session, TurnedAway};
+use crate::session::{Next, Session, TurnedAway};
 
 /// How long a connection that is being closed is still read from. Were it closed with bytes unread, the
 /// kernel would send a reset instead of an orderly end, and a client that receives a reset throws away
@@ -59,14 +59,13 @@ pub(super) struct ServedConnection<'c> {
 }
 
 impl<'c> ServedConnection<'c> {
-    /// Begins a session, of the kind that `session` makes.
-    pub fn new(
-        server: &'c Server,
-        (stream, peer): Accepted,
-        session: fn(&'c Core) -> Session<'c>,
-    ) -> ServedConnection<'c> {
+    /// Begins a session, of the kind that the server's mode asks for.
+    pub fn new(server: &'c Server, (stream, peer): Accepted) -> ServedConnection<'c> {
         server.core.stats.connections.fetch_add(1, Relaxed);
-        let mut session = session(&server.core);
+        let mut session = match server.mode {
+            Mode::Once => Session::once(&server.core),
+            Mode::Iterative | Mode::Pool { .. } => Session::new(&server.core),
+        };
         // The session traces requests only where they are logged: formatting each one costs time.
         if server.log.tells(Level::Debug) {
             session.trace(Box::new(move |name, key, failed| {

@@ -146,9 +146,9 @@ fn write_lines(lines: &Receiver<Line>, mut out: impl Write, dropped: &AtomicU64)
             }
             second = Instant::now();
         }
-        match dropped.swap(0, Relaxed) {
-            0 => {}
-            count => write(&format_line(Level::Error, "log", &[("dropped", &count)])),
+        let lost = dropped.swap(0, Relaxed);
+        if lost > 0 {
+            write(&format_line(Level::Error, "log", &[("dropped", &lost)]));
         }
         match line {
             Ok(Line::Event(event, line)) => {
