@@ -153,7 +153,8 @@ impl Call<'_> {
         let Limits { timeout, output_bytes_max, jobs_max } = self.actions.limits;
         let _slot = self.actions.running.slot(jobs_max)?;
         command.env_clear().env("PATH", search_path()).env("LANG", "C.UTF-8").env("ST_ACTION", self.name);
-        if env::current_dir().is_ok_and(|here| here != Path::new("/")) {
+        // A folder that has been deleted has no path any more, and is not the root either.
+        if env::current_dir().ok().as_deref() != Some(Path::new("/")) {
             command.current_dir("/");
         }
         let mut pipes = Pipes::open(&mut command, input)?;
