@@ -174,8 +174,7 @@ impl Call<'_> {
             ended = job.has_ended();
         }
         let status = job.end();
-        // What the program wrote last still lies in the pipes. A child that got away may write on: the limit ends
-        // that.
+        // What the program wrote last still lies in the pipes. A child that got away may write on, until the limit.
         while pipes.bytes() <= output_bytes_max && pipes.advance(Duration::ZERO) > 0 {}
 
         if pipes.bytes() > output_bytes_max {

@@ -121,15 +121,15 @@ impl Server {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct ShutdownHandle(Arc<Shared>);
+pub struct ShutdownHandle(Arc<StopState>);
 
-struct Shared {
+struct StopState {
     stopping: AtomicBool,
     address: SocketAddr,
     /// Every connection that is being served, by its descriptor: no two open sockets have the same one.
     live: Mutex<HashMap<RawFd, Arc<TcpStream>>>,
-    /// A descriptor that is held only to be given up. A server that has run out of descriptors could not
-    /// connect to itself, and so could not be stopped.
+    /// A descriptor that is held only to be closed by [`ShutdownHandle::wake`]. A server that has run out of
+    /// descriptors could not connect to itself, and so could not be stopped.
     spare: Mutex<Option<PipeReader>>,
 }
 
@@ -137,7 +137,7 @@ impl ShutdownHandle {
     fn new(address: SocketAddr) -> ShutdownHandle {
         let spare = Mutex::new(pipe().ok().map(|(reader, _)| reader));
         let stopping = AtomicBool::new(false);
-        ShutdownHandle(Arc::new(Shared { stopping, address, live: Mutex::default(), spare }))
+        ShutdownHandle(Arc::new(StopState { stopping, address, live: Mutex::default(), spare }))
     }
 
     /// Tells the server to end. Returns at once; `run` returns when the requests under way are answered.

@@ -102,8 +102,8 @@ pub(super) struct Watchers {
     held: Arc<AtomicUsize>,
 }
 
-/// Where writers leave changes for one watcher. Its lock is held for a few instructions at a time, so a writer that
-/// has the table's lock as well never waits long for it.
+/// Where writers leave changes for one watcher. A writer takes its lock while it has the table's, and does not wait
+/// long: others hold it for a few instructions, or while they have the table's lock for reading.
 struct Inbox {
     scope: Scope<'static>,
     /// [`Watchers::held`].
@@ -155,9 +155,9 @@ impl Store {
 }
 
 impl Watcher<'_> {
-    /// Shows the next keys of the state for as long as `show` says so; true when all have been shown. It holds the
-    /// lock for reading, which keeps writers out, and then the queue's: every change is either part of the state
-    /// that it shows, or comes after and finds the mark where this left it.
+    /// Shows the next keys of the state for as long as `show` says so, and tells whether all have been shown. It holds
+    /// the table's lock for reading, which keeps writers out, and then the queue's: every change is either part of
+    /// the state that it shows, or comes after and finds the mark where this left it.
     pub fn tell_state(&self, mut show: impl FnMut(&str, &str) -> bool) -> bool {
         let state = self.store.read();
         let mut queue = self.inbox.lock();
@@ -222,7 +222,7 @@ impl Watchers {
                 Arc::new(waiting)
             }));
         }
-        // Where nobody is left to be told of it, it no longer counts.
+        // This was one more reference. Where no queue took the change, it no longer counts.
         drop(waiting);
         // Where every queue is empty, all that is held has been taken from its queue and is being sent.
         while self.held.load(Relaxed) > ALL_CHANGES_BYTES_MAX
