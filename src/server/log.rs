@@ -91,7 +91,7 @@ impl Log {
         }
     }
 
-    /// Waits until the lines before this call are written, for [`FLUSH_MAX`] at most.
+    /// Waits until the lines before this call are written, for half a second at most.
     pub fn flush(&self) {
         let (written, done) = sync_channel(1);
         if self.lines.try_send(Line::Flush(written)).is_ok() {
