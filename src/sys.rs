@@ -16,10 +16,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 unsafe extern "C" {
-    fn poll(fds: *mut PollFd, count: Count, timeout_ms: c_int) -> c_int;
+    fn poll(fds: *mut PollFd, count: NumberOfFds, timeout_ms: c_int) -> c_int;
     fn setsockopt(socket: c_int, level: c_int, name: c_int, value: *const c_void, length: u32) -> c_int;
     fn waitid(kind: c_int, id: u32, info: *mut SignalInfo, options: c_int) -> c_int;
-    fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
     safe fn kill(pid: c_int, signal: c_int) -> c_int;
     #[cfg(target_os = "linux")]
     fn prctl(option: c_int, ...) -> c_int;
@@ -46,16 +45,19 @@ const SIGKILL: c_int = 9;
 /// Whether a child of ours has ended, without reaping it: std's `try_wait` does, and from then on the pid may
 /// be another process's.
 pub fn has_ended(child: u32) -> io::Result<bool> {
-    let mut info = SignalInfo([0; 32]);
-    // SAFETY: `info` is as large as a `siginfo_t` at least, and may be written through the call.
-    check(unsafe { waitid(P_PID, child, &raw mut info, WEXITED | WNOHANG | WNOWAIT) })?;
-    Ok(info.0[0] != 0)
+    ended(child, WNOWAIT)
 }
 
-/// Reaps a child of ours, for which no `std::process::Child` stands, if it has ended. Whether it had.
+/// Reaps a child of ours that no `std::process::Child` stands for, if it has ended, and tells whether it had.
 pub fn reap(child: u32) -> bool {
-    // SAFETY: where it is null the status is not written.
-    pid(child).is_some_and(|child| unsafe { waitpid(child, std::ptr::null_mut(), WNOHANG) } == child)
+    ended(child, 0).unwrap_or(false)
+}
+
+fn ended(child: u32, option: c_int) -> io::Result<bool> {
+    let mut info = SignalInfo([0; 32]);
+    // SAFETY: `info` is as large as a `siginfo_t` at least, and may be written through the call.
+    check(unsafe { waitid(P_PID, child, &raw mut info, WEXITED | WNOHANG | option) })?;
+    Ok(info.0[0] != 0)
 }
 
 /// Kills a process. It must be a child of ours that has not been reaped, or it may be anybody.
@@ -68,7 +70,7 @@ pub fn kill_group(leader: u32) {
     pid(leader).map(|leader| kill(-leader, SIGKILL));
 }
 
-/// A pid as C has it. To `kill` and `waitpid`, 0, 1 and -1 stand for more than one process or for the first.
+/// A pid as C has it. To `kill`, 0 and -1 stand for many processes, and -1 is what negating 1 gives.
 fn pid(child: u32) -> Option<c_int> {
     c_int::try_from(child).ok().filter(|pid| *pid > 1)
 }
@@ -87,8 +89,8 @@ pub fn become_subreaper() -> io::Result<bool> {
     Ok(false)
 }
 
-/// A peer is probed after this silence, and again at this interval; the third silence is its end. Together with
-/// the second that a watcher's thread takes to look at its socket, that is less than a minute.
+/// A peer is probed after this silence, and again at this interval. After three probes without an answer the
+/// connection ends. A watcher's thread takes up to a second more to notice, which makes less than a minute.
 const KEEPALIVE_IDLE_S: c_int = 25;
 const KEEPALIVE_INTERVAL_S: c_int = 10;
 const KEEPALIVE_PROBES: c_int = 3;
@@ -112,9 +114,9 @@ const KEEPALIVE: &[(c_int, c_int, c_int)] = &[
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 const KEEPALIVE: &[(c_int, c_int, c_int)] = &[];
 
-/// Has the kernel end a connection, with `ETIMEDOUT`, whose peer has been gone without a word for 55
-/// seconds: by probes while nothing is sent, and by the age of what was sent and not acknowledged.
-/// Connections that a listener accepts inherit all of it.
+/// Has the kernel end a connection, with `ETIMEDOUT`, when its peer has been unreachable for 55 seconds. It finds out
+/// by probes while nothing is sent, and by the age of what was sent and not acknowledged. Connections that a
+/// listener accepts inherit these options.
 pub fn keepalive(socket: impl AsFd) -> io::Result<()> {
     for (level, name, value) in KEEPALIVE {
         let length = size_of::<c_int>() as u32;
@@ -135,9 +137,9 @@ struct PollFd {
 
 /// poll(2)'s `nfds_t`.
 #[cfg(target_os = "linux")]
-type Count = std::ffi::c_ulong;
+type NumberOfFds = std::ffi::c_ulong;
 #[cfg(not(target_os = "linux"))]
-type Count = std::ffi::c_uint;
+type NumberOfFds = std::ffi::c_uint;
 
 /// What a descriptor is waited for.
 #[derive(Clone, Copy)]
@@ -164,7 +166,7 @@ pub fn wait_ready<const N: usize>(
     // Rounded up: a wait of 0 ms for what takes 0.1 ms would keep a processor busy.
     let timeout_ms = c_int::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(c_int::MAX);
     // SAFETY: `fds` are N pollfds, as the count says, and outlive the call, which does not keep them.
-    unsafe { poll(fds.as_mut_ptr(), N as Count, timeout_ms) };
+    unsafe { poll(fds.as_mut_ptr(), N as NumberOfFds, timeout_ms) };
     fds.map(|fd| fd.revents != 0)
 }
 

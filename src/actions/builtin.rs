@@ -11,38 +11,36 @@ use std::sync::{LazyLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::program::{cannot_run, find_program};
-use super::{Call, spec};
+use super::{Call, Outcome};
 use crate::json::{JsonText, Value};
-use crate::protocol::{Code, Failure, Spec};
+use crate::protocol::{Code, Failure};
 
 /// HISTORY keeps this many commands, and this many bytes of them; the oldest go first.
 const HISTORY_COMMANDS_MAX: usize = 1_000;
 const HISTORY_BYTES_MAX: usize = 1 << 20;
 
-/// What an action gives back: the reply's value as JSON text, or why there is none.
-type Answer = Result<JsonText<'static>, Failure>;
-type Function = fn(&Call<'_>) -> Answer;
+type Function = fn(&Call<'_>) -> Outcome;
 
-/// Each action with what `--help` and INFO tell of it.
-pub(super) const ACTIONS: [(Spec<'static>, Function); 6] = [
-    (spec("ECHO", "DATA", "DATA, as it came"), echo),
-    (spec("TIME", "", "the time, UTC"), time),
-    (spec("HELLO", "", "a greeting with the host's name"), hello),
-    (spec("EXEC", "PROGRAM ARG...", "run a program, where the server allows it"), exec),
-    (spec("HISTORY", "", "the last 1,000 commands that EXEC ran"), history),
-    (spec("INFO", "", "what the server is, does, and can be asked"), info),
+/// Each action's name and arguments, what INFO tells of it, and the function.
+pub(super) const ACTIONS: [(&str, &str, &str, Function); 6] = [
+    ("ECHO", "DATA", "DATA, as it came", echo),
+    ("TIME", "", "the time, UTC", time),
+    ("HELLO", "", "a greeting with the host's name", hello),
+    ("EXEC", "PROGRAM ARG...", "run a program, where the server allows it", exec),
+    ("HISTORY", "", "the last 1,000 commands that EXEC ran", history),
+    ("INFO", "", "what the server is, does, and can be asked", info),
 ];
 
 /// The text is copied as it came, so every digit of a number stays.
-fn echo(call: &Call<'_>) -> Answer {
+fn echo(call: &Call<'_>) -> Outcome {
     call.data().cloned().map(JsonText::into_owned).ok_or_else(|| call.needs("what to echo, any JSON"))
 }
 
-fn time(_: &Call<'_>) -> Answer {
+fn time(_: &Call<'_>) -> Outcome {
     Ok(JsonText::string(&rfc3339(SystemTime::now())))
 }
 
-fn hello(_: &Call<'_>) -> Answer {
+fn hello(_: &Call<'_>) -> Outcome {
     // Found at the first call: a program may have to be run for it.
     static HOST: LazyLock<String> = LazyLock::new(host_name);
     Ok(JsonText::string(&format!("Hello from {}", *HOST)))
@@ -51,7 +49,7 @@ fn hello(_: &Call<'_>) -> Answer {
 /// Runs a program of the client's choice, so the operator must have allowed it. What the program says is data: a
 /// program that fails is no failed request. Gives the program's output lossily where it is not UTF-8: status and
 /// the rest are worth having then.
-fn exec(call: &Call<'_>) -> Answer {
+fn exec(call: &Call<'_>) -> Outcome {
     if !call.actions.exec_allowed {
         let way_out = "EXEC is not allowed here: the server has to be started with --allow-exec and a token";
         return Err(Failure::new(Code::Denied, way_out));
@@ -74,8 +72,8 @@ fn exec(call: &Call<'_>) -> Answer {
     Ok(JsonText::trusted(format!(r#"{{"status":{status},"stdout":{stdout},"stderr":{stderr}}}"#)))
 }
 
-/// Adds a command to the history before it is run, so that one that fails is there too. A command larger than all
-/// that is kept goes the way of the oldest at once.
+/// Adds a command to the history before it is run, so that one that fails is there too. A command of more than
+/// [`HISTORY_BYTES_MAX`] pushes out all before it, and then itself.
 fn remember(call: &Call<'_>, command: &JsonText<'_>) {
     let mut history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
     history.push_back(command.clone().into_owned());
@@ -85,15 +83,15 @@ fn remember(call: &Call<'_>, command: &JsonText<'_>) {
     }
 }
 
-/// Joins what EXEC was given, which was checked to be JSON when it came.
-fn history(call: &Call<'_>) -> Answer {
+/// The commands were checked to be JSON when EXEC was given them, so they are only joined.
+fn history(call: &Call<'_>) -> Outcome {
     let history = call.actions.history.lock().unwrap_or_else(PoisonError::into_inner);
     let commands: Vec<&str> = history.iter().map(JsonText::as_str).collect();
     Ok(JsonText::trusted(format!("[{}]", commands.join(","))))
 }
 
 /// The server fills in what INFO tells: counters, address and mode are not known here.
-fn info(call: &Call<'_>) -> Answer {
+fn info(call: &Call<'_>) -> Outcome {
     Ok(JsonText::from((call.actions.info)()))
 }
 

@@ -30,27 +30,27 @@ use crate::sys;
 /// The shortest and longest pause between two looks at whether a program has ended.
 const POLL_MIN: Duration = Duration::from_micros(100);
 const POLL_MAX: Duration = Duration::from_millis(10);
-/// How long a program's orphans are hunted. One that cannot die, for it waits for a disk, is left to the reaper.
+/// How long a program's orphans are hunted. One that cannot die because it waits for a disk is left to the reaper.
 const HUNT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a zombie may stay that is nobody's.
+/// How long an orphan that has ended may stay a zombie.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
 const REAPER_STACK_BYTES: usize = 64 << 10;
 
-/// The children that are waited for by whoever started them. A process's children are the whole process's, so
-/// this is too.
+/// The children that a [`Job`] waits for and nobody else may reap. The list is a global, because children belong to
+/// the whole process.
 static AWAITED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-/// Whether orphans come to us. It is set once, before the first program runs.
+/// Whether orphans become our children. It is set once, before the first program runs.
 static ADOPTS: AtomicBool = AtomicBool::new(false);
 
 /// Makes this process the parent of whatever its programs leave behind, so that it can be killed with them, and
-/// reaps every child that ends and was not started as an action's program. For a process that starts no others;
-/// Linux only, elsewhere nothing happens.
+/// reaps every child that ends and was not started as an action's program. Call it only in a process that starts no
+/// other children. It does nothing where the system is not Linux.
 pub fn adopt_orphans() -> io::Result<()> {
     if !sys::become_subreaper()? {
         return Ok(());
     }
     ADOPTS.store(true, Relaxed);
-    // No system call waits for all children but a few, hence a look once a second: into one file, mostly empty.
+    // No system call waits for all children but a few, so this looks once a second, into a file that is mostly empty.
     let reap = || loop {
         thread::sleep(REAP_INTERVAL);
         sweep(None);
@@ -73,7 +73,8 @@ impl Job {
             command.env("ST_JOB", &mark);
             format!("ST_JOB={mark}")
         });
-        // Nobody may look between the two: the child might have ended already, and would be reaped as an orphan.
+        // Locked over both: were there a sweep between them, a child that has ended already would be reaped as an
+        // orphan.
         let mut awaited = awaited();
         let child = command.spawn()?;
         awaited.push(child.id());
@@ -87,11 +88,12 @@ impl Job {
 
     /// Kills what is left of the program and of what it started.
     pub(super) fn end(mut self) -> io::Result<ExitStatus> {
-        // Before it is reaped: until then its pid, which is its group's too, can mean nobody else.
+        // The group is killed before the program is reaped: until then its pid, which is the group's too, means nobody
+        // else.
         sys::kill_group(self.child.id());
-        // It may have left its own group.
+        // The program itself may have left its group.
         let _ = self.child.kill();
-        // From here on the pid may be anybody's.
+        // Once it is reaped, the pid may be anybody's.
         let status = self.child.wait();
         awaited().retain(|pid| *pid != self.child.id());
         let since = Instant::now();
@@ -102,7 +104,8 @@ impl Job {
     }
 }
 
-/// How long to wait for the next look at what has not happened since then: at most an eighth of that time is lost.
+/// How long to wait before the next look whether something has ended that began at `since`. It grows with the time
+/// that has passed, so at most an eighth of that is lost.
 pub(super) fn pause(since: Instant) -> Duration {
     (since.elapsed() / 8).clamp(POLL_MIN, POLL_MAX)
 }
@@ -112,13 +115,13 @@ fn awaited() -> MutexGuard<'static, Vec<u32>> {
     AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks once at each adopted child: kills those that bear the mark, reaps those that have ended. Tells how many were
-/// about to end or had ended: each of them leaves its own children to us, so another look may find more.
+/// Looks once at each adopted child: kills those that bear the mark, and reaps those that have ended. Tells how many
+/// had ended or were about to: each of them leaves its own children to us, so another look may find more.
 fn sweep(mark: Option<&str>) -> usize {
     let awaited = awaited();
     let ending = adopted().into_iter().filter(|pid| !awaited.contains(pid)).filter(|pid| {
-        // Its pid stays its own until it is reaped, which is done here alone, under the lock.
-        let marked = mark.is_some_and(|mark| bears(*pid, mark));
+        // A child's pid stays its own until it is reaped. Only this function reaps orphans, and it holds the lock.
+        let marked = mark.is_some_and(|mark| has_mark(*pid, mark));
         if marked {
             sys::kill_child(*pid);
         }
@@ -137,12 +140,12 @@ fn adopted() -> Vec<u32> {
 }
 
 /// Whether a process started with the mark in its environment. Its children inherit it.
-fn bears(pid: u32, mark: &str) -> bool {
+fn has_mark(pid: u32, mark: &str) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
 }
 
-/// Whether it has begun to end, and not been reaped. The kernel's `PF_EXITING` says so, among the flags that are the
+/// Whether a process has begun to end. The kernel's `PF_EXITING` says so, among the flags that are the
 /// seventh word behind the program's name, which is in brackets.
 fn is_exiting(pid: u32) -> bool {
     const EXITING: u32 = 4;

@@ -21,36 +21,39 @@ mod program;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
+use std::error;
+use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::{error, fmt};
 
 pub use builtin::rfc3339;
 pub use job::adopt_orphans;
 pub(crate) use program::find_program;
-pub use program::{Limits, Program, ProgramError};
+pub use program::{Limits, Program};
 
 use crate::json::{DEPTH_MAX, JsonText, Value};
 use crate::protocol::{Code, Failure, Spec, Verb, did_you_mean, excerpt};
+
+/// What an action gives back: the reply's value as JSON text, or why there is none.
+pub type Outcome = Result<JsonText<'static>, Failure>;
 
 /// An action's value leaves room for as many levels as a stored one, which a listing puts two around.
 const ROOM_LEVELS: usize = 2;
 
 /// An action's name is at most this long.
-pub const NAME_BYTES_MAX: usize = 64;
+const NAME_BYTES_MAX: usize = 64;
 
 /// Something the server can be asked to do by name: a closure (see
 /// [`Server::action`](crate::server::Server::action)), or a struct, which may hold state and settings:
 ///
 /// ```
-/// use socket_tables::actions::{Action, Actions, Call};
+/// use socket_tables::actions::{Action, Actions, Call, Outcome};
 /// use socket_tables::json::JsonText;
-/// use socket_tables::protocol::Failure;
 ///
 /// struct Greet { greeting: &'static str }
 ///
 /// impl Action for Greet {
-///     fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
+///     fn call(&self, call: &Call<'_>) -> Outcome {
 ///         Ok(JsonText::string(&format!("{}, {}!", self.greeting, call.data_str()?)))
 ///     }
 /// }
@@ -63,7 +66,7 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub trait Action: Send + Sync {
     /// Answers one call. Many threads call at once. An error is sent to the client as it is; any
     /// standard error turns into `action_failed` by `?`.
-    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure>;
+    fn call(&self, call: &Call<'_>) -> Outcome;
 }
 
 impl<F, V> Action for F
@@ -71,7 +74,7 @@ where
     F: Fn(&Call<'_>) -> Result<V, Failure> + Send + Sync,
     V: Into<JsonText<'static>>,
 {
-    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
+    fn call(&self, call: &Call<'_>) -> Outcome {
         self(call).map(V::into)
     }
 }
@@ -108,13 +111,13 @@ impl<'a> Call<'a> {
     fn needs(&self, what: &str) -> Failure {
         Failure::new(Code::BadRequest, format!("{} needs \"data\": {what}", self.name))
     }
+
+    fn failed(&self, how: impl Display) -> Failure {
+        Failure::new(Code::ActionFailed, format!("{} {how}", self.name))
+    }
 }
 
-const fn spec(name: &'static str, args: &'static str, help: &'static str) -> Spec<'static> {
-    Spec { name, args, help }
-}
-
-/// What the table holds of an action beside its name.
+/// What the registry holds of an action beside its name.
 struct Entry {
     args: String,
     help: String,
@@ -148,7 +151,7 @@ impl Default for Actions {
             running: program::Running::default(),
             history: Mutex::default(),
         };
-        for (Spec { name, args, help }, action) in builtin::ACTIONS {
+        for (name, args, help, action) in builtin::ACTIONS {
             actions.register(name, args, help, action).expect("the built-in names are good, and differ");
         }
         actions
@@ -180,32 +183,32 @@ impl Actions {
     /// Whether a call may take so long that nothing should wait for it: a program's, or an action's that
     /// is not built in.
     pub fn may_take_long(&self, name: &str) -> bool {
-        let quick = |(spec, _): &(Spec<'_>, _)| spec.name == name && name != "EXEC";
-        self.table.contains_key(name) && !builtin::ACTIONS.iter().any(quick)
+        let is_quick = builtin::ACTIONS.iter().any(|(quick, ..)| *quick == name && name != "EXEC");
+        self.knows(name) && !is_quick
     }
 
     /// Calls the action of this name. Fails with `unknown_request` where there is none, with the action's
     /// own error, or with `action_failed` where it panics or its value is nested deeper than a stored one
     /// may be, 126 levels.
-    pub fn call(&self, name: &str, data: Option<JsonText<'_>>) -> Result<JsonText<'static>, Failure> {
+    pub fn call(&self, name: &str, data: Option<JsonText<'_>>) -> Outcome {
         let entry = self.table.get(name).ok_or_else(|| self.unknown(name, true))?;
         let call = Call { name, data, actions: self };
-        // Unwind safety: the only state of ours that a panic could leave half-changed is the history,
-        // which is whole between any two calls; whatever else an action holds is its author's to guard.
+        // The only state of ours that actions change is the history, and none of its steps can panic halfway.
+        // Whatever else an action holds is its author's to guard.
         let answer = catch_unwind(AssertUnwindSafe(|| entry.action.call(&call))).unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<String>().map(String::as_str);
             let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(Failure::new(Code::ActionFailed, format!("{name} panicked: {}", excerpt(said.as_bytes()))))
+            Err(call.failed(format_args!("panicked: {}", excerpt(said.as_bytes()))))
         })?;
         // ECHO only gives back what stood as deep in the request as it will in the reply.
         if name != "ECHO" && !answer.leaves_room(ROOM_LEVELS) {
-            let said = format!("{name} gave a value nested deeper than {} levels", DEPTH_MAX - ROOM_LEVELS);
-            return Err(Failure::new(Code::ActionFailed, said));
+            let levels = DEPTH_MAX - ROOM_LEVELS;
+            return Err(call.failed(format_args!("gave a value nested deeper than {levels} levels")));
         }
         Ok(answer)
     }
 
-    /// Every request there is, the session's own ones first, then the actions by name.
+    /// Every request there is: those of the protocol, then the actions by name.
     pub fn specs(&self) -> impl Iterator<Item = Spec<'_>> {
         let actions =
             self.table.iter().map(|(name, entry)| Spec { name, args: &entry.args, help: &entry.help });
@@ -226,11 +229,13 @@ impl Actions {
     /// much as some GETs.
     pub fn unknown(&self, name: &str, hint: bool) -> Failure {
         let near = if hint { did_you_mean(name, self.names()) } else { None };
-        let (named, near) =
-            (excerpt(name.as_bytes()), near.map(|near| ["did you mean ", near, "?"].concat()));
-        let hint = near.as_deref().unwrap_or("INFO tells what there is");
+        let name = excerpt(name.as_bytes());
         // `format!` would cost a fifth of such a refusal, and some clients send nothing else.
-        Failure::new(Code::UnknownRequest, ["no request is named ", &named, ": ", hint].concat())
+        let message = match near {
+            Some(near) => ["no request is named ", &name, ": did you mean ", near, "?"].concat(),
+            None => ["no request is named ", &name, ": INFO tells what there is"].concat(),
+        };
+        Failure::new(Code::UnknownRequest, message)
     }
 }
 

@@ -27,8 +27,8 @@
 //! 148 ms with a table of 2 GB, while writes stall. In a static binary it forks to change directory, and
 //! wherever it would have to search a `PATH` that was set for the program; so neither is asked of it.
 //!
-//! Deliberately absent: a shell between us and the program. A program that became another user (`sudo`) cannot be
-//! killed: it keeps its slot and its caller until it ends. Unix only: Windows has no process groups.
+//! Deliberately absent: a shell between us and the program, and Windows, which has no process groups. A program that
+//! became another user (`sudo`) cannot be killed: it keeps its slot and its caller until it ends.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
@@ -38,11 +38,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{env, error, fmt, fs, thread};
+use std::{env, fs, thread};
 
 use super::job::{self, Job};
-use super::{Action, Call, ROOM_LEVELS};
-use crate::json::{JsonText, Parser};
+use super::{Action, Call, Outcome, ROOM_LEVELS};
+use crate::json::JsonText;
 use crate::protocol::{Code, Failure, excerpt};
 use crate::sys::{self, Interest};
 
@@ -76,74 +76,40 @@ pub struct Program {
 }
 
 impl Program {
-    /// Takes a program by its absolute path: a file that is executable. Checked now, so that a slip shows when the
-    /// server starts and not when the first client asks; what is deleted later fails each call.
-    pub fn new(path: impl Into<PathBuf>) -> Result<Program, ProgramError> {
+    /// Takes a program by its absolute path: a file that is executable. It is checked now, so that a slip shows when
+    /// the server starts and not when the first client asks; a file that is deleted later fails each call. The
+    /// error's message names the path.
+    pub fn new(path: impl Into<PathBuf>) -> io::Result<Program> {
         let path = path.into();
-        if !path.is_absolute() {
-            return Err(ProgramError::NotAbsolute(path));
-        }
-        match fs::metadata(&path) {
-            Err(cause) => Err(ProgramError::Unreachable(path, cause)),
-            Ok(found) if !found.is_file() => Err(ProgramError::NotAFile(path)),
-            Ok(found) if found.permissions().mode() & 0o111 == 0 => Err(ProgramError::NotExecutable(path)),
-            Ok(_) => Ok(Program { path }),
-        }
+        // A relative path would depend on where the server was started.
+        let checked = match path.is_absolute() {
+            true => check_executable(&path),
+            false => Err(io::Error::new(ErrorKind::InvalidInput, "its path must begin with '/'")),
+        };
+        let named =
+            |problem: io::Error| io::Error::new(problem.kind(), format!("no program at {path:?}: {problem}"));
+        checked.map_err(named)?;
+        Ok(Program { path })
     }
 }
 
 impl Action for Program {
-    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
-        let fail = |what: String| Failure::new(Code::ActionFailed, format!("{} {what}", call.name()));
+    fn call(&self, call: &Call<'_>) -> Outcome {
         let input = format!("{}\n", call.data().map_or("null", JsonText::as_str));
         let done = call.run(Command::new(&self.path), &input)?;
         if !done.status.success() {
             let said = excerpt(&done.stderr);
             let colon = if said.is_empty() { "" } else { ": " };
-            return Err(fail(format!("failed ({}){colon}{said}", done.status)));
+            return Err(call.failed(format_args!("failed ({}){colon}{said}", done.status)));
         }
         let output = String::from_utf8(done.stdout).map_err(|error| {
-            fail(format!("wrote bytes that are not UTF-8, at {}", error.utf8_error().valid_up_to()))
+            let at = error.utf8_error().valid_up_to();
+            call.failed(format_args!("wrote bytes that are not UTF-8, at {at}"))
         })?;
-        let mut parser = Parser::new(&output);
-        let value = parser.compact_with_room(ROOM_LEVELS).and_then(|value| parser.end().map(|()| value));
-        Ok(match value {
-            Ok(value) => value.into_owned(),
-            Err(_) => JsonText::string(output.strip_suffix('\n').unwrap_or(&output)),
+        Ok(match JsonText::parse(&output) {
+            Ok(value) if value.leaves_room(ROOM_LEVELS) => value.into_owned(),
+            Ok(_) | Err(_) => JsonText::string(output.strip_suffix('\n').unwrap_or(&output)),
         })
-    }
-}
-
-/// Why a file, the path given, cannot be an action.
-#[derive(Debug)]
-pub enum ProgramError {
-    /// A relative path would depend on where the server was started.
-    NotAbsolute(PathBuf),
-    /// It does not exist, or may not be looked at, as the system says.
-    Unreachable(PathBuf, io::Error),
-    /// It is a directory, a device or the like.
-    NotAFile(PathBuf),
-    /// Nobody has the right to execute it.
-    NotExecutable(PathBuf),
-}
-
-impl fmt::Display for ProgramError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ProgramError::NotAbsolute(path) => write!(f, "{path:?} is no absolute path: begin it with '/'"),
-            ProgramError::Unreachable(path, cause) => write!(f, "no program at {path:?}: {cause}"),
-            ProgramError::NotAFile(path) => write!(f, "{path:?} is not a file"),
-            ProgramError::NotExecutable(path) => write!(f, "{path:?} is not executable: try chmod +x"),
-        }
-    }
-}
-
-impl error::Error for ProgramError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            ProgramError::Unreachable(_, cause) => Some(cause),
-            ProgramError::NotAbsolute(_) | ProgramError::NotAFile(_) | ProgramError::NotExecutable(_) => None,
-        }
     }
 }
 
@@ -185,18 +151,18 @@ impl Call<'_> {
     /// until it ends. A program that ran too long or wrote too much is an error; one that failed is not.
     pub(super) fn run(&self, mut command: Command, input: &str) -> Result<Output, Failure> {
         let Limits { timeout, output_bytes_max, jobs_max } = self.actions.limits;
-        let fail = |what: String| Err(Failure::new(Code::ActionFailed, format!("{} {what}", self.name)));
         let _slot = self.actions.running.slot(jobs_max)?;
         command.env_clear().env("PATH", search_path()).env("LANG", "C.UTF-8").env("ST_ACTION", self.name);
-        if env::current_dir().is_ok_and(|here| here != Path::new("/")) {
+        // A folder that has been deleted has no path any more, and is not the root either.
+        if env::current_dir().ok().as_deref() != Some(Path::new("/")) {
             command.current_dir("/");
         }
         let mut pipes = Pipes::open(&mut command, input)?;
         let job = Job::spawn(&mut command).map_err(|error| cannot_run(command.get_program(), &error))?;
-        // It holds the program's ends of the pipes: as long as they are open here, ours never see an end.
+        // The command holds the program's ends of the pipes. As long as they are open here, ours never see an end.
         drop(command);
 
-        // It must not return before the job has been ended: what the program started would be left behind.
+        // Nothing may return before `job.end()`, or what the program started would be left behind.
         let started = Instant::now();
         let mut quiet_since = started;
         let mut ended = job.has_ended();
@@ -208,15 +174,14 @@ impl Call<'_> {
             ended = job.has_ended();
         }
         let status = job.end();
-        // What the program wrote last still lies in the pipes. A child that got away may write on: the limit ends
-        // that.
+        // What the program wrote last still lies in the pipes. A child that got away may write on, until the limit.
         while pipes.bytes() <= output_bytes_max && pipes.advance(Duration::ZERO) > 0 {}
 
         if pipes.bytes() > output_bytes_max {
-            return fail(format!("wrote more than {output_bytes_max} bytes and was ended"));
+            return Err(self.failed(format_args!("wrote more than {output_bytes_max} bytes and was ended")));
         }
         if !ended? {
-            return fail(format!("ran longer than {timeout:?} and was killed"));
+            return Err(self.failed(format_args!("ran longer than {timeout:?} and was killed")));
         }
         let [stdout, stderr] = pipes.outputs.map(|(_, bytes)| bytes);
         Ok(Output { status: status?, stdout, stderr })
@@ -262,7 +227,7 @@ impl<'a> Pipes<'a> {
         if ready[0]
             && let Some(pipe) = &mut self.stdin
         {
-            // It fails where nobody reads any more. Whether that matters is for the program to judge.
+            // Writing fails where the program no longer reads. Its status says whether that was a failure.
             let piece = &self.input[..self.input.len().min(PIPE_WRITE_BYTES)];
             let written = pipe.write(piece).unwrap_or(self.input.len());
             self.input = &self.input[written..];
@@ -290,13 +255,15 @@ fn search_path() -> OsString {
 /// for along `PATH`. Relative paths begin at `here`.
 pub(crate) fn find_program(name: &OsStr, here: &Path) -> io::Result<PathBuf> {
     if name.as_encoded_bytes().contains(&b'/') {
-        return executable(here.join(name));
+        let path = here.join(name);
+        return check_executable(&path).map(|()| path);
     }
     let mut problem = io::Error::new(ErrorKind::NotFound, "there is no such program in PATH");
     for folder in env::split_paths(&search_path()) {
-        match executable(here.join(folder).join(name)) {
-            Ok(path) => return Ok(path),
-            // It says more than that there is none.
+        let path = here.join(folder).join(name);
+        match check_executable(&path) {
+            Ok(()) => return Ok(path),
+            // A file that is there and cannot be run says more than that there is none.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => problem = error,
             Err(_) => {}
         }
@@ -304,13 +271,13 @@ pub(crate) fn find_program(name: &OsStr, here: &Path) -> io::Result<PathBuf> {
     Err(problem)
 }
 
-/// The path itself, if it leads to a file that can be executed. The problem is told without the path, which the
+/// Fails unless the path leads to a file that can be executed. The problem is told without the path, which the
 /// caller's message names as the user typed it.
-fn executable(path: PathBuf) -> io::Result<PathBuf> {
-    let found = fs::metadata(&path)?;
+fn check_executable(path: &Path) -> io::Result<()> {
+    let found = fs::metadata(path)?;
     let problem = match found.is_file() {
-        true if found.permissions().mode() & 0o111 != 0 => return Ok(path),
-        true => "it is not executable",
+        true if found.permissions().mode() & 0o111 != 0 => return Ok(()),
+        true => "it is not executable: try chmod +x",
         false => "it is not a file",
     };
     Err(io::Error::new(ErrorKind::PermissionDenied, problem))

@@ -21,15 +21,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::listener::Accepted;
-use super::{Level, Server};
+use super::{Level, Mode, Server};
 use crate::protocol::Code;
-use crate::session::{Core, Next, Session, TurnedAway};
+use crate::session::{Next, Session, TurnedAway};
 
 /// How long a connection that is being closed is still read from. Were it closed with bytes unread, the
 /// kernel would send a reset instead of an orderly end, and a client that receives a reset throws away
 /// what it has not read yet: the reply that says why it was refused would be lost.
 pub(super) const LINGER_MAX: Duration = Duration::from_secs(1);
-/// What a lingering connection reads at a time, only to throw it away.
+/// What is read of a lingering connection at a time. It is thrown away.
 const LINGER_READ_BYTES: usize = 64 << 10;
 /// How long a client may take to show the token, where one is set. A stranger may not hold a worker for
 /// as long as a client that is allowed in.
@@ -43,31 +43,30 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// is something else: keepalive has found that the client's machine no longer answers.
 const OVERDUE: ErrorKind = ErrorKind::WouldBlock;
 
-/// A client's connection and all that the server knows about it.
+/// A client's connection: its socket, its session and its deadlines.
 pub(super) struct ServedConnection<'c> {
     server: &'c Server,
     stream: Arc<TcpStream>,
     peer: SocketAddr,
     pub session: Session<'c>,
-    patience: Patience,
+    deadline: ClientDeadline,
     read_timeout: Duration,
     write_timeout: Duration,
     /// When a watcher's socket is to be looked at.
     look_due: Instant,
-    /// The client has been told that its time is over.
+    /// A deadline has passed, and the client was told so.
     is_overdue: bool,
 }
 
 impl<'c> ServedConnection<'c> {
-    /// Begins a session, of the kind that `session` makes.
-    pub fn new(
-        server: &'c Server,
-        (stream, peer): Accepted,
-        session: fn(&'c Core) -> Session<'c>,
-    ) -> ServedConnection<'c> {
+    /// Begins a session, of the kind that the server's mode asks for.
+    pub fn new(server: &'c Server, (stream, peer): Accepted) -> ServedConnection<'c> {
         server.core.stats.connections.fetch_add(1, Relaxed);
-        let mut session = session(&server.core);
-        // Telling of each request costs time even where nobody reads it, so it is asked for only here.
+        let mut session = match server.mode {
+            Mode::Once => Session::once(&server.core),
+            Mode::Iterative | Mode::Pool { .. } => Session::new(&server.core),
+        };
+        // The session traces requests only where they are logged: formatting each one costs time.
         if server.log.tells(Level::Debug) {
             session.trace(Box::new(move |name, key, failed| {
                 let (key, failed) = (key.unwrap_or_default(), failed.map_or("", Code::as_str));
@@ -84,7 +83,7 @@ impl<'c> ServedConnection<'c> {
             stream: server.stop.track(stream),
             peer,
             session,
-            patience: Patience { idle, request, auth_due, awaited, due: now + idle },
+            deadline: ClientDeadline { idle, request, auth_due, awaited, due: now + idle },
             read_timeout: Duration::ZERO,
             write_timeout: Duration::ZERO,
             look_due: now + LOOK_EVERY,
@@ -100,7 +99,7 @@ impl<'c> ServedConnection<'c> {
         // panic leaves half done belongs to the session, which goes with the connection.
         let ended = catch_unwind(AssertUnwindSafe(|| self.exchange()));
         let peer = ("peer", &self.peer as &dyn Display);
-        // A client that guesses tokens does not wait for the reply, so this is logged however it ended.
+        // A client that guesses tokens may not wait for the reply, so this is logged also where writing it failed.
         match self.session.turned_away() {
             Some(TurnedAway::Http) => log.event(Level::Info, "http_refused", &[peer]),
             Some(TurnedAway::Auth) => log.event(Level::Info, "auth_refused", &[peer]),
@@ -137,12 +136,12 @@ impl<'c> ServedConnection<'c> {
                 },
                 Next::Wait => {
                     let now = Instant::now();
-                    let due = self.look_due.min(self.patience.due(&self.session, now));
+                    let due = self.look_due.min(self.deadline.due(&self.session, now));
                     self.session.wait(due.saturating_duration_since(now));
                 }
                 Next::Close => break,
             }
-            // Not only where it waits: changes may come so fast that there is never a wait.
+            // This is done in every round: changes may come so fast that the session never waits.
             if self.session.is_watching() {
                 self.look_at_watcher()?;
             }
@@ -153,10 +152,10 @@ impl<'c> ServedConnection<'c> {
         if self.is_overdue { Err(OVERDUE.into()) } else { Ok(()) }
     }
 
-    /// Reads what the client says next, and waits for it for as long as the client is given.
+    /// Reads what the client sends next, and waits for it until the client's deadline.
     fn read_waiting(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        let due = self.patience.due(&self.session, now);
+        let due = self.deadline.due(&self.session, now);
         set_timeout(&mut self.read_timeout, due, now, |left| self.stream.set_read_timeout(left))?;
         self.read()?;
         // Where more has arrived than there was space for, all of it is to be answered by one write.
@@ -164,7 +163,7 @@ impl<'c> ServedConnection<'c> {
         Ok(())
     }
 
-    /// Takes what the client has said meanwhile, without waiting for more.
+    /// Reads what has arrived, without waiting for more.
     fn read_ready(&mut self) -> io::Result<usize> {
         self.stream.set_nonblocking(true)?;
         let read = self.read();
@@ -175,8 +174,8 @@ impl<'c> ServedConnection<'c> {
         }
     }
 
-    /// Reads once, for as long as the socket's timeout says, and hands the session what there is. The
-    /// number of bytes is also 0 at their end.
+    /// Reads once, waiting as long as the socket's timeout says, and hands the bytes to the session. Tells how many
+    /// they were: 0 at the end of the stream, and where a signal came between.
     fn read(&mut self) -> io::Result<usize> {
         let read = (&*self.stream).read(self.session.space());
         match &read {
@@ -189,13 +188,13 @@ impl<'c> ServedConnection<'c> {
         read
     }
 
-    /// Hears a watcher out: once in [`LOOK_EVERY`], and then until it has no more to say.
+    /// Reads what a watcher has sent, once in [`LOOK_EVERY`], and then again at once until there is no more.
     fn look_at_watcher(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if now >= self.look_due && self.read_ready()? == 0 {
             self.look_due = now + LOOK_EVERY;
         }
-        if now >= self.patience.due(&self.session, now) {
+        if now >= self.deadline.due(&self.session, now) {
             self.run_out_of_time();
         }
         Ok(())
@@ -216,7 +215,7 @@ impl<'c> ServedConnection<'c> {
     /// bytes at a time would otherwise hold its worker, and the reply's memory, for hours.
     fn write_output(&mut self) -> io::Result<()> {
         let mut now = Instant::now();
-        let due = now + self.patience.request;
+        let due = now + self.deadline.request;
         let mut output = self.session.output();
         while !output.is_empty() {
             set_timeout(&mut self.write_timeout, due, now, |left| self.stream.set_write_timeout(left))?;
@@ -249,31 +248,29 @@ impl Drop for ServedConnection<'_> {
     }
 }
 
-/// Decides until when the client may say what the connection waits for. It reads no clock and touches no
-/// socket, so it does not know how that is waited for.
-struct Patience {
+/// When the client must have said what the connection waits for. It reads no clock and touches no socket.
+struct ClientDeadline {
     idle: Duration,
     request: Duration,
-    /// When the token must have been shown.
+    /// When the client must have shown the token, if one is set.
     auth_due: Instant,
     /// What is waited for: the number of the request, whether it has begun, and whether the client watches.
     awaited: (u64, bool, bool),
     due: Instant,
 }
 
-impl Patience {
+impl ClientDeadline {
     /// When the client's time is over. It begins anew with each request that is complete and with the first
     /// byte of the next. White space is neither, so newlines hold no worker for ever.
     fn due(&mut self, session: &Session<'_>, now: Instant) -> Instant {
         let awaited = (session.requests(), session.has_begun(), session.is_watching());
         if awaited != self.awaited {
-            let allowed = if session.has_begun() {
-                self.request
-            } else if session.is_watching() {
+            let (_, has_begun, is_watching) = awaited;
+            let allowed = match (has_begun, is_watching) {
+                (true, _) => self.request,
                 // A watcher need not say anything; what it begins to say must end in time all the same.
-                YEAR
-            } else {
-                self.idle
+                (false, true) => YEAR,
+                (false, false) => self.idle,
             };
             (self.awaited, self.due) = (awaited, now + allowed);
         }

@@ -24,7 +24,7 @@ use crate::sys;
 /// How long to wait after a failure to accept. A loop without a pause would take a whole processor, since
 /// the connection that could not be accepted is still there and `accept` fails again at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// How long to try to reach our own listener. On one machine it answers at once or not at all.
+/// How long to try to connect to our own listener. On one machine it answers at once or not at all.
 const WAKE_MAX: Duration = Duration::from_secs(1);
 
 /// A connection, and who made it. The peer is kept beside the stream because the system forgets it as
@@ -121,15 +121,15 @@ impl Server {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct ShutdownHandle(Arc<Shared>);
+pub struct ShutdownHandle(Arc<StopState>);
 
-struct Shared {
+struct StopState {
     stopping: AtomicBool,
     address: SocketAddr,
     /// Every connection that is being served, by its descriptor: no two open sockets have the same one.
     live: Mutex<HashMap<RawFd, Arc<TcpStream>>>,
-    /// A descriptor that is held only to be given up. A server that has run out of descriptors could not
-    /// connect to itself, and so could not be stopped.
+    /// A descriptor that is held only to be closed by [`ShutdownHandle::wake`]. A server that has run out of
+    /// descriptors could not connect to itself, and so could not be stopped.
     spare: Mutex<Option<PipeReader>>,
 }
 
@@ -137,13 +137,13 @@ impl ShutdownHandle {
     fn new(address: SocketAddr) -> ShutdownHandle {
         let spare = Mutex::new(pipe().ok().map(|(reader, _)| reader));
         let stopping = AtomicBool::new(false);
-        ShutdownHandle(Arc::new(Shared { stopping, address, live: Mutex::default(), spare }))
+        ShutdownHandle(Arc::new(StopState { stopping, address, live: Mutex::default(), spare }))
     }
 
     /// Tells the server to end. Returns at once; `run` returns when the requests under way are answered.
     pub fn shutdown(&self) {
         self.0.stopping.store(true, Ordering::SeqCst);
-        self.live().values().for_each(end_reading);
+        self.live().values().for_each(|stream| end_reading(stream));
         self.wake();
     }
 
@@ -171,7 +171,7 @@ impl ShutdownHandle {
         self.0.stopping.load(Ordering::SeqCst)
     }
 
-    /// Has the connection's reading end with the server, until [`ShutdownHandle::untrack`].
+    /// Has `shutdown` end the reading of this connection, until [`ShutdownHandle::untrack`].
     pub(super) fn track(&self, stream: TcpStream) -> Arc<TcpStream> {
         let stream = Arc::new(stream);
         self.live().insert(stream.as_raw_fd(), stream.clone());
@@ -188,13 +188,13 @@ impl ShutdownHandle {
         self.live().remove(&stream.as_raw_fd());
     }
 
-    // The map is whole between any two statements here, so a panic elsewhere leaves nothing to fear.
+    // No statement that changes the map can panic halfway, so a poisoned lock is used on.
     fn live(&self) -> MutexGuard<'_, HashMap<RawFd, Arc<TcpStream>>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn end_reading(stream: &Arc<TcpStream>) {
+fn end_reading(stream: &TcpStream) {
     // This fails where the client has gone already, and then there is nothing to end.
     let _ = stream.shutdown(Shutdown::Read);
 }

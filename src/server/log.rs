@@ -10,7 +10,7 @@
 //! of whoever reads it, and an event that repeats is told [`EVENTS_MAX`] times in a second and then only
 //! counted, so that no client fills the disk.
 //!
-//! There are no files, no rotation and no targets here: stderr goes wherever the operator sends it.
+//! Deliberately absent: files and rotation. stderr goes wherever the operator sends it.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -45,11 +45,11 @@ pub enum Level {
     Debug,
 }
 
-/// Where events are told. Cheap to clone; without a writer it says nothing.
+/// Where events are told. Cheap to clone.
 #[derive(Clone)]
 pub struct Log {
     level: Level,
-    lines: Option<SyncSender<Line>>,
+    lines: SyncSender<Line>,
     /// Lines that found the channel full since the writer last told of them.
     dropped: Arc<AtomicU64>,
 }
@@ -61,9 +61,9 @@ enum Line {
 }
 
 impl Log {
-    /// A log that says nothing.
+    /// A log that says nothing: no thread is at the other end of its channel.
     pub fn none() -> Log {
-        Log { level: Level::Error, lines: None, dropped: Arc::default() }
+        Log { level: Level::Error, lines: sync_channel(0).0, dropped: Arc::default() }
     }
 
     /// A log of events that matter at least as much as `level`, written by a thread of its own.
@@ -72,27 +72,29 @@ impl Log {
         let dropped = Arc::new(AtomicU64::new(0));
         let count = dropped.clone();
         thread::Builder::new().name("log".into()).spawn(move || write_lines(&waiting, out, &count))?;
-        Ok(Log { level, lines: Some(lines), dropped })
+        Ok(Log { level, lines, dropped })
     }
 
     /// Whether an event of this level is told, for those who would spend much to make one.
     pub fn tells(&self, level: Level) -> bool {
-        self.lines.is_some() && level <= self.level
+        level <= self.level
     }
 
     /// Tells an event. Never waits.
     pub fn event(&self, level: Level, event: &'static str, fields: &[(&str, &dyn Display)]) {
-        let Some(lines) = self.lines.as_ref().filter(|_| self.tells(level)) else { return };
+        if !self.tells(level) {
+            return;
+        }
         let line = Line::Event(event, format_line(level, event, fields));
-        if let Err(TrySendError::Full(_)) = lines.try_send(line) {
+        if let Err(TrySendError::Full(_)) = self.lines.try_send(line) {
             self.dropped.fetch_add(1, Relaxed);
         }
     }
 
-    /// Waits until what was told is written, but not for long.
+    /// Waits until the lines before this call are written, for half a second at most.
     pub fn flush(&self) {
         let (written, done) = sync_channel(1);
-        if self.lines.as_ref().is_some_and(|lines| lines.try_send(Line::Flush(written)).is_ok()) {
+        if self.lines.try_send(Line::Flush(written)).is_ok() {
             // Whether it was written or not, the server has done what it could.
             let _ = done.recv_timeout(FLUSH_MAX);
         }
@@ -135,10 +137,8 @@ fn write_lines(lines: &Receiver<Line>, mut out: impl Write, dropped: &AtomicU64)
     // A line that cannot be written is gone; the next may find room again.
     let mut write = |line: &str| drop(out.write_all(line.as_bytes()).and_then(|()| out.flush()));
     loop {
-        let line = match counts.is_empty() {
-            true => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => lines.recv_timeout(SECOND.saturating_sub(second.elapsed())),
-        };
+        let left = SECOND.saturating_sub(second.elapsed());
+        let line = lines.recv_timeout(if counts.is_empty() { Duration::MAX } else { left });
         let is_last = matches!(line, Err(RecvTimeoutError::Disconnected) | Ok(Line::Flush(_)));
         if is_last || second.elapsed() >= SECOND {
             for (event, count) in counts.drain().filter(|(_, count)| *count > EVENTS_MAX) {
@@ -146,9 +146,9 @@ fn write_lines(lines: &Receiver<Line>, mut out: impl Write, dropped: &AtomicU64)
             }
             second = Instant::now();
         }
-        match dropped.swap(0, Relaxed) {
-            0 => {}
-            count => write(&format_line(Level::Error, "log", &[("dropped", &count)])),
+        let lost = dropped.swap(0, Relaxed);
+        if lost > 0 {
+            write(&format_line(Level::Error, "log", &[("dropped", &lost)]));
         }
         match line {
             Ok(Line::Event(event, line)) => {

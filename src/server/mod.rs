@@ -10,14 +10,14 @@
 //!
 //! ```text
 //! while let Some(accepted) = self.accept() {
-//!     ServedConnection::new(self, accepted, Session::new).serve();
+//!     ServedConnection::new(self, accepted).serve();
 //! }
 //! ```
 //!
 //! It has one flaw: a client that says nothing keeps all others waiting. The pool mends that by calling
 //! `serve` from many threads; the modes differ in who calls it, and in nothing else.
 //!
-//! To be read in this order: `listener` (taking a port, accepting, stopping), `connection` (one client),
+//! Read the files in this order: `listener` (taking a port, accepting, stopping), `connection` (one client),
 //! `pool` (many), `log`. What the bytes mean is the session's business and not known here. Considered and
 //! left: an event loop (`epoll` is not in std), and a thread for each connection without a bound (a flood of
 //! clients would take all memory).
@@ -36,8 +36,8 @@ use std::{fmt, io};
 
 use crate::actions::{Action, Actions, RegisterError};
 use crate::json::{Object, Value};
-use crate::protocol::{Scope, Token};
-use crate::session::{Core, Session, Stats};
+use crate::protocol::{Scope, Spec, Token};
+use crate::session::{Core, Stats};
 use crate::store::{Change, Store, WatchEnd, Watcher};
 use connection::ServedConnection;
 use listener::listen;
@@ -203,25 +203,21 @@ impl Server {
     /// Serves until it is shut down (in [`Mode::Once`]: until one request is answered). Requests
     /// under way are finished, and every thread has ended when this returns.
     pub fn run(mut self) -> io::Result<()> {
-        // A client that watches is served for as long as it likes, and in the other modes it would be the
-        // only one.
+        // A client that watches is served for as long as it likes. In the other modes no other client would be.
         self.core.may_watch = matches!(self.mode, Mode::Pool { .. });
         self.core.stats = Arc::new(Stats::new(self.core.actions.names()));
         self.core.actions.info = self.info();
         let server = &self;
         // The watches begin before the first request can come, so that a callback misses no change.
-        let watches: Vec<_> = server
-            .callbacks
-            .iter()
-            .map(|(scope, callback)| (server.core.store.watch(scope.clone(), false), callback))
-            .collect();
+        let watch = |scope: &Scope<'static>| server.core.store.watch(scope.clone(), false);
+        let watches: Vec<_> =
+            server.callbacks.iter().map(|(scope, callback)| (watch(scope), callback)).collect();
         thread::scope(|scope| {
             let started = watches.iter().try_for_each(|(watch, callback)| {
                 Builder::new().spawn_scoped(scope, || server.call_back(watch, callback)).map(drop)
             });
             let ended = started.and_then(|()| match server.mode {
-                Mode::Once => server.run_iterative(Session::once),
-                Mode::Iterative => server.run_iterative(Session::new),
+                Mode::Once | Mode::Iterative => server.run_iterative(),
                 Mode::Pool { threads } => server.run_pool(threads),
             });
             // The scope waits for the callbacks' threads, which wait for their watches to end.
@@ -231,9 +227,9 @@ impl Server {
     }
 
     /// Serves one client after another, until a session has had all the requests that it takes.
-    fn run_iterative<'s>(&'s self, session: fn(&'s Core) -> Session<'s>) -> io::Result<()> {
+    fn run_iterative(&self) -> io::Result<()> {
         while let Some(accepted) = self.accept() {
-            let mut connection = ServedConnection::new(self, accepted, session);
+            let mut connection = ServedConnection::new(self, accepted);
             connection.serve();
             if connection.session.is_spent() {
                 break;
@@ -256,16 +252,14 @@ impl Server {
         loop {
             match watch.take() {
                 Ok(Some(waiting)) => {
-                    // A callback is a guest's code. Its panic costs it one change and not the ones after it.
+                    // A callback is not our code. If it panics it is still told of the changes after this one.
                     if catch_unwind(AssertUnwindSafe(|| callback(&waiting.change))).is_err() {
                         self.log.event(Level::Error, "callback_panic", &[("key", &waiting.change.key)]);
                     }
                 }
                 Ok(None) => watch.wait(Duration::MAX),
-                Err(WatchEnd::TooSlow) => {
-                    return self.log.event(Level::Error, "callback_too_slow", &[]);
-                }
-                Err(WatchEnd::Stopped) => return,
+                Err(WatchEnd::TooSlow) => break self.log.event(Level::Error, "callback_too_slow", &[]),
+                Err(WatchEnd::Stopped) => break,
             }
         }
     }
@@ -275,9 +269,8 @@ impl Server {
     fn info(&self) -> Box<dyn Fn() -> Value + Send + Sync> {
         let (store, stats) = (self.core.store.clone(), self.core.stats.clone());
         let (mode, address, started) = (self.mode, self.local_addr(), Instant::now());
-        let usage = |name: &str, args: &str| format!("{name} {args}").trim_end().to_owned();
-        let specs = self.core.actions.specs();
-        let help: Object = specs.map(|spec| (usage(spec.name, spec.args), spec.help)).collect();
+        let usage = |Spec { name, args, help }| (format!("{name} {args}").trim_end().to_owned(), help);
+        let help: Object = self.core.actions.specs().map(usage).collect();
         Box::new(move || {
             let (watchers, watch_bytes) = store.watchers();
             let own = [

@@ -30,7 +30,6 @@ use super::connection::{LINGER_MAX, ServedConnection, still_sends};
 use super::listener::Accepted;
 use super::{Level, Server};
 use crate::protocol::{Code, Failure, Framer, Reply};
-use crate::session::Session;
 
 /// Threads that accept. A client can fill the kernel's 128 places in three milliseconds; the scheduler may
 /// well leave one thread waiting for a processor that long, and rarely four at once.
@@ -134,7 +133,7 @@ impl Pool<'_> {
 
     fn worker(&self) {
         while let Some(accepted) = self.next_connection() {
-            ServedConnection::new(self.server, accepted, Session::new).serve();
+            ServedConnection::new(self.server, accepted).serve();
             self.lock().idle += 1;
         }
     }

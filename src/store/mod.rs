@@ -11,15 +11,9 @@
 //! whoever has the turn judges beside the readers, sure that nobody else writes, and holds the lock for writing
 //! for the change alone.
 //!
-//! Two indexes find the keys, because one cannot do both: a hash finds a key with a cache miss or two however many
-//! there are, and an order lists those that begin with a prefix. GET and UPDATE of a present key use the hash
-//! alone; only a new or removed key changes the order.
-//!
 //! - `table` holds keys and values.
-//! - `index` has the two indexes.
 //! - `watch` tells of changes.
 
-mod index;
 mod table;
 mod watch;
 
@@ -30,7 +24,7 @@ use crate::json::JsonText;
 use crate::protocol::{Condition, KeyError, check_key, excerpt};
 pub use table::Table;
 use watch::Watchers;
-pub use watch::{Change, ChangeKind, Waiting, WatchEnd, Watcher};
+pub use watch::{Change, ChangeKind, QueuedChange, WatchEnd, Watcher};
 
 /// A shared table. A key that is written must pass [`check_key`], whoever writes it: the table relies on keys without
 /// control characters.
@@ -138,20 +132,14 @@ impl Store {
         self.read().table.range(prefix, after).all(|(key, value)| show(key, value))
     }
 
-    /// How many keys begin with `prefix`. The table knows the number of all its keys; of others it adds up blocks.
+    /// How many keys begin with `prefix`.
     pub fn count(&self, prefix: &str) -> usize {
-        let table = &self.read().table;
-        if prefix.is_empty() { table.len() } else { table.count(prefix) }
+        self.read().table.count(prefix)
     }
 
     /// What keys and values hold, in bytes.
     pub fn bytes(&self) -> usize {
         self.read().table.bytes()
-    }
-
-    /// How many watchers there are, and what the changes that wait for them hold, in bytes.
-    pub fn watchers(&self) -> (usize, usize) {
-        self.read().watchers.load()
     }
 
     /// Judges a condition. It holds the lock for reading alone; what it sees stays true for as long as the caller
@@ -197,8 +185,8 @@ impl Store {
         state.watchers.tell(event, key, value);
     }
 
-    // A panic under the lock can only come of a defect in the table's own code. Half a table is still
-    // more use to its clients than none, so a poisoned lock is used on.
+    // A panic under the lock can only come of a defect in the table's own code. Half a table is of more use to its
+    // clients than none, so a poisoned lock is used on.
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }

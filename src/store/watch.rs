@@ -19,11 +19,12 @@ use super::Store;
 use crate::json::JsonText;
 use crate::protocol::Scope;
 
-/// Changes that may wait for a watcher for longer than [`LATE`]. A burst may be longer.
+/// Changes that may wait for a watcher for longer than [`LATE_MAX`]. A burst may be longer.
 const CHANGES_MAX: usize = 1024;
 /// Long enough for a thread on a busy machine to get a processor, and to empty the queue.
-const LATE: Duration = Duration::from_secs(1);
-/// What all changes that wait for a watcher may hold.
+const LATE_MAX: Duration = Duration::from_secs(1);
+/// What all changes that wait for a watcher may hold, beside the one that it takes next. A value can be larger than
+/// this where the server takes such requests, and a watcher that has nothing else to take is not slow.
 const CHANGES_BYTES_MAX: usize = 16 << 20;
 /// What all changes that wait for any watcher may hold.
 const ALL_CHANGES_BYTES_MAX: usize = 64 << 20;
@@ -65,19 +66,19 @@ pub struct Change {
 /// A change on its way to watchers, which share it: a large value is held once. The last of them to drop it takes
 /// what it held from the total. A [`Change`] that somebody cloned to keep it is theirs, and counts no more.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct QueuedChange {
     /// What is to be told.
     pub change: Change,
     held: Arc<AtomicUsize>,
 }
 
-impl Waiting {
+impl QueuedChange {
     fn cost(&self) -> usize {
         CHANGE_OVERHEAD_BYTES + self.change.key.len() + self.change.value.as_str().len()
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueuedChange {
     fn drop(&mut self) {
         self.held.fetch_sub(self.cost(), Relaxed);
     }
@@ -101,8 +102,8 @@ pub(super) struct Watchers {
     held: Arc<AtomicUsize>,
 }
 
-/// Where writers leave changes for one watcher. Its lock is held for a few instructions at a time, so a writer that
-/// has the table's lock as well never waits long for it.
+/// Where writers leave changes for one watcher. A writer takes its lock while it has the table's, and does not wait
+/// long: others hold it for a few instructions, or while they have the table's lock for reading.
 struct Inbox {
     scope: Scope<'static>,
     /// [`Watchers::held`].
@@ -116,11 +117,11 @@ struct Inbox {
 struct Queue {
     /// Keys up to this one have been told as part of the state: none up to the empty string. `None`: all have been.
     mark: Option<String>,
-    changes: VecDeque<Arc<Waiting>>,
+    changes: VecDeque<Arc<QueuedChange>>,
     /// The cost of these changes.
     bytes: usize,
     /// Since when there have been more than [`CHANGES_MAX`].
-    late: Option<Instant>,
+    late_since: Option<Instant>,
     end: Option<WatchEnd>,
 }
 
@@ -145,12 +146,18 @@ impl Store {
         watchers.all.push(inbox.clone());
         Watcher { store: self, inbox }
     }
+
+    /// How many watchers there are, and what the changes that wait for them hold, in bytes.
+    pub fn watchers(&self) -> (usize, usize) {
+        let watchers = &self.read().watchers;
+        (watchers.all.len(), watchers.held.load(Relaxed))
+    }
 }
 
 impl Watcher<'_> {
-    /// Shows the next keys of the state for as long as `show` says so; true when all have been shown. It holds the
-    /// lock for reading, which keeps writers out, and then the queue's: every change is either part of the state
-    /// that it shows, or comes after and finds the mark where this left it.
+    /// Shows the next keys of the state for as long as `show` says so, and tells whether all have been shown. It holds
+    /// the table's lock for reading, which keeps writers out, and then the queue's: every change is either part of
+    /// the state that it shows, or comes after and finds the mark where this left it.
     pub fn tell_state(&self, mut show: impl FnMut(&str, &str) -> bool) -> bool {
         let state = self.store.read();
         let mut queue = self.inbox.lock();
@@ -169,13 +176,13 @@ impl Watcher<'_> {
     }
 
     /// The next change, if one waits. After the end, what still waits comes first.
-    pub fn take(&self) -> Result<Option<Arc<Waiting>>, WatchEnd> {
+    pub fn take(&self) -> Result<Option<Arc<QueuedChange>>, WatchEnd> {
         let mut queue = self.inbox.lock();
         let Some(waiting) = queue.changes.pop_front() else { return queue.end.map_or(Ok(None), Err) };
         queue.bytes -= waiting.cost();
         self.inbox.held.fetch_sub(PLACE_BYTES, Relaxed);
         if queue.changes.len() <= CHANGES_MAX {
-            queue.late = None;
+            queue.late_since = None;
         }
         Ok(Some(waiting))
     }
@@ -203,11 +210,6 @@ impl Drop for Watcher<'_> {
 }
 
 impl Watchers {
-    /// How many there are, and what waits for them, in bytes.
-    pub fn load(&self) -> (usize, usize) {
-        (self.all.len(), self.held.load(Relaxed))
-    }
-
     /// Queues a change for every watcher whose scope covers the key. Without such a watcher nothing is copied.
     pub fn tell(&self, event: ChangeKind, key: &str, value: &str) {
         let mut waiting = None;
@@ -215,26 +217,26 @@ impl Watchers {
             inbox.offer(waiting.get_or_insert_with(|| {
                 let value = JsonText::trusted(value).into_owned();
                 let change = Change { event, key: key.to_owned(), value };
-                let waiting = Waiting { change, held: self.held.clone() };
+                let waiting = QueuedChange { change, held: self.held.clone() };
                 self.held.fetch_add(waiting.cost(), Relaxed);
                 Arc::new(waiting)
             }));
         }
-        // Where nobody is left to be told of it, it no longer counts.
+        // This was one more reference. Where no queue took the change, it no longer counts.
         drop(waiting);
-        while self.held.load(Relaxed) > ALL_CHANGES_BYTES_MAX {
-            match self.all.iter().max_by_key(|inbox| inbox.lock().bytes) {
-                Some(slowest) if slowest.lock().bytes > 0 => slowest.give_up(&mut slowest.lock()),
-                // All that is held has been taken from its queue, and is being sent.
-                Some(_) | None => break,
-            }
+        // Where every queue is empty, all that is held has been taken from its queue and is being sent.
+        while self.held.load(Relaxed) > ALL_CHANGES_BYTES_MAX
+            && let Some(slowest) = self.all.iter().max_by_key(|inbox| inbox.lock().bytes)
+            && slowest.lock().bytes > 0
+        {
+            slowest.give_up(&mut slowest.lock());
         }
     }
 }
 
 impl Inbox {
     /// Queues a change, unless the state will tell it or the watch has ended.
-    fn offer(&self, waiting: &Arc<Waiting>) {
+    fn offer(&self, waiting: &Arc<QueuedChange>) {
         let mut queue = self.lock();
         let state_tells = queue.mark.as_ref().is_some_and(|mark| waiting.change.key > *mark);
         if state_tells || queue.end.is_some() {
@@ -243,9 +245,10 @@ impl Inbox {
         queue.bytes += waiting.cost();
         queue.changes.push_back(waiting.clone());
         self.held.fetch_add(PLACE_BYTES, Relaxed);
-        let is_late =
-            queue.changes.len() > CHANGES_MAX && queue.late.get_or_insert_with(Instant::now).elapsed() > LATE;
-        if is_late || queue.bytes > CHANGES_BYTES_MAX {
+        let is_long = queue.changes.len() > CHANGES_MAX;
+        let behind_next = queue.bytes - queue.changes[0].cost();
+        let is_late = is_long && queue.late_since.get_or_insert_with(Instant::now).elapsed() > LATE_MAX;
+        if is_late || behind_next > CHANGES_BYTES_MAX {
             self.give_up(&mut queue);
         }
         self.changed.notify_all();

@@ -130,8 +130,11 @@ fn an_action_on_the_command_line() {
         ("MINE=".into(), format!("{form}\"MINE=\"")),
         ("MINE=bin/cat".into(), format!("{form}\"MINE=bin/cat\"")),
         (dir.action("MINE", "none"), format!("no program at \"{here}/none\": No such file")),
-        (dir.action("MINE", "."), format!("\"{here}/.\" is not a file")),
-        (dir.action("MINE", "plain"), format!("\"{here}/plain\" is not executable: try chmod +x")),
+        (dir.action("MINE", "."), format!("no program at \"{here}/.\": it is not a file")),
+        (
+            dir.action("MINE", "plain"),
+            format!("no program at \"{here}/plain\": it is not executable: try chmod +x"),
+        ),
         ("ECHO=/bin/cat".into(), "the name ECHO is taken".into()),
         ("GET=/bin/cat".into(), "the name GET is taken".into()),
         ("INFO=/bin/cat".into(), "the name INFO is taken".into()),

@@ -280,7 +280,7 @@ const ROWS: &[Row] = &[
     row("watch|missing|/nonexistent/program", "").fails(6, "st: cannot run /nonexistent/program: "),
     row("watch|missing|no-such-program", "").fails(6, "st: cannot run no-such-program: there is no such program in PATH\n"),
     row("watch|missing|/dev/null", "").fails(6, "st: cannot run /dev/null: it is not a file\n"),
-    row("watch|missing|/etc/passwd", "").fails(6, "st: cannot run /etc/passwd: it is not executable\n"),
+    row("watch|missing|/etc/passwd", "").fails(6, "st: cannot run /etc/passwd: it is not executable: try chmod +x\n"),
     row("-a|127.0.0.1:1|watch|a|no-such-program", "").fails(6, "st: cannot run no-such-program: "),
     row("watch", "").fails(2, "KEY is missing"),
     row("watch|-c0|a", "").fails(2, "-c wants a whole number from 1"),

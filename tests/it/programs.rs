@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, io, process, thread};
 
-use socket_tables::actions::{Actions, Limits, Program, ProgramError};
+use socket_tables::actions::{Actions, Limits, Program};
 use socket_tables::json::{JsonText, Value};
 use socket_tables::protocol::{Code, Failure};
 
@@ -295,15 +295,17 @@ fn input_that_is_not_read_hangs_nothing() {
 fn a_file_that_cannot_be_an_action_is_told_at_once() {
     let dir = Dir::new();
     fs::write(dir.path("plain"), "").unwrap();
-    let new = |path: &Path| Program::new(path).expect_err("no program");
-    assert!(matches!(new(Path::new("bin/cat")), ProgramError::NotAbsolute(_)));
-    assert!(matches!(new(Path::new("")), ProgramError::NotAbsolute(_)));
-    assert!(matches!(new(&dir.path("none")), ProgramError::Unreachable(_, source)
-        if source.kind() == io::ErrorKind::NotFound));
-    assert!(matches!(new(&dir.0), ProgramError::NotAFile(_)));
-    let plain = new(&dir.path("plain"));
-    assert!(matches!(plain, ProgramError::NotExecutable(_)));
-    assert!(plain.to_string().contains("plain\" is not executable"), "{plain}");
+    for (path, kind, said) in [
+        ("bin/cat".into(), io::ErrorKind::InvalidInput, "\"bin/cat\": its path must begin with '/'"),
+        ("".into(), io::ErrorKind::InvalidInput, "\"\": its path must begin with '/'"),
+        (dir.path("none"), io::ErrorKind::NotFound, "none\": No such file"),
+        (dir.0.clone(), io::ErrorKind::PermissionDenied, "\": it is not a file"),
+        (dir.path("plain"), io::ErrorKind::PermissionDenied, "plain\": it is not executable"),
+    ] {
+        let error = Program::new(&path).expect_err("no program");
+        assert_eq!(error.kind(), kind);
+        assert!(error.to_string().contains(said), "{error}");
+    }
 
     let mut actions = Actions::default();
     actions.register("IT", "", "", dir.script("echo")).unwrap();

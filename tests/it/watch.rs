@@ -154,7 +154,15 @@ fn one_too_slow_is_given_up_on_and_writers_do_not_wait() {
     thread::sleep(Duration::from_millis(1_100));
     burst(1);
     assert_eq!(slow.take().unwrap_err(), socket_tables::store::WatchEnd::TooSlow);
-    // Nor may few large ones hold all memory.
+    // One that is larger than all that may wait is no fault of the watcher's.
+    let quick = store.watch(Scope::Key("k".into()), false);
+    let huge = JsonText::string(&"x".repeat(20 << 20));
+    for value in [&huge, &value] {
+        store.update("k", value, None).unwrap();
+    }
+    assert_eq!(quick.take().unwrap().unwrap().change.value, huge);
+    assert_eq!(quick.take().unwrap().unwrap().change.value, value);
+    // But few large ones may not hold all memory.
     let large = store.watch(Scope::Key("k".into()), false);
     let value = JsonText::string(&"x".repeat(1 << 20));
     for _ in 0..17 {
