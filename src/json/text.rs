@@ -86,11 +86,6 @@ impl<'a> JsonText<'a> {
         (self.kind() == b'-').then(|| number::integer(&self.0)).flatten()
     }
 
-    /// Whether this is `null`.
-    pub fn is_null(&self) -> bool {
-        self.0 == "null"
-    }
-
     /// Whether it may stand this many levels deeper, in a reply for instance, without nesting too deep there.
     pub(crate) fn leaves_room(&self, levels: usize) -> bool {
         Parser::new(&self.0).compact_with_room(levels).is_ok()
@@ -120,7 +115,7 @@ impl fmt::Display for JsonText<'_> {
 /// A tree becomes text. It is taken by value or by reference, since it is only read.
 impl<V: Borrow<Value>> From<V> for JsonText<'static> {
     fn from(value: V) -> JsonText<'static> {
-        JsonText(utf8(value.borrow().written(Vec::new(), false)).into())
+        JsonText(value.borrow().written(false).into())
     }
 }
 
@@ -267,8 +262,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(out: Vec<u8>, pretty: bool) -> Writer {
-        Writer { out, pretty, depth: 0, empty: true }
+    pub(crate) fn new(pretty: bool) -> Writer {
+        Writer { out: Vec::new(), pretty, depth: 0, empty: true }
     }
 
     /// `[` or `{`.

@@ -83,11 +83,6 @@ impl Value {
         if let Value::Object(object) = self { Some(object) } else { None }
     }
 
-    /// Whether it is `null`.
-    pub fn is_null(&self) -> bool {
-        matches!(self, Value::Null)
-    }
-
     /// The value of a member, if this is an object that has it; of duplicates, the last.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.as_object()?.get(name)
@@ -102,28 +97,23 @@ impl Value {
         }
     }
 
-    /// Compact JSON, appended.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        *out = self.written(std::mem::take(out), false);
-    }
-
     /// JSON for people: a line an element, indented by two spaces.
     pub fn pretty(&self) -> String {
-        utf8(self.written(Vec::new(), true))
+        self.written(true)
     }
 
-    /// `out` with this behind it.
-    pub(super) fn written(&self, out: Vec<u8>, pretty: bool) -> Vec<u8> {
-        let mut writer = Writer::new(out, pretty);
+    /// All of it as JSON.
+    pub(super) fn written(&self, pretty: bool) -> String {
+        let mut writer = Writer::new(pretty);
         writer.value(self);
-        writer.out
+        utf8(writer.out)
     }
 }
 
 /// Compact JSON.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&utf8(self.written(Vec::new(), false)))
+        f.write_str(&self.written(false))
     }
 }
 
