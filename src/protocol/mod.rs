@@ -7,7 +7,7 @@
 //! - `parse` reads a [`Request`] from JSON or from a line of text.
 //! - `reply` writes the answer in the dialect that the connection speaks.
 //! - `failure` is what is said instead when something is wrong, and how to say it to people.
-//! - `address` and `token` are what both ends must have before the first byte is sent.
+//! - `access` is what both ends must have before the first byte is sent: an address, and perhaps a token.
 //!
 //! Both ends share these types: the client writes a request by [`Request::write_to`], the server reads it by
 //! [`Request::parse_json`], and tests compare the two.
@@ -51,19 +51,18 @@ macro_rules! words {
     };
 }
 
-mod address;
+mod access;
 mod failure;
 mod framing;
 mod parse;
 mod reply;
-mod token;
 
-pub use address::{Address, AddressError, DEFAULT as ADDRESS_DEFAULT};
+pub use access::{ADDRESS_DEFAULT, Address, AddressError};
+pub use access::{BadToken, TOKEN_BYTES_MAX, TOKEN_VARIABLE, Token, TokenError};
 pub use failure::{Code, Failure};
 pub(crate) use failure::{Escape, did_you_mean, excerpt, one_line};
 pub use framing::{Frame, Framer};
-pub use reply::{Form, HEADER_BYTES, Reply, begin, end};
-pub use token::{BadToken, TOKEN_BYTES_MAX, TOKEN_VARIABLE, Token, TokenError};
+pub use reply::{Form, HEADER_BYTES, Reply, begin_reply, end_reply};
 
 use reply::{write_member, write_text};
 

@@ -49,7 +49,7 @@ pub enum Reply<'a> {
 impl Reply<'_> {
     /// Appends the reply as the connection's dialect has it.
     pub fn write_to(&self, form: Form, out: &mut Vec<u8>) {
-        let start = begin(form, out);
+        let start = begin_reply(form, out);
         match (form, self) {
             (Form::Json | Form::FramedJson, _) => self.write_json(out),
             // The one reply without MSG: ClientServerPython's clients wait for these very words.
@@ -59,7 +59,7 @@ impl Reply<'_> {
             }
             (Form::Line | Form::FramedBare, _) => self.write_bare(out),
         }
-        end(form, out, start);
+        end_reply(form, out, start);
     }
 
     /// Appends the JSON of the reply alone, without what the dialect puts around it.
@@ -115,8 +115,8 @@ impl Reply<'_> {
     }
 }
 
-/// Begins a reply whose body the caller appends; [`end`] wants the place that this returns.
-pub fn begin(form: Form, out: &mut Vec<u8>) -> usize {
+/// Begins a reply whose body the caller appends; [`end_reply`] wants the place that this returns.
+pub fn begin_reply(form: Form, out: &mut Vec<u8>) -> usize {
     let start = out.len();
     match form {
         Form::Json => {}
@@ -127,8 +127,8 @@ pub fn begin(form: Form, out: &mut Vec<u8>) -> usize {
     start
 }
 
-/// Ends the reply that [`begin`] began: a newline, or the length in the header.
-pub fn end(form: Form, out: &mut Vec<u8>, start: usize) {
+/// Ends the reply that [`begin_reply`] began: a newline, or the length in the header.
+pub fn end_reply(form: Form, out: &mut Vec<u8>, start: usize) {
     match form {
         Form::Json | Form::Line => out.push(b'\n'),
         Form::FramedJson | Form::FramedBare => {

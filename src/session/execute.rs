@@ -8,7 +8,7 @@
 
 use super::{OUTPUT_BYTES_HIGH, Phase, Session, TurnedAway};
 use crate::json::{JsonText, write_str};
-use crate::protocol::{Code, Failure, Form, Reply, Request, begin, end};
+use crate::protocol::{Code, Failure, Form, Reply, Request, begin_reply, end_reply};
 use crate::store::{Change, ChangeKind, Rejected, Store, WatchEnd, Watcher};
 
 /// A frame tells its length first, so its payload must be held whole, and is bounded.
@@ -250,7 +250,7 @@ impl Listing {
         let start = out.len();
         let mut first = self.after.is_none();
         if first {
-            begin(self.form, out);
+            begin_reply(self.form, out);
             out.extend_from_slice(opening);
         }
         // At least one key, even where the replies before it have all but filled the buffer.
@@ -271,7 +271,7 @@ impl Listing {
         });
         if all {
             out.extend_from_slice(closing);
-            end(self.form, out, start);
+            end_reply(self.form, out, start);
             return Left::Nothing;
         }
         if framed {
