@@ -251,9 +251,13 @@ fn first_line(path: &Path) -> Result<String, TokenError> {
     if file.metadata().map_err(unreadable)?.permissions().mode() & 0o077 != 0 {
         return Err(TokenError::NotPrivate(path.to_owned()));
     }
-    let mut line = String::new();
-    // Bounded, since it may be any file: one byte more than fits shows that it is too long, whatever ends the line.
-    BufReader::new(file.take(TOKEN_BYTES_MAX as u64 + 2)).read_line(&mut line).map_err(unreadable)?;
+    let mut line = Vec::new();
+    // Bounded, since it may be any file: what does not end here is too long, and may end within a character.
+    BufReader::new(file.take(TOKEN_BYTES_MAX as u64 + 2)).read_until(b'\n', &mut line).map_err(unreadable)?;
+    if line.len() > TOKEN_BYTES_MAX + 1 && !line.ends_with(b"\r\n") {
+        return Err(TokenError::Bad(path.to_owned(), BadToken::Length));
+    }
+    let line = io::read_to_string(&*line).map_err(unreadable)?;
     Ok(line.lines().next().unwrap_or_default().to_owned())
 }
 
