@@ -69,7 +69,7 @@ impl<'c> ServedConnection<'c> {
         let mut session = session(&server.core);
         // Telling of each request costs time even where nobody reads it, so it is asked for only here.
         if server.log.tells(Level::Debug) {
-            session.trace(Box::new(move |name, key, failed| {
+            session.trace = Some(Box::new(move |name, key, failed| {
                 let (key, failed) = (key.unwrap_or_default(), failed.map_or("", Code::as_str));
                 let fields: [(&str, &dyn Display); 4] =
                     [("peer", &peer), ("name", &name), ("key", &key), ("failed", &failed)];
@@ -101,7 +101,7 @@ impl<'c> ServedConnection<'c> {
         let ended = catch_unwind(AssertUnwindSafe(|| self.exchange()));
         let peer = ("peer", &self.peer as &dyn Display);
         // A client that guesses tokens does not wait for the reply, so this is logged however it ended.
-        match self.session.turned_away() {
+        match self.session.turned_away {
             Some(TurnedAway::Http) => log.event(Level::Info, "http_refused", &[peer]),
             Some(TurnedAway::Auth) => log.event(Level::Info, "auth_refused", &[peer]),
             None => {}
