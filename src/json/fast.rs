@@ -252,10 +252,19 @@ impl Scanner {
             at += 1;
             match byte {
                 b'"' => at = self.pass_string(buffer, at),
-                b'{' | b'[' => self.open(byte == b'['),
+                b'{' | b'[' => {
+                    self.depth += 1;
+                    if self.depth <= DEPTH_MAX {
+                        self.brackets = self.brackets << 1 | u128::from(byte == b'[');
+                    }
+                }
                 b'}' | b']' => {
-                    if !self.close(byte == b']') {
-                        return self.done(Scan::Lost(at - 1));
+                    self.depth -= 1;
+                    if self.depth < DEPTH_MAX {
+                        if self.brackets & 1 != u128::from(byte == b']') {
+                            return self.done(Scan::Lost(at - 1));
+                        }
+                        self.brackets >>= 1;
                     }
                     if self.depth == 0 {
                         return self.done(Scan::Complete(at));
@@ -267,24 +276,6 @@ impl Scanner {
         }
         self.at = at;
         Scan::Incomplete
-    }
-
-    fn open(&mut self, bracket: bool) {
-        self.depth += 1;
-        if self.depth <= DEPTH_MAX {
-            self.brackets = self.brackets << 1 | u128::from(bracket);
-        }
-    }
-
-    /// Whether this closes what was opened last.
-    fn close(&mut self, bracket: bool) -> bool {
-        self.depth -= 1;
-        if self.depth >= DEPTH_MAX {
-            return true;
-        }
-        let fits = (self.brackets & 1 == 1) == bracket;
-        self.brackets >>= 1;
-        fits
     }
 
     fn done(&mut self, scan: Scan) -> Scan {

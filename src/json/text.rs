@@ -15,8 +15,6 @@ use std::ops::Range;
 use super::fast::{self, Short};
 use super::{Error, Kind, Parser, Sink, Value, number};
 
-const INDENT: &[u8] = b"  ";
-
 /// One JSON value as text, without white space outside strings. Compares by text; see [`JsonText::same_value`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonText<'a>(Cow<'a, str>);
@@ -347,7 +345,7 @@ impl Writer {
     fn line(&mut self) {
         if self.pretty {
             self.out.push(b'\n');
-            (0..self.depth).for_each(|_| self.out.extend_from_slice(INDENT));
+            (0..self.depth).for_each(|_| self.out.extend_from_slice(b"  "));
         }
     }
 

@@ -163,8 +163,8 @@ pub const TOKEN_VARIABLE: &str = "ST_TOKEN";
 /// as `\uXXXX`: AUTH must fit into the 4 KiB that a client may send before it is authenticated.
 pub const TOKEN_BYTES_MAX: usize = 2048;
 
-/// A secret that every client can show, in every dialect. It does not say itself: `Debug` of whatever holds one may
-/// end in a log.
+/// A secret that every client can show, in every dialect. Its `Debug` hides it, since whatever holds a token may be
+/// printed into a log.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -261,7 +261,6 @@ fn first_line(path: &Path) -> Result<String, TokenError> {
     Ok(line.lines().next().unwrap_or_default().to_owned())
 }
 
-/// Says that there is one, and not which.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")

@@ -47,7 +47,7 @@ impl<'a> Request<'a> {
         let mut members = Members::default();
         members.read(text).map_err(|error| Failure::new(Code::BadJson, error.to_string()))?;
         members.request().map_err(|failure| {
-            // Who sent many requests may tell by the key which of them failed.
+            // A client that sent many requests learns from the key which of them failed.
             let key = members.string(Member::Key).ok().flatten().filter(|key| check_key(key).is_ok());
             Failure { key: key.map(Cow::into_owned), ..failure }
         })
@@ -112,8 +112,7 @@ impl<'a> Members<'a> {
             let Some(member) = Member::from_word(&name.unescape()) else { return parser.skip() };
             // A value will stand one level deeper in GETALL's reply, and in an "if", than it does here. What is
             // stored must fit there, or a client could not parse the listing.
-            let is_value = member == Member::Value;
-            let text = if is_value { parser.compact_with_room(1)? } else { parser.compact()? };
+            let text = parser.compact_with_room(usize::from(member == Member::Value))?;
             self.repeated[member as usize] = self.values[member as usize].replace(text).is_some();
             Ok(())
         })?;

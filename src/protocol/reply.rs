@@ -49,15 +49,14 @@ pub enum Reply<'a> {
 impl Reply<'_> {
     /// Appends the reply as the connection's dialect has it.
     pub fn write_to(&self, form: Form, out: &mut Vec<u8>) {
-        let start = begin_reply(form, out);
-        match (form, self) {
-            (Form::Json | Form::FramedJson, _) => self.write_json(out),
+        if let (Form::Line, Reply::Closed) = (form, self) {
             // The one reply without MSG: ClientServerPython's clients wait for these very words.
-            (Form::Line, Reply::Closed) => {
-                out.truncate(start);
-                self.write_bare(out);
-            }
-            (Form::Line | Form::FramedBare, _) => self.write_bare(out),
+            return out.extend_from_slice(b"CLOSE CONFIRM\n");
+        }
+        let start = begin_reply(form, out);
+        match form {
+            Form::Json | Form::FramedJson => self.write_json(out),
+            Form::Line | Form::FramedBare => self.write_bare(out),
         }
         end_reply(form, out, start);
     }
@@ -164,9 +163,7 @@ fn write_present(out: &mut Vec<u8>, value: Option<&str>) {
 fn write_plain(out: &mut Vec<u8>, value: &str) {
     match JsonText::trusted(value).as_string() {
         Some(string) if !string.contains(char::is_control) => out.extend_from_slice(string.as_bytes()),
-        Some(_) if value.contains(char::is_control) => {
-            out.extend_from_slice(one_line(value, usize::MAX, Escape::Json).as_bytes());
-        }
-        Some(_) | None => out.extend_from_slice(value.as_bytes()),
+        Some(_) => out.extend_from_slice(one_line(value, usize::MAX, Escape::Json).as_bytes()),
+        None => out.extend_from_slice(value.as_bytes()),
     }
 }

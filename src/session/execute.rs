@@ -13,9 +13,9 @@ use crate::json::{JsonText, write_str};
 use crate::protocol::{Code, Failure, Form, Frame, Reply, Request, begin_reply, end_reply};
 use crate::store::{Change, ChangeKind, Rejected, Store, WatchEnd, Watcher};
 
-/// The most that a client may send before it has shown the token, where one is set. Any token that a server takes
-/// fits, and strangers cannot have it hold megabytes for each connection.
-const STRANGERS_REQUEST_BYTES_MAX: usize = 4 << 10;
+/// The largest request of a client that has not shown the token, where one is set. Any token that a server takes fits, and
+/// strangers cannot have it hold megabytes for each connection.
+const UNAUTHENTICATED_REQUEST_BYTES_MAX: usize = 4 << 10;
 
 /// A frame tells its length first, so its payload must be held whole, and is bounded.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -31,7 +31,7 @@ impl Session<'_> {
         }
         let request_bytes_max = match self.authenticated {
             true => self.core.request_bytes_max,
-            false => STRANGERS_REQUEST_BYTES_MAX,
+            false => UNAUTHENTICATED_REQUEST_BYTES_MAX,
         };
         match self.framer.next(data, self.ended, request_bytes_max) {
             Frame::Incomplete => return self.unless_ended(Next::Read),
@@ -108,7 +108,7 @@ impl Session<'_> {
         }
         if let Err(failure) = outcome {
             self.refuse(form, &failure);
-            // A stranger gets one try.
+            // A client that is not authenticated gets one try.
             if !self.authenticated {
                 self.phase = Phase::Closing;
             }

@@ -125,23 +125,23 @@ pub struct Session<'c> {
     core: &'c Core,
     phase: Phase<'c>,
     input: InputBuffer,
-    /// No more will come.
+    /// The client will send no more.
     ended: bool,
     framer: Framer,
     output: Vec<u8>,
-    /// What the last output held: the best guess at the next.
+    /// How long the last output was. As much is reserved for the next: a GET takes 4% more instructions without.
     output_bytes: usize,
     /// The client has shown the token, or none is set.
     authenticated: bool,
     counts: Counts,
-    /// Of [`HINTS_MAX`], what is left.
+    /// How many of [`HINTS_MAX`] are left.
     hints: u32,
     /// Requests answered so far, and how many will be.
     requests: u64,
     requests_max: u64,
     /// Why the client was turned away, if it was.
     pub turned_away: Option<TurnedAway>,
-    /// Has itself told of each request.
+    /// Is told of each request.
     pub trace: Option<Trace<'c>>,
 }
 
