@@ -276,12 +276,12 @@ impl Request<'_> {
         }
         match self {
             Request::Get { .. } | Request::Close | Request::Watch { scope: Scope::Key(_) } => {}
+            Request::Increment { by: 1, .. } | Request::Call { data: None, .. } => {}
             Request::Update { value, condition, .. } => {
                 write_member(out, ",\"value\":", value.as_str());
                 write_condition(out, condition.as_ref());
             }
             Request::Delete { condition, .. } => write_condition(out, condition.as_ref()),
-            Request::Increment { by: 1, .. } => {}
             Request::Increment { by, .. } => write_member(out, ",\"by\":", &by.to_string()),
             Request::GetAll { prefix } | Request::Keys { prefix } | Request::Count { prefix } => {
                 if !prefix.is_empty() {
@@ -290,11 +290,7 @@ impl Request<'_> {
             }
             Request::Watch { scope: Scope::Prefix(prefix) } => write_text(out, ",\"prefix\":", prefix),
             Request::Auth { token } => write_text(out, ",\"token\":", token),
-            Request::Call { data, .. } => {
-                if let Some(data) = data {
-                    write_member(out, ",\"data\":", data.as_str());
-                }
-            }
+            Request::Call { data: Some(data), .. } => write_member(out, ",\"data\":", data.as_str()),
         }
         out.extend_from_slice(b"}\n");
     }
