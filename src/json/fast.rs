@@ -10,12 +10,14 @@
 //!   tells which was first to say yes. This is called SWAR, SIMD within a register. It needs neither unsafe code nor
 //!   a particular processor. Without it for strings, checking the tweets takes 52% longer and writing them 35%.
 //! - **Short strings in place** ([`Short`]). Most names, strings and numbers are a few bytes long, and allocating
-//!   and freeing each costs more than parsing it. With all of them on the heap, building a tree takes 1.7 to 3 times as long.
+//!   and freeing each costs more than parsing it. With all of them on the heap, building a tree takes 1.7 to 3 times
+//!   as long.
 //! - **Copies of fixed size** ([`Short::copy`], [`Short::append_to`]). Thirty bytes are two registers, copied by two
 //!   instructions; "as many as the string has" is a call with a loop in it. So more is copied than the string
 //!   has, and its length says what counts. Building a tree takes 10 to 14% longer without, writing one 16 to 29%.
 //! - **No escapes, no loop** ([`Short::is_plain`]). Whether a short string needs escapes is asked of all its bytes at
-//!   once, and if not it is copied as a whole. Writing the tweets takes twice as long without, the catalogue 46% longer.
+//!   once, and if not it is copied as a whole. Writing the tweets takes twice as long without, the catalogue 46%
+//!   longer.
 //! - **Resuming** ([`Scanner`]). A request of a megabyte that arrives in 64-byte pieces would be parsed 16,000 times
 //!   from its start. The scanner looks at each byte once.
 //!
@@ -232,8 +234,8 @@ impl Scanner {
         Scanner { depth: 1, brackets: 1, list_depth: 1, ..Scanner::default() }
     }
 
-    /// As [`Scanner::scan`], for a caller that keeps no buffer: `piece` is only what has come since the last call, and places
-    /// count from its start.
+    /// As [`Scanner::scan`], for a caller that keeps no buffer: `piece` is only what has come since the last call, and
+    /// places count from its start.
     pub(crate) fn scan_piece(&mut self, piece: &[u8]) -> Scan {
         let scan = self.scan(piece);
         self.at = self.at.saturating_sub(piece.len());

@@ -124,8 +124,8 @@ impl fmt::Debug for Value {
     }
 }
 
-/// Written by hand, as is that of [`Object`]: a derived `clone` goes through seven functions a level (`Vec`, `to_vec` and
-/// so on), and in a debug build 128 levels of them overflow a stack of 128 KiB.
+/// Written by hand, as is that of [`Object`]: a derived `clone` goes through seven functions a level (`Vec`, `to_vec`
+/// and so on), and in a debug build 128 levels of them overflow a stack of 128 KiB.
 impl Clone for Array {
     fn clone(&self) -> Array {
         Array(copy(&self.0))

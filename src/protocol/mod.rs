@@ -118,8 +118,9 @@ impl Verb {
     }
 }
 
-/// One request. It borrows from the bytes that it was read from, which the session holds until it is answered; `Cow`,
-/// since a string with escapes has to be copied to be read. Keys have been checked; values are JSON text without white space outside strings.
+/// One request. It borrows from the bytes that it was read from, which the session holds until it is answered; a
+/// string is a `Cow`, since one with escapes has to be copied to be read. Keys have been checked; values are JSON text
+/// without white space outside strings.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the fields are the members of the wire's requests, by their names there")]
 pub enum Request<'a> {

@@ -1,5 +1,6 @@
-//! Requests answered: cut out, read, carried out, concluded. Each has an arm in which the store or an action is asked and its
-//! answer written. What cannot be read or done comes back as a [`Failure`], and one place writes, counts and traces it.
+//! Answering requests: each is cut out, read, carried out and concluded. It has an arm in `execute`, which asks the store
+//! or an action and writes the answer. What cannot be read or done comes back as a [`Failure`], and one place
+//! writes, counts and traces it.
 //!
 //! GETALL, KEYS and WATCH are answered by more than one piece of output, so they only begin here. A table may be
 //! larger than what is left of the memory, and a watch has no end: neither is ever held whole. [`Listing`] and
@@ -13,8 +14,8 @@ use crate::json::{JsonText, write_str};
 use crate::protocol::{Code, Failure, Form, Frame, Reply, Request, begin_reply, end_reply};
 use crate::store::{Change, ChangeKind, Rejected, Store, WatchEnd, Watcher};
 
-/// The largest request of a client that has not shown the token, where one is set. Any token that a server takes fits, and
-/// strangers cannot have it hold megabytes for each connection.
+/// The largest request of a client that has not shown the token, where one is set. Any token that a server takes
+/// fits, and strangers cannot have it hold megabytes for each connection.
 const UNAUTHENTICATED_REQUEST_BYTES_MAX: usize = 4 << 10;
 
 /// A frame tells its length first, so its payload must be held whole, and is bounded.
@@ -34,7 +35,7 @@ impl Session<'_> {
             false => UNAUTHENTICATED_REQUEST_BYTES_MAX,
         };
         match self.framer.next(data, self.ended, request_bytes_max) {
-            Frame::Incomplete => return self.unless_ended(Next::Read),
+            Frame::Incomplete => return Some(Next::Read),
             Frame::Complete { payload, next } => {
                 // Taken out for a moment: the request is a slice of it, and answering changes the session.
                 let input = mem::take(&mut self.input);
@@ -56,7 +57,7 @@ impl Session<'_> {
     }
 
     /// Answers a request. One that must wait for the replies before it is kept, as it was read.
-    pub(super) fn answer(&mut self, payload: &[u8]) {
+    fn answer(&mut self, payload: &[u8]) {
         let form = self.framer.form(Some(payload));
         if self.output.is_empty() {
             self.output.reserve(self.output_bytes);
