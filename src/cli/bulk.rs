@@ -344,7 +344,7 @@ fn at_line(line: usize, text: &str) -> Trouble {
 /// An object that began on this line is not JSON. The error counts lines from the object's first, and a person
 /// counts them from the beginning of the file.
 fn not_json(line: usize, error: &json::Error) -> Trouble {
-    let hint = error.hint().map_or(String::new(), |hint| format!(": {hint}"));
-    let text = format!("column {}: expected {}{hint}", error.column(), error.kind().expected());
-    at_line(line + error.line() - 1, &text)
+    let hint = error.hint.map_or(String::new(), |hint| format!(": {hint}"));
+    let text = format!("column {}: expected {}{hint}", error.column, error.kind.expected());
+    at_line(line + error.line - 1, &text)
 }

@@ -109,7 +109,7 @@ pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) ->
     // `yes | st json` would read for ever if the first look came after the end.
     input.by_ref().take(FIRST_BYTES).read_to_end(&mut bytes).map_err(ReformatError::Read)?;
     if let Err(error) = json::Error::unless_utf8(&bytes).and_then(check)
-        && error.offset() + TOKEN_BYTES < bytes.len()
+        && error.offset + TOKEN_BYTES < bytes.len()
     {
         return Err(error.into());
     }
@@ -120,7 +120,7 @@ pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) ->
     if layout == Layout::Check {
         return Ok(());
     }
-    let mut writer = Writer::new(Vec::new(), layout == Layout::Pretty);
+    let mut writer = Writer::new(layout == Layout::Pretty);
     each_value(text, |parser| {
         copy(parser, &mut writer, &mut output)?;
         writer.raw("\n");

@@ -10,12 +10,14 @@
 //!   tells which was first to say yes. This is called SWAR, SIMD within a register. It needs neither unsafe code nor
 //!   a particular processor. Without it for strings, checking the tweets takes 52% longer and writing them 35%.
 //! - **Short strings in place** ([`Short`]). Most names, strings and numbers are a few bytes long, and allocating
-//!   and freeing each costs more than parsing it. With all of them on the heap, building a tree takes 1.7 to 3 times as long.
+//!   and freeing each costs more than parsing it. With all of them on the heap, building a tree takes 1.7 to 3 times
+//!   as long.
 //! - **Copies of fixed size** ([`Short::copy`], [`Short::append_to`]). Thirty bytes are two registers, copied by two
 //!   instructions; "as many as the string has" is a call with a loop in it. So more is copied than the string
 //!   has, and its length says what counts. Building a tree takes 10 to 14% longer without, writing one 16 to 29%.
 //! - **No escapes, no loop** ([`Short::is_plain`]). Whether a short string needs escapes is asked of all its bytes at
-//!   once, and if not it is copied as a whole. Writing the tweets takes twice as long without, the catalogue 46% longer.
+//!   once, and if not it is copied as a whole. Writing the tweets takes twice as long without, the catalogue 46%
+//!   longer.
 //! - **Resuming** ([`Scanner`]). A request of a megabyte that arrives in 64-byte pieces would be parsed 16,000 times
 //!   from its start. The scanner looks at each byte once.
 //!
@@ -48,8 +50,8 @@ fn quote_or_backslash(word: u64) -> u64 {
     (equals(b'"') | equals(b'\\')) & !word
 }
 
-/// The place where the run of digits ends that starts at `at`. It is meant for the digits behind a point, which are
-/// often fifteen: checking the map takes 36% more instructions without it.
+/// The place where the run of digits ends that starts at `at`. Behind a point there are often fifteen: checking the
+/// map takes 36% more instructions without this.
 #[inline(always)]
 pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
     search(bytes, at, |word| {
@@ -232,8 +234,8 @@ impl Scanner {
         Scanner { depth: 1, brackets: 1, list_depth: 1, ..Scanner::default() }
     }
 
-    /// As [`Scanner::scan`], for a caller that keeps no buffer: `piece` is only what has come since the last call, and places
-    /// count from its start.
+    /// As [`Scanner::scan`], for a caller that keeps no buffer: `piece` is only what has come since the last call, and
+    /// places count from its start.
     pub(crate) fn scan_piece(&mut self, piece: &[u8]) -> Scan {
         let scan = self.scan(piece);
         self.at = self.at.saturating_sub(piece.len());
@@ -246,16 +248,25 @@ impl Scanner {
         // The place lives in a register while bytes are looked at.
         let mut at = self.at;
         if self.string {
-            (at, self.string) = string_end(buffer, at);
+            at = self.pass_string(buffer, at);
         }
         while let Some(&byte) = buffer.get(at) {
             at += 1;
             match byte {
-                b'"' => (at, self.string) = string_end(buffer, at),
-                b'{' | b'[' => self.open(byte == b'['),
+                b'"' => at = self.pass_string(buffer, at),
+                b'{' | b'[' => {
+                    self.depth += 1;
+                    if self.depth <= DEPTH_MAX {
+                        self.brackets = self.brackets << 1 | u128::from(byte == b'[');
+                    }
+                }
                 b'}' | b']' => {
-                    if !self.close(byte == b']') {
-                        return self.done(Scan::Lost(at - 1));
+                    self.depth -= 1;
+                    if self.depth < DEPTH_MAX {
+                        if self.brackets & 1 != u128::from(byte == b']') {
+                            return self.done(Scan::Lost(at - 1));
+                        }
+                        self.brackets >>= 1;
                     }
                     if self.depth == 0 {
                         return self.done(Scan::Complete(at));
@@ -269,40 +280,26 @@ impl Scanner {
         Scan::Incomplete
     }
 
-    fn open(&mut self, bracket: bool) {
-        self.depth += 1;
-        if self.depth <= DEPTH_MAX {
-            self.brackets = self.brackets << 1 | u128::from(bracket);
-        }
-    }
-
-    /// Whether this closes what was opened last.
-    fn close(&mut self, bracket: bool) -> bool {
-        self.depth -= 1;
-        if self.depth >= DEPTH_MAX {
-            return true;
-        }
-        let fits = (self.brackets & 1 == 1) == bracket;
-        self.brackets >>= 1;
-        fits
-    }
-
     fn done(&mut self, scan: Scan) -> Scan {
         *self = Scanner::default();
         scan
     }
-}
 
-/// From inside a string to the place behind it, and false; or to the end of what there is, and true: it goes on.
-/// Controls are passed over. They are not allowed in a string, but saying so is the parser's task.
-fn string_end(buffer: &[u8], mut at: usize) -> (usize, bool) {
-    while at < buffer.len() {
-        at = search(buffer, at, quote_or_backslash);
-        match buffer.get(at) {
-            Some(b'"') => return (at + 1, false),
-            Some(_) => at += 2,
-            None => {}
+    /// From inside a string to the place behind it, or to the end of what there is of it. Controls are passed over.
+    /// They are not allowed in a string, but saying so is the parser's task.
+    fn pass_string(&mut self, buffer: &[u8], mut at: usize) -> usize {
+        self.string = true;
+        while at < buffer.len() {
+            at = search(buffer, at, quote_or_backslash);
+            match buffer.get(at) {
+                Some(b'"') => {
+                    self.string = false;
+                    return at + 1;
+                }
+                Some(_) => at += 2,
+                None => {}
+            }
         }
+        at
     }
-    (at, true)
 }

@@ -7,7 +7,7 @@
 //! assert_eq!(value.to_string(), r#"{"pi":3.14159265358979323846,"list":[1,2]}"#);
 //! assert_eq!(value.get("list"), Some(&Value::from(vec![Value::from(1), Value::from(2)])));
 //! assert!(JsonText::parse("1.0")?.same_value(&JsonText::parse("10e-1")?));
-//! assert_eq!(Value::parse("[1,]").unwrap_err().offset(), 3);
+//! assert_eq!(Value::parse("[1,]").unwrap_err().offset, 3);
 //! # Ok::<(), socket_tables::json::Error>(())
 //! ```
 //!
@@ -43,6 +43,7 @@
 //! one's own (no `derive`), extensions (comments, trailing commas), and anything that touches a file.
 
 use std::fmt;
+use std::ops::Deref;
 
 mod fast;
 mod number;
@@ -93,21 +94,28 @@ kinds! {
     Utf8: "UTF-8",
 }
 
-/// Why a text is not JSON: what was expected, what was found, where, and the usual slip it looks like.
+/// Why a text is not JSON. It reads as its [`Facts`]: `error.line`.
 ///
 /// The facts are boxed, so that a `Result<(), Error>` is one word and stays in a register where all is well.
 /// Nearly every rule of the grammar returns one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(Box<Facts>);
 
+/// What an [`Error`] says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Facts {
-    kind: Kind,
-    offset: usize,
-    line: usize,
-    column: usize,
-    found: Option<char>,
-    hint: Option<&'static str>,
+pub struct Facts {
+    /// What was wrong.
+    pub kind: Kind,
+    /// Where, in bytes from the start of the text.
+    pub offset: usize,
+    /// The line, from 1.
+    pub line: usize,
+    /// The character in its line, from 1.
+    pub column: usize,
+    /// What stands there; `None` at the end of the text.
+    pub found: Option<char>,
+    /// What was probably meant, and what to write for it.
+    pub hint: Option<&'static str>,
 }
 
 impl Error {
@@ -134,41 +142,18 @@ impl Error {
             Error::new(Kind::Utf8, valid, valid.len())
         })
     }
+}
 
-    /// What was wrong.
-    pub fn kind(&self) -> Kind {
-        self.0.kind
-    }
-
-    /// Where, in bytes from the start of the text.
-    pub fn offset(&self) -> usize {
-        self.0.offset
-    }
-
-    /// The line, from 1.
-    pub fn line(&self) -> usize {
-        self.0.line
-    }
-
-    /// The character in its line, from 1.
-    pub fn column(&self) -> usize {
-        self.0.column
-    }
-
-    /// What stands there; `None` at the end of the text.
-    pub fn found(&self) -> Option<char> {
-        self.0.found
-    }
-
-    /// What was probably meant, and what to write for it.
-    pub fn hint(&self) -> Option<&'static str> {
-        self.0.hint
+impl Deref for Error {
+    type Target = Facts;
+    fn deref(&self) -> &Facts {
+        &self.0
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { kind, offset, line, column, found, hint } = &*self.0;
+        let Facts { kind, offset, line, column, found, hint } = &**self;
         write!(f, "byte {offset} (line {line}, column {column}): expected {}", kind.expected())?;
         match found {
             _ if *kind == Kind::Utf8 => {}

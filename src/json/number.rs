@@ -11,7 +11,8 @@ use std::iter::repeat_n;
 
 use super::fast::Short;
 
-/// A number, as it was written; up to 22 bytes take no memory of their own. Compares by value: `1.0`, `1` and `10e-1` are equal, at any length.
+/// A number, as it was written; up to 22 bytes take no memory of their own. It compares by value: `1.0`, `1` and
+/// `10e-1` are equal, at any length.
 #[derive(Clone, Debug)]
 pub struct Number(pub(super) Short<22>);
 

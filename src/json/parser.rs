@@ -323,21 +323,21 @@ impl<'t> Parser<'t> {
     #[inline(always)]
     fn number(&self, from: usize) -> Result<Str<'t>, Error> {
         let mut at = from + usize::from(self.byte(from) == b'-');
-        at = if self.byte(at) == b'0' { at + 1 } else { self.digits(at, few_digits)? };
+        at = if self.byte(at) == b'0' { at + 1 } else { self.digits(at)? };
         if self.byte(at) == b'.' {
-            at = self.digits(at + 1, fast::digits)?;
+            at = self.digits(at + 1)?;
         }
         if self.byte(at) | 0x20 == b'e' {
             let signed = matches!(self.byte(at + 1), b'-' | b'+');
-            at = self.digits(at + 1 + usize::from(signed), few_digits)?;
+            at = self.digits(at + 1 + usize::from(signed))?;
         }
         Ok(Str { text: self.text, from, to: at, escaped: false })
     }
 
-    /// At least one digit. `scan` finds where a run of them ends.
+    /// At least one digit.
     #[inline(always)]
-    fn digits(&self, at: usize, scan: impl FnOnce(&[u8], usize) -> usize) -> Result<usize, Error> {
-        let end = scan(self.text.as_bytes(), at);
+    fn digits(&self, at: usize) -> Result<usize, Error> {
+        let end = fast::digits(self.text.as_bytes(), at);
         if end == at { Err(self.error(Kind::Digit, at)) } else { Ok(end) }
     }
 
@@ -351,17 +351,15 @@ impl<'t> Parser<'t> {
             to = fast::plain(self.text.as_bytes(), to);
             match self.text.as_bytes().get(to) {
                 Some(b'"') => return Ok(Str { text: self.text, from, to, escaped }),
-                Some(b'\\') => to += self.escape(to)?,
+                Some(b'\\') => match read_escape(&self.text.as_bytes()[to..]) {
+                    Ok((_, len)) => to += len,
+                    Err(kind) => return Err(self.error(kind, to)),
+                },
                 Some(_) => return Err(self.error(Kind::Control, to)),
                 None => return Err(self.error(Kind::Quote, to)),
             }
             escaped = true;
         }
-    }
-
-    /// The length of the escape at this place.
-    fn escape(&self, at: usize) -> Result<usize, Error> {
-        read_escape(&self.text.as_bytes()[at..]).map(|(_, len)| len).map_err(|kind| self.error(kind, at))
     }
 
     /// Counts lines and columns from the start of the text. It is called once for each text that is refused.
@@ -379,14 +377,4 @@ fn closing(open: u8) -> u8 {
 /// What may follow an item of the bracket that this one closes.
 fn after_item(close: u8) -> Kind {
     if close == b'}' { Kind::CommaOrBrace } else { Kind::CommaOrBracket }
-}
-
-/// Where a run of digits ends that is probably short: exponents, and what stands before the point. Looking at
-/// each byte is quicker there than [`fast::digits`], which takes eight at a time.
-#[inline(always)]
-fn few_digits(bytes: &[u8], mut at: usize) -> usize {
-    while bytes.get(at).is_some_and(u8::is_ascii_digit) {
-        at += 1;
-    }
-    at
 }

@@ -15,8 +15,6 @@ use std::ops::Range;
 use super::fast::{self, Short};
 use super::{Error, Kind, Parser, Sink, Value, number};
 
-const INDENT: &[u8] = b"  ";
-
 /// One JSON value as text, without white space outside strings. Compares by text; see [`JsonText::same_value`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonText<'a>(Cow<'a, str>);
@@ -86,11 +84,6 @@ impl<'a> JsonText<'a> {
         (self.kind() == b'-').then(|| number::integer(&self.0)).flatten()
     }
 
-    /// Whether this is `null`.
-    pub fn is_null(&self) -> bool {
-        self.0 == "null"
-    }
-
     /// Whether it may stand this many levels deeper, in a reply for instance, without nesting too deep there.
     pub(crate) fn leaves_room(&self, levels: usize) -> bool {
         Parser::new(&self.0).compact_with_room(levels).is_ok()
@@ -120,7 +113,7 @@ impl fmt::Display for JsonText<'_> {
 /// A tree becomes text. It is taken by value or by reference, since it is only read.
 impl<V: Borrow<Value>> From<V> for JsonText<'static> {
     fn from(value: V) -> JsonText<'static> {
-        JsonText(utf8(value.borrow().written(Vec::new(), false)).into())
+        JsonText(value.borrow().written(false).into())
     }
 }
 
@@ -267,8 +260,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(out: Vec<u8>, pretty: bool) -> Writer {
-        Writer { out, pretty, depth: 0, empty: true }
+    pub(crate) fn new(pretty: bool) -> Writer {
+        Writer { out: Vec::new(), pretty, depth: 0, empty: true }
     }
 
     /// `[` or `{`.
@@ -352,7 +345,7 @@ impl Writer {
     fn line(&mut self) {
         if self.pretty {
             self.out.push(b'\n');
-            (0..self.depth).for_each(|_| self.out.extend_from_slice(INDENT));
+            (0..self.depth).for_each(|_| self.out.extend_from_slice(b"  "));
         }
     }
 

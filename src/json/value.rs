@@ -18,7 +18,7 @@ use super::{DEPTH_MAX, Error, Number, Parser, Sink, Str};
 ///
 /// A value is never nested deeper than [`DEPTH_MAX`] levels, however it was made: putting a deeper one
 /// together panics. So a value can be walked by recursion, and what is printed can be parsed again.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Value {
     /// `null`
     Null,
@@ -36,7 +36,7 @@ pub enum Value {
 
 /// An array. It reads as a slice. It is made of a `Vec` or an iterator, which panics where it would nest
 /// deeper than [`DEPTH_MAX`] levels.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Array(pub(super) Vec<Value>);
 
 /// An object: its members in the order they were written, duplicates kept. Lookup takes time in proportion
@@ -83,11 +83,6 @@ impl Value {
         if let Value::Object(object) = self { Some(object) } else { None }
     }
 
-    /// Whether it is `null`.
-    pub fn is_null(&self) -> bool {
-        matches!(self, Value::Null)
-    }
-
     /// The value of a member, if this is an object that has it; of duplicates, the last.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.as_object()?.get(name)
@@ -102,28 +97,23 @@ impl Value {
         }
     }
 
-    /// Compact JSON, appended.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        *out = self.written(std::mem::take(out), false);
-    }
-
     /// JSON for people: a line an element, indented by two spaces.
     pub fn pretty(&self) -> String {
-        utf8(self.written(Vec::new(), true))
+        self.written(true)
     }
 
-    /// `out` with this behind it.
-    pub(super) fn written(&self, out: Vec<u8>, pretty: bool) -> Vec<u8> {
-        let mut writer = Writer::new(out, pretty);
+    /// All of it as JSON.
+    pub(super) fn written(&self, pretty: bool) -> String {
+        let mut writer = Writer::new(pretty);
         writer.value(self);
-        writer.out
+        utf8(writer.out)
     }
 }
 
 /// Compact JSON.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&utf8(self.written(Vec::new(), false)))
+        f.write_str(&self.written(false))
     }
 }
 
@@ -134,35 +124,26 @@ impl fmt::Debug for Value {
     }
 }
 
-/// Written by hand: a derived `clone` goes through seven functions a level (`Vec`, `to_vec` and so on), and in a
-/// debug build 128 levels of them overflow a stack of 128 KiB. This takes two.
-impl Clone for Value {
-    fn clone(&self) -> Value {
-        match self {
-            Value::Null => Value::Null,
-            Value::Bool(bool) => Value::Bool(*bool),
-            Value::Number(number) => Value::Number(number.clone()),
-            Value::String(string) => Value::String(string.clone()),
-            Value::Array(items) => {
-                let mut copy = Vec::with_capacity(items.len());
-                for item in items.iter() {
-                    copy.push(item.clone());
-                }
-                Value::Array(Array(copy))
-            }
-            Value::Object(object) => Value::Object(object.clone()),
-        }
+/// Written by hand, as is that of [`Object`]: a derived `clone` goes through seven functions a level (`Vec`, `to_vec`
+/// and so on), and in a debug build 128 levels of them overflow a stack of 128 KiB.
+impl Clone for Array {
+    fn clone(&self) -> Array {
+        Array(copy(&self.0))
     }
 }
 
 impl Clone for Object {
     fn clone(&self) -> Object {
-        let mut members = Vec::with_capacity(self.0.len());
-        for (name, value) in &self.0 {
-            members.push((name.clone(), value.clone()));
-        }
-        Object(members)
+        Object(copy(&self.0))
     }
+}
+
+fn copy<T: Clone>(items: &[T]) -> Vec<T> {
+    let mut copy = Vec::with_capacity(items.len());
+    for item in items {
+        copy.push(item.clone());
+    }
+    copy
 }
 
 impl Object {

@@ -131,7 +131,7 @@ pub(crate) fn excerpt(words: &[u8]) -> String {
     one_line(words.trim(), BYTES_MAX, Escape::Message)
 }
 
-/// A word of more letters than any name of ours has is near to none.
+/// A longer word is near to no name of ours: none has so many letters.
 const LETTERS_MAX: usize = 32;
 
 /// The candidate nearest to a misspelt `word`, if any is near enough to be meant: with one slip (a letter wrong,

@@ -88,9 +88,8 @@ impl Framer {
     /// it held: micro-client-server's clients want the bare value, and those that frame JSON want JSON.
     pub fn form(&self, payload: Option<&[u8]>) -> Form {
         match (self.dialect.unwrap_or(Form::Json), payload) {
-            (Form::FramedJson | Form::FramedBare, Some([b'{', ..]) | None) => Form::FramedJson,
-            (Form::FramedJson | Form::FramedBare, Some(_)) => Form::FramedBare,
-            (form @ (Form::Json | Form::Line), _) => form,
+            (Form::FramedJson, Some(payload)) if !payload.starts_with(b"{") => Form::FramedBare,
+            (dialect, _) => dialect,
         }
     }
 

@@ -7,7 +7,7 @@
 //! - `parse` reads a [`Request`] from JSON or from a line of text.
 //! - `reply` writes the answer in the dialect that the connection speaks.
 //! - `failure` is what is said instead when something is wrong, and how to say it to people.
-//! - `address` and `token` are what both ends must have before the first byte is sent.
+//! - `access` is what both ends must have before the first byte is sent: an address, and perhaps a token.
 //!
 //! Both ends share these types: the client writes a request by [`Request::write_to`], the server reads it by
 //! [`Request::parse_json`], and tests compare the two.
@@ -51,19 +51,18 @@ macro_rules! words {
     };
 }
 
-mod address;
+mod access;
 mod failure;
 mod framing;
 mod parse;
 mod reply;
-mod token;
 
-pub use address::{Address, AddressError, DEFAULT as ADDRESS_DEFAULT};
+pub use access::{ADDRESS_DEFAULT, Address, AddressError};
+pub use access::{BadToken, TOKEN_BYTES_MAX, TOKEN_VARIABLE, Token, TokenError};
 pub use failure::{Code, Failure};
 pub(crate) use failure::{Escape, did_you_mean, excerpt, one_line};
 pub use framing::{Frame, Framer};
-pub use reply::{Form, HEADER_BYTES, Reply, begin, end};
-pub use token::{BadToken, TOKEN_BYTES_MAX, TOKEN_VARIABLE, Token, TokenError};
+pub use reply::{Form, HEADER_BYTES, Reply, begin_reply, end_reply};
 
 use reply::{write_member, write_text};
 
@@ -119,8 +118,9 @@ impl Verb {
     }
 }
 
-/// One request. It borrows from the bytes that it was read from, which the session holds until it is answered; `Cow`,
-/// since a string with escapes has to be copied to be read. Keys have been checked; values are JSON text without white space outside strings.
+/// One request. It borrows from the bytes that it was read from, which the session holds until it is answered; a
+/// string is a `Cow`, since one with escapes has to be copied to be read. Keys have been checked; values are JSON text
+/// without white space outside strings.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the fields are the members of the wire's requests, by their names there")]
 pub enum Request<'a> {
@@ -277,12 +277,12 @@ impl Request<'_> {
         }
         match self {
             Request::Get { .. } | Request::Close | Request::Watch { scope: Scope::Key(_) } => {}
+            Request::Increment { by: 1, .. } | Request::Call { data: None, .. } => {}
             Request::Update { value, condition, .. } => {
                 write_member(out, ",\"value\":", value.as_str());
                 write_condition(out, condition.as_ref());
             }
             Request::Delete { condition, .. } => write_condition(out, condition.as_ref()),
-            Request::Increment { by: 1, .. } => {}
             Request::Increment { by, .. } => write_member(out, ",\"by\":", &by.to_string()),
             Request::GetAll { prefix } | Request::Keys { prefix } | Request::Count { prefix } => {
                 if !prefix.is_empty() {
@@ -291,11 +291,7 @@ impl Request<'_> {
             }
             Request::Watch { scope: Scope::Prefix(prefix) } => write_text(out, ",\"prefix\":", prefix),
             Request::Auth { token } => write_text(out, ",\"token\":", token),
-            Request::Call { data, .. } => {
-                if let Some(data) = data {
-                    write_member(out, ",\"data\":", data.as_str());
-                }
-            }
+            Request::Call { data: Some(data), .. } => write_member(out, ",\"data\":", data.as_str()),
         }
         out.extend_from_slice(b"}\n");
     }

@@ -31,31 +31,14 @@ words! {
     }
 }
 
-/// What an object held under one name. Of two members of one name, JSON's standard leaves open which one counts; a
-/// proxy that checks the first while we obey the second could be fooled. So two are an error, but only of a request
-/// that takes them.
-#[derive(Clone, Default)]
-enum Found<'a> {
-    #[default]
-    Nothing,
-    Once(JsonText<'a>),
-    Twice,
-}
-
-impl<'a> Found<'a> {
-    /// The member's value, of which there must not be two.
-    fn once(self, member: Member) -> Result<Option<JsonText<'a>>, Failure> {
-        match self {
-            Found::Nothing => Ok(None),
-            Found::Once(text) => Ok(Some(text)),
-            Found::Twice => Err(bad(format!("the member {:?} stands there twice", member.as_str()))),
-        }
-    }
-}
-
 /// What a request's object held, by [`Member`], not yet judged.
 #[derive(Default)]
-struct Members<'a>([Found<'a>; Member::ALL.len()]);
+struct Members<'a> {
+    values: [Option<JsonText<'a>>; Member::ALL.len()],
+    /// Those that came more than once. JSON's standard leaves open which of two counts, and a proxy that checks the
+    /// first while we obey the second could be fooled. So two are an error, but only of a request that takes them.
+    repeated: [bool; Member::ALL.len()],
+}
 
 impl<'a> Request<'a> {
     /// Reads a request from the text of one JSON object. Fails with `bad_json` where it is no JSON, and else with
@@ -64,7 +47,7 @@ impl<'a> Request<'a> {
         let mut members = Members::default();
         members.read(text).map_err(|error| Failure::new(Code::BadJson, error.to_string()))?;
         members.request().map_err(|failure| {
-            // Who sent many requests may tell by the key which of them failed.
+            // A client that sent many requests learns from the key which of them failed.
             let key = members.string(Member::Key).ok().flatten().filter(|key| check_key(key).is_ok());
             Failure { key: key.map(Cow::into_owned), ..failure }
         })
@@ -129,10 +112,8 @@ impl<'a> Members<'a> {
             let Some(member) = Member::from_word(&name.unescape()) else { return parser.skip() };
             // A value will stand one level deeper in GETALL's reply, and in an "if", than it does here. What is
             // stored must fit there, or a client could not parse the listing.
-            let is_value = member == Member::Value;
-            let text = if is_value { parser.compact_with_room(1)? } else { parser.compact()? };
-            let found = &mut self.0[member as usize];
-            *found = if matches!(found, Found::Nothing) { Found::Once(text) } else { Found::Twice };
+            let text = parser.compact_with_room(usize::from(member == Member::Value))?;
+            self.repeated[member as usize] = self.values[member as usize].replace(text).is_some();
             Ok(())
         })?;
         parser.end()
@@ -172,14 +153,23 @@ impl<'a> Members<'a> {
 
     /// A member's value. It is taken out, since it may be long and a request takes it once.
     fn take(&mut self, member: Member) -> Result<Option<JsonText<'a>>, Failure> {
-        std::mem::take(&mut self.0[member as usize]).once(member)
+        self.refuse_repeated(member)?;
+        Ok(self.values[member as usize].take())
     }
 
     /// A member that must be a string. It stays, since the key is asked for again where the request is a bad one.
     fn string(&self, member: Member) -> Result<Option<Cow<'a, str>>, Failure> {
-        let Some(text) = self.0[member as usize].clone().once(member)? else { return Ok(None) };
+        self.refuse_repeated(member)?;
+        let Some(text) = self.values[member as usize].clone() else { return Ok(None) };
         let string = text.into_string();
         string.map(Some).ok_or_else(|| bad(format!("the member {:?} must be a string", member.as_str())))
+    }
+
+    fn refuse_repeated(&self, member: Member) -> Result<(), Failure> {
+        if !self.repeated[member as usize] {
+            return Ok(());
+        }
+        Err(bad(format!("the member {:?} stands there twice", member.as_str())))
     }
 
     /// The key that the request needs. Whoever carries the request out may rely on it being a good one.
@@ -209,13 +199,11 @@ impl<'a> Members<'a> {
     /// What WATCH is about. An empty prefix is every key; no member at all is an error, since a client that forgot
     /// the key would otherwise be told of everything.
     fn scope(&self) -> Result<Scope<'a>, Failure> {
-        match (self.prefix()?, &self.0[Member::Key as usize]) {
+        match (self.prefix()?, &self.values[Member::Key as usize]) {
             (None, _) => Ok(Scope::Key(self.key()?)),
-            (Some(prefix), Found::Nothing) => Ok(Scope::Prefix(prefix)),
+            (Some(prefix), None) => Ok(Scope::Prefix(prefix)),
             // Even where the key is a bad one: nobody can say which of the two was meant.
-            (Some(_), Found::Once(_) | Found::Twice) => {
-                Err(bad(r#"WATCH takes "key" or "prefix", not both"#))
-            }
+            (Some(_), Some(_)) => Err(bad(r#"WATCH takes "key" or "prefix", not both"#)),
         }
     }
 

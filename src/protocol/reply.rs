@@ -49,17 +49,16 @@ pub enum Reply<'a> {
 impl Reply<'_> {
     /// Appends the reply as the connection's dialect has it.
     pub fn write_to(&self, form: Form, out: &mut Vec<u8>) {
-        let start = begin(form, out);
-        match (form, self) {
-            (Form::Json | Form::FramedJson, _) => self.write_json(out),
+        if let (Form::Line, Reply::Closed) = (form, self) {
             // The one reply without MSG: ClientServerPython's clients wait for these very words.
-            (Form::Line, Reply::Closed) => {
-                out.truncate(start);
-                self.write_bare(out);
-            }
-            (Form::Line | Form::FramedBare, _) => self.write_bare(out),
+            return out.extend_from_slice(b"CLOSE CONFIRM\n");
         }
-        end(form, out, start);
+        let start = begin_reply(form, out);
+        match form {
+            Form::Json | Form::FramedJson => self.write_json(out),
+            Form::Line | Form::FramedBare => self.write_bare(out),
+        }
+        end_reply(form, out, start);
     }
 
     /// Appends the JSON of the reply alone, without what the dialect puts around it.
@@ -115,8 +114,8 @@ impl Reply<'_> {
     }
 }
 
-/// Begins a reply whose body the caller appends; [`end`] wants the place that this returns.
-pub fn begin(form: Form, out: &mut Vec<u8>) -> usize {
+/// Begins a reply whose body the caller appends; [`end_reply`] wants the place that this returns.
+pub fn begin_reply(form: Form, out: &mut Vec<u8>) -> usize {
     let start = out.len();
     match form {
         Form::Json => {}
@@ -127,8 +126,8 @@ pub fn begin(form: Form, out: &mut Vec<u8>) -> usize {
     start
 }
 
-/// Ends the reply that [`begin`] began: a newline, or the length in the header.
-pub fn end(form: Form, out: &mut Vec<u8>, start: usize) {
+/// Ends the reply that [`begin_reply`] began: a newline, or the length in the header.
+pub fn end_reply(form: Form, out: &mut Vec<u8>, start: usize) {
     match form {
         Form::Json | Form::Line => out.push(b'\n'),
         Form::FramedJson | Form::FramedBare => {
@@ -164,9 +163,7 @@ fn write_present(out: &mut Vec<u8>, value: Option<&str>) {
 fn write_plain(out: &mut Vec<u8>, value: &str) {
     match JsonText::trusted(value).as_string() {
         Some(string) if !string.contains(char::is_control) => out.extend_from_slice(string.as_bytes()),
-        Some(_) if value.contains(char::is_control) => {
-            out.extend_from_slice(one_line(value, usize::MAX, Escape::Json).as_bytes());
-        }
-        Some(_) | None => out.extend_from_slice(value.as_bytes()),
+        Some(_) => out.extend_from_slice(one_line(value, usize::MAX, Escape::Json).as_bytes()),
+        None => out.extend_from_slice(value.as_bytes()),
     }
 }

@@ -68,7 +68,7 @@ impl<'c> ServedConnection<'c> {
         };
         // The session traces requests only where they are logged: formatting each one costs time.
         if server.log.tells(Level::Debug) {
-            session.trace(Box::new(move |name, key, failed| {
+            session.trace = Some(Box::new(move |name, key, failed| {
                 let (key, failed) = (key.unwrap_or_default(), failed.map_or("", Code::as_str));
                 let fields: [(&str, &dyn Display); 4] =
                     [("peer", &peer), ("name", &name), ("key", &key), ("failed", &failed)];
@@ -100,7 +100,7 @@ impl<'c> ServedConnection<'c> {
         let ended = catch_unwind(AssertUnwindSafe(|| self.exchange()));
         let peer = ("peer", &self.peer as &dyn Display);
         // A client that guesses tokens may not wait for the reply, so this is logged also where writing it failed.
-        match self.session.turned_away() {
+        match self.session.turned_away {
             Some(TurnedAway::Http) => log.event(Level::Info, "http_refused", &[peer]),
             Some(TurnedAway::Auth) => log.event(Level::Info, "auth_refused", &[peer]),
             None => {}

@@ -1,22 +1,63 @@
-//! Requests answered: read, carried out, concluded. Each has an arm in which the store or an action is asked and its
-//! answer written. What cannot be read or done comes back as a [`Failure`], and one place writes, counts and traces it.
+//! Answering requests: each is cut out, read, carried out and concluded. It has an arm in `execute`, which asks the store
+//! or an action and writes the answer. What cannot be read or done comes back as a [`Failure`], and one place
+//! writes, counts and traces it.
 //!
 //! GETALL, KEYS and WATCH are answered by more than one piece of output, so they only begin here. A table may be
 //! larger than what is left of the memory, and a watch has no end: neither is ever held whole. [`Listing`] and
 //! [`Watching`] remember how far they have come, and the session asks them for the next piece when the last one has
 //! been sent, so that a client which does not read costs one buffer and no more.
 
-use super::{OUTPUT_BYTES_HIGH, Phase, Session, TurnedAway};
+use std::mem;
+
+use super::{Next, OUTPUT_BYTES_HIGH, Phase, Session, TurnedAway};
 use crate::json::{JsonText, write_str};
-use crate::protocol::{Code, Failure, Form, Reply, Request, begin, end};
+use crate::protocol::{Code, Failure, Form, Frame, Reply, Request, begin_reply, end_reply};
 use crate::store::{Change, ChangeKind, Rejected, Store, WatchEnd, Watcher};
+
+/// The largest request of a client that has not shown the token, where one is set. Any token that a server takes
+/// fits, and strangers cannot have it hold megabytes for each connection.
+const UNAUTHENTICATED_REQUEST_BYTES_MAX: usize = 4 << 10;
 
 /// A frame tells its length first, so its payload must be held whole, and is bounded.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 
 impl Session<'_> {
+    /// Answers the next request. If it is not all there, this says what must happen first.
+    pub(super) fn next_request(&mut self) -> Option<Next> {
+        let space = self.input.data().iter().take_while(|b| b" \t\r\n".contains(b)).count();
+        self.input.start += space;
+        let data = self.input.data();
+        if data.is_empty() {
+            return self.unless_ended(Next::Read);
+        }
+        let request_bytes_max = match self.authenticated {
+            true => self.core.request_bytes_max,
+            false => UNAUTHENTICATED_REQUEST_BYTES_MAX,
+        };
+        match self.framer.next(data, self.ended, request_bytes_max) {
+            Frame::Incomplete => return Some(Next::Read),
+            Frame::Complete { payload, next } => {
+                // Taken out for a moment: the request is a slice of it, and answering changes the session.
+                let input = mem::take(&mut self.input);
+                self.answer(&input.data()[payload]);
+                self.input = input;
+                self.input.start += next;
+            }
+            Frame::Lost(failure) if failure.code == Code::TooLarge && !self.authenticated => {
+                let message = format!("before AUTH a client may send {request_bytes_max} bytes");
+                self.refuse_and_close(&Failure::new(Code::Denied, message));
+            }
+            Frame::Lost(failure) => self.refuse_and_close(&failure),
+            Frame::Http => {
+                self.turned_away = Some(TurnedAway::Http);
+                self.phase = Phase::Closing;
+            }
+        }
+        None
+    }
+
     /// Answers a request. One that must wait for the replies before it is kept, as it was read.
-    pub(super) fn answer(&mut self, payload: &[u8]) {
+    fn answer(&mut self, payload: &[u8]) {
         let form = self.framer.form(Some(payload));
         if self.output.is_empty() {
             self.output.reserve(self.output_bytes);
@@ -68,11 +109,23 @@ impl Session<'_> {
         }
         if let Err(failure) = outcome {
             self.refuse(form, &failure);
-            // A stranger gets one try.
+            // A client that is not authenticated gets one try.
             if !self.authenticated {
                 self.phase = Phase::Closing;
             }
         }
+    }
+
+    /// Counts and writes an error reply.
+    fn refuse(&mut self, form: Form, failure: &Failure) {
+        self.counts.errors[failure.code as usize] += 1;
+        Reply::Failure(failure).write_to(form, &mut self.output);
+    }
+
+    /// Ends a connection whose bytes cannot be read on.
+    pub(super) fn refuse_and_close(&mut self, failure: &Failure) {
+        self.refuse(self.framer.form(None), failure);
+        self.phase = Phase::Closing;
     }
 
     /// Whether the client may ask this now. What may be asked is counted; so is what needs a token first, so that an
@@ -250,13 +303,13 @@ impl Listing {
         let start = out.len();
         let mut first = self.after.is_none();
         if first {
-            begin(self.form, out);
+            begin_reply(self.form, out);
             out.extend_from_slice(opening);
         }
         // At least one key, even where the replies before it have all but filled the buffer.
         let bytes_max = if framed { start + FRAME_BYTES_MAX } else { OUTPUT_BYTES_HIGH.max(start + 1) };
         let all = store.list(&self.prefix, self.after.take().as_deref(), |key, value| {
-            if !std::mem::take(&mut first) {
+            if !mem::take(&mut first) {
                 out.push(b',');
             }
             match self.columns {
@@ -271,7 +324,7 @@ impl Listing {
         });
         if all {
             out.extend_from_slice(closing);
-            end(self.form, out, start);
+            end_reply(self.form, out, start);
             return Left::Nothing;
         }
         if framed {

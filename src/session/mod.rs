@@ -56,15 +56,13 @@
 //! A request comes by here on its way: `protocol/framing` cuts it out, `protocol/parse` reads it, `execute` asks the
 //! store or an action, and `protocol/reply` writes the answer into the output.
 
-mod buffer;
 mod execute;
 mod shared;
 
 use std::mem;
 use std::time::Duration;
 
-use crate::protocol::{Code, Failure, Form, Frame, Framer, Reply, Request};
-use buffer::Buffer;
+use crate::protocol::{Code, Failure, Form, Framer, Request};
 use execute::{Left, Listing, Watching};
 use shared::Counts;
 pub use shared::{Core, Stats};
@@ -72,9 +70,13 @@ pub use shared::{Core, Stats};
 /// Output that is sent before more is made. One reply can go past it by its own size.
 pub const OUTPUT_BYTES_HIGH: usize = 16 << 10;
 
-/// The most that a client may send before it has shown the token, where one is set. Any token that a server takes
-/// fits, and strangers cannot have it hold megabytes for each connection.
-const STRANGERS_REQUEST_BYTES_MAX: usize = 4 << 10;
+/// Room for input on a connection that says little.
+const INPUT_BYTES_MIN: usize = 1 << 10;
+/// Past this the room grows only for a request that does not fit: a read of this size costs the system call so little
+/// a request that a larger one would gain nothing.
+const INPUT_BYTES_BUSY: usize = 16 << 10;
+/// After so many reads in a row that used little of the room, it is made small again.
+const SMALL_READS_MAX: u32 = 16;
 
 /// Unknown names for which the one that was meant is looked up. A person makes no more slips on one connection, and
 /// a program that sends such names without end should get no more of the processor than it could by GET.
@@ -118,35 +120,29 @@ enum Phase<'c> {
     Closing,
 }
 
-/// What became of a try to go on.
-enum Step {
-    /// Something was done; there may be more.
-    Done,
-    /// Nothing can be done before this has happened, and before the output has been sent.
-    Needs(Next),
-}
-
 /// One connection's state.
 pub struct Session<'c> {
     core: &'c Core,
     phase: Phase<'c>,
-    input: Buffer,
-    /// No more will come.
+    input: InputBuffer,
+    /// The client will send no more.
     ended: bool,
     framer: Framer,
     output: Vec<u8>,
-    /// What the last output held: the best guess at the next.
+    /// How long the last output was. As much is reserved for the next: a GET takes 4% more instructions without.
     output_bytes: usize,
     /// The client has shown the token, or none is set.
     authenticated: bool,
     counts: Counts,
-    /// Of [`HINTS_MAX`], what is left.
+    /// How many of [`HINTS_MAX`] are left.
     hints: u32,
     /// Requests answered so far, and how many will be.
     requests: u64,
     requests_max: u64,
-    turned_away: Option<TurnedAway>,
-    trace: Option<Trace<'c>>,
+    /// Why the client was turned away, if it was.
+    pub turned_away: Option<TurnedAway>,
+    /// Is told of each request.
+    pub trace: Option<Trace<'c>>,
 }
 
 /// Told of each request: its name if it is one that the server knows (anything else may be a value, or
@@ -159,7 +155,7 @@ impl<'c> Session<'c> {
         Session {
             core,
             phase: Phase::Requests,
-            input: Buffer::default(),
+            input: InputBuffer::default(),
             ended: false,
             framer: Framer::default(),
             output: Vec::new(),
@@ -179,21 +175,14 @@ impl<'c> Session<'c> {
         Session { requests_max: 1, ..Session::new(core) }
     }
 
-    /// Has `trace` told of each request.
-    pub fn trace(&mut self, trace: Trace<'c>) {
-        self.trace = Some(trace);
-    }
-
     /// Works on what there is, and says what must happen before it can go on.
     pub fn advance(&mut self) -> Next {
         let next = loop {
             if self.output.len() >= OUTPUT_BYTES_HIGH {
                 break Next::Write;
             }
-            match self.step() {
-                Step::Done => {}
-                Step::Needs(next) if self.output.is_empty() => break next,
-                Step::Needs(_) => break Next::Write,
+            if let Some(next) = self.step() {
+                break if self.output.is_empty() { next } else { Next::Write };
             }
         };
         // Count before sending, so that INFO includes every reply that a client has read.
@@ -212,13 +201,13 @@ impl<'c> Session<'c> {
     /// This many bytes have been read into [`Session::space`].
     pub fn received(&mut self, n: usize) {
         self.counts.bytes_in += n as u64;
-        self.input.received(n);
+        self.input.end += n;
     }
 
     /// Whether more has most likely arrived than there was space for. Who reads that too, before
     /// going on, has the whole batch answered by one write.
     pub fn has_most_likely_more(&self) -> bool {
-        self.input.is_small_and_full()
+        self.input.end == self.input.bytes.len() && self.input.end < INPUT_BYTES_BUSY
     }
 
     /// The client will send no more. It still gets all its replies.
@@ -267,11 +256,6 @@ impl<'c> Session<'c> {
         self.authenticated
     }
 
-    /// Why the client was turned away, if it was.
-    pub fn turned_away(&self) -> Option<TurnedAway> {
-        self.turned_away
-    }
-
     /// Answer nothing that comes after what has come so far.
     pub fn close(&mut self) {
         self.phase = Phase::Closing;
@@ -295,18 +279,16 @@ impl<'c> Session<'c> {
         self.ended
     }
 
-    /// Does the next thing that can be done without the client, whatever the phase.
-    fn step(&mut self) -> Step {
+    /// Does the next thing, whatever the phase. Where nothing can be done, it says what must happen first.
+    fn step(&mut self) -> Option<Next> {
         // A watcher may still say CLOSE, or be told that it can ask for nothing else.
-        if self.is_watching()
-            && let Step::Done = self.next_request()
-        {
-            return Step::Done;
+        if self.is_watching() && self.next_request().is_none() {
+            return None;
         }
         match &mut self.phase {
             Phase::Requests if self.requests == self.requests_max => self.phase = Phase::Closing,
             Phase::Requests => return self.next_request(),
-            Phase::Deferred(..) if !self.output.is_empty() => return Step::Needs(Next::Write),
+            Phase::Deferred(..) if !self.output.is_empty() => return Some(Next::Write),
             Phase::Deferred(form, request) => {
                 // The request is moved out; what stands in its place goes with the phase.
                 let (form, request) = (*form, mem::replace(request, Request::Close));
@@ -319,61 +301,61 @@ impl<'c> Session<'c> {
             },
             Phase::Watching(watching) => match watching.write_piece(&mut self.output) {
                 Left::More => {}
-                Left::NothingYet => return self.needs(Next::Wait),
+                Left::NothingYet => return self.unless_ended(Next::Wait),
                 Left::Nothing => self.phase = Phase::Closing,
             },
-            Phase::Closing => return Step::Needs(Next::Close),
+            Phase::Closing => return Some(Next::Close),
         }
-        Step::Done
+        None
     }
 
-    /// Nothing is left to do for now, and where the client will send no more, nothing at all.
-    fn needs(&self, next: Next) -> Step {
-        Step::Needs(if self.ended { Next::Close } else { next })
+    /// What must happen first where everything that has come is done. A client that will send no more has had all.
+    fn unless_ended(&self, next: Next) -> Option<Next> {
+        Some(if self.ended { Next::Close } else { next })
     }
+}
 
-    /// Answers the next request, if it is all there.
-    fn next_request(&mut self) -> Step {
-        let space = self.input.data().iter().take_while(|b| b" \t\r\n".contains(b)).count();
-        self.input.consume(space);
-        let data = self.input.data();
-        if data.is_empty() {
-            return self.needs(Next::Read);
-        }
-        let request_bytes_max = match self.authenticated {
-            true => self.core.request_bytes_max,
-            false => STRANGERS_REQUEST_BYTES_MAX,
+/// A buffer that is read into at its end and consumed from its start. It grows while reads fill
+/// it, shrinks when they no longer do, and an idle connection is left with the least.
+#[derive(Default)]
+struct InputBuffer {
+    /// All of it initialised; `start..end` has arrived.
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Reads in a row that left most of it unused.
+    small: u32,
+}
+
+impl InputBuffer {
+    /// Room to read into. Never empty.
+    fn space(&mut self) -> &mut [u8] {
+        let len = self.end - self.start;
+        let filled = self.end == self.bytes.len();
+        self.small = if len == 0 && self.end < self.bytes.len() / 4 { self.small + 1 } else { 0 };
+        let wanted = match self.bytes.len() {
+            0 => INPUT_BYTES_MIN,
+            // One request fills it all.
+            capacity if len == capacity => capacity * 2,
+            // It was a large one, and is done.
+            capacity if len == 0 && capacity > INPUT_BYTES_BUSY => INPUT_BYTES_BUSY,
+            capacity if filled => (capacity * 2).min(INPUT_BYTES_BUSY).max(capacity),
+            _ if self.small == SMALL_READS_MAX => INPUT_BYTES_MIN,
+            capacity => capacity,
         };
-        match self.framer.next(data, self.ended, request_bytes_max) {
-            Frame::Incomplete => return self.needs(Next::Read),
-            Frame::Complete { payload, next } => {
-                // Taken out for a moment: the request is a slice of it, and answering changes the session.
-                let input = mem::take(&mut self.input);
-                self.answer(&input.data()[payload]);
-                self.input = input;
-                self.input.consume(next);
-            }
-            Frame::Lost(failure) if failure.code == Code::TooLarge && !self.authenticated => {
-                let message = format!("before AUTH a client may send {request_bytes_max} bytes");
-                self.refuse_and_close(&Failure::new(Code::Denied, message));
-            }
-            Frame::Lost(failure) => self.refuse_and_close(&failure),
-            Frame::Http => {
-                self.turned_away = Some(TurnedAway::Http);
-                self.phase = Phase::Closing;
-            }
+        if wanted != self.bytes.len() {
+            let mut bytes = vec![0; wanted];
+            bytes[..len].copy_from_slice(self.data());
+            self.bytes = bytes;
+        } else if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
         }
-        Step::Done
+        (self.start, self.end) = (0, len);
+        &mut self.bytes[len..]
     }
 
-    fn refuse(&mut self, form: Form, failure: &Failure) {
-        self.counts.errors[failure.code as usize] += 1;
-        Reply::Failure(failure).write_to(form, &mut self.output);
-    }
-
-    /// Ends a connection whose bytes cannot be read on.
-    fn refuse_and_close(&mut self, failure: &Failure) {
-        self.refuse(self.framer.form(None), failure);
-        self.phase = Phase::Closing;
+    /// What has arrived and is not yet used.
+    fn data(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::actions::Actions;
-use crate::json::{Object, Value};
+use crate::json::Value;
 use crate::protocol::{Code, Token, Verb};
 use crate::store::Store;
 
@@ -90,14 +90,8 @@ impl Stats {
 
 /// The counters that have counted anything.
 fn above_zero<'n>(counters: impl Iterator<Item = (&'n str, &'n AtomicU64)>) -> Value {
-    let mut object = Object::new();
-    for (name, counter) in counters {
-        match counter.load(Relaxed) {
-            0 => {}
-            n => object.push(name, n),
-        }
-    }
-    Value::Object(object)
+    let counts = counters.map(|(name, counter)| (name, counter.load(Relaxed)));
+    Value::Object(counts.filter(|(_, n)| *n > 0).collect())
 }
 
 /// What one session has counted and not yet added up.

@@ -26,10 +26,10 @@ pub fn read(text: &str) -> Result<String, Error> {
             assert_eq!(tree.as_ref(), Err(error), "{text}");
             match reformatted {
                 // One value has ended, and `st json` takes another.
-                Ok(()) => assert!(error.kind() == Kind::End && !out.is_empty(), "{text}"),
+                Ok(()) => assert!(error.kind == Kind::End && !out.is_empty(), "{text}"),
                 Err(ReformatError::Json(found)) => {
-                    assert!(found == *error || error.kind() == Kind::End, "{text}");
-                    assert!(found.offset() >= error.offset(), "{text}");
+                    assert!(found == *error || error.kind == Kind::End, "{text}");
+                    assert!(found.offset >= error.offset, "{text}");
                     assert!(out.is_empty(), "something came out of {text}");
                 }
                 Err(other) => panic!("{text}: {other:?}"),
@@ -218,8 +218,8 @@ fn refused() {
     ];
     for (name, text, kind, offset) in rows {
         let error = read(text).expect_err(name);
-        assert_eq!((error.kind(), error.offset()), (*kind, *offset), "{name}: {error}");
-        assert_eq!(error.found(), text[*offset..].chars().next(), "{name}");
+        assert_eq!((error.kind, error.offset), (*kind, *offset), "{name}: {error}");
+        assert_eq!(error.found, text[*offset..].chars().next(), "{name}");
     }
 }
 
@@ -237,7 +237,7 @@ fn bytes_that_are_not_utf8() {
     ];
     for (name, bytes, offset) in rows {
         let error = Value::from_slice(bytes).expect_err(name);
-        assert_eq!((error.kind(), error.offset()), (Kind::Utf8, *offset), "{name}");
+        assert_eq!((error.kind, error.offset), (Kind::Utf8, *offset), "{name}");
     }
     let error = Value::from_slice(b"[1,\n\"\xc3\xa9\xff\"]").unwrap_err();
     assert_eq!(error.to_string(), "byte 7 (line 2, column 3): expected UTF-8");

@@ -218,8 +218,8 @@ fn texts_are_read_without_a_tree() {
     assert_eq!(text.clone().into_owned(), text);
     let source = String::from("[1,[2]]");
     assert!(std::ptr::eq(JsonText::parse(&source).unwrap().as_str(), source.as_str()), "copied without need");
-    assert!(JsonText::parse("null").unwrap().is_null() && JsonText::NULL.is_null());
-    assert!(!JsonText::parse("\"null\"").unwrap().is_null());
+    assert_eq!(JsonText::parse("null").unwrap(), JsonText::NULL);
+    assert_ne!(JsonText::parse("\"null\"").unwrap(), JsonText::NULL);
     assert_eq!(JsonText::parse("5").unwrap().as_string(), None);
     assert_eq!(JsonText::parse("\"5\"").unwrap().as_i128(), None);
     assert_eq!(JsonText::parse("\"\\ud83d\\ude00\\\"\\u0000\"").unwrap().as_string().unwrap(), "😀\"\0");
@@ -241,17 +241,17 @@ fn objects_are_picked_apart_by_pulling() {
     assert_eq!(found["a"], "[1,{}]");
     assert_eq!(found["b"], "\"x y\"");
     assert_eq!(pick("{}").unwrap().len(), 0);
-    assert_eq!(pick("[]").unwrap_err().kind(), Kind::Object);
-    assert_eq!(pick("{\"a\":1,}").unwrap_err().kind(), Kind::Name);
+    assert_eq!(pick("[]").unwrap_err().kind, Kind::Object);
+    assert_eq!(pick("{\"a\":1,}").unwrap_err().kind, Kind::Name);
     // A closure that consumes nothing is told so; it cannot make the parser loop.
     let lazy = Parser::new("{\"a\":1}").object::<Error>(|_, _| Ok(()));
-    assert_eq!(lazy.unwrap_err().kind(), Kind::CommaOrBrace);
+    assert_eq!(lazy.unwrap_err().kind, Kind::CommaOrBrace);
     // Pulled levels count like all others.
     fn dig(parser: &mut Parser<'_>) -> Result<(), Error> {
         if parser.peek() == b'[' { parser.array(dig) } else { parser.skip() }
     }
     assert!(dig(&mut Parser::new(&("[".repeat(128) + &"]".repeat(128)))).is_ok());
-    assert_eq!(dig(&mut Parser::new(&"[".repeat(129))).unwrap_err().kind(), Kind::Depth);
+    assert_eq!(dig(&mut Parser::new(&"[".repeat(129))).unwrap_err().kind, Kind::Depth);
     assert!(dig(&mut Parser::new(&format!("[{}[1]]", "[],[1],".repeat(200)))).is_ok());
 }
 

@@ -494,3 +494,48 @@ fn a_request_in_a_million_reads_costs_a_million_looks() {
     let line = format!("ECHO {}\n", "x".repeat(999_990));
     assert_eq!(feed(&mut Session::new(&core), line.as_bytes().chunks(1)).len(), 999_995);
 }
+
+/// The buffer doubles for a request that fills it, so that a long one is not copied again and again, and a client that
+/// then says little does not keep the memory.
+#[test]
+fn what_arrives_is_kept_in_order_while_the_buffer_grows_and_shrinks() {
+    let mut core = core();
+    core.request_bytes_max = 1 << 20;
+    let mut session = Session::new(&core);
+    let (mut sent, mut expected) = (Vec::new(), String::new());
+    for nth in 0..1_000_usize {
+        let value = nth.to_string().repeat(if nth % 100 == 99 { 20_000 } else { nth % 500 + 1 });
+        sent.extend(format!("UPDATE k {value}\n").into_bytes());
+        expected += &format!("MSG {value}\n");
+    }
+    let (mut rest, mut replies, mut space_max, mut reads) = (&sent[..], Vec::new(), 0, 0);
+    while !rest.is_empty() || session.has_begun() {
+        match session.advance() {
+            Next::Read => {
+                let space = session.space();
+                space_max = space_max.max(space.len());
+                // Reads that fill all the space there is, then some that bring a little.
+                reads += 1;
+                let n = space.len().min(rest.len()).min(if reads % 50 < 25 { usize::MAX } else { 100 });
+                space[..n].copy_from_slice(&rest[..n]);
+                session.received(n);
+                rest = &rest[n..];
+            }
+            Next::Write => {
+                replies.extend_from_slice(session.output());
+                session.sent();
+            }
+            needs => panic!("{needs:?}"),
+        }
+    }
+    assert!(String::from_utf8(replies).unwrap() == expected, "replies lost, doubled or out of order");
+    assert!((60_000..=128 << 10).contains(&space_max), "{space_max}");
+    for _ in 0..20 {
+        session.space()[..6].copy_from_slice(b"COUNT\n");
+        session.received(6);
+        assert_eq!(session.advance(), Next::Write);
+        session.sent();
+        assert_eq!(session.advance(), Next::Read);
+    }
+    assert_eq!(session.space().len(), 1 << 10);
+}

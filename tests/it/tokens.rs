@@ -156,6 +156,10 @@ fn a_token_file_is_private_and_holds_a_token() {
             }
         }
     }
+    // So much is read of it that the last character is cut in two.
+    let (status, told) =
+        refused("0", &["--token-file", Temporary::private("日".repeat(700).as_bytes()).as_str()]);
+    assert!(status == Some(2) && told.contains("1 to 2048 bytes"), "{told}");
     let (status, told) = refused("0", &["--token-file", "/no/such/file"]);
     assert!(status == Some(6) && told.contains("/no/such/file"), "{told}");
     let (status, told) = refused("0", &["--token-file", Temporary::private(b"\xff\xff").as_str()]);

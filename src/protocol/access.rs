@@ -1,20 +1,29 @@
-//! Addresses as people write them: `7777`, `box:7777`, `[::1]:7777`, `box:LIFE_GEN`, `LIFE_GEN`. A
-//! port may be said by a service's name, as in micro-client-server: programs then agree on a word,
-//! and one file says which port it means.
+//! What both ends are told about a server before the first byte is sent: where it is, and the secret that it wants.
 //!
-//! `localhost` is answered here and not by the system, whose answer comes from files and shared
-//! libraries that a static binary may not find (an empty chroot has neither). 127.0.0.1 goes first,
-//! because that is where `st server` listens by default; ::1 is tried when that fails.
+//! An [`Address`] is read as people write them: `7777`, `box:7777`, `[::1]:7777`, `box:LIFE_GEN`, `LIFE_GEN`. A port
+//! may be said by a service's name, as in micro-client-server: programs then agree on a word, and one file says
+//! which port it means. `localhost` is answered here and not by the system, whose answer comes from files and
+//! shared libraries that a static binary may not find (an empty chroot has neither). 127.0.0.1 goes first, because
+//! that is where `st server` listens by default; ::1 is tried when that fails.
+//!
+//! A [`Token`] comes from a file that only its owner may read, or from the environment, which is its owner's alone as
+//! well. It is no command-line argument, since every user of a machine can list those, and it is in no log. It is
+//! sent as it is, on a connection that nothing encrypts: it keeps strangers out, not eavesdroppers. Who must cross
+//! an open network does so within ssh or the like.
+//!
 //! Deliberately absent: service databases other than the file, and protocols other than tcp.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
+use std::hint::black_box;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The address where none is given.
-pub const DEFAULT: &str = "127.0.0.1:7777";
+pub const ADDRESS_DEFAULT: &str = "127.0.0.1:7777";
 
 /// The most of a file of services that is read. Debian's has 12 KiB.
 const SERVICES_BYTES_MAX: u64 = 16 << 20;
@@ -110,11 +119,7 @@ impl Address {
         }
         // A scoped IPv6 address is understood by the system alone: `(host, port)` takes it.
         let found = (&*self.host, self.port).to_socket_addrs().map_err(|error| self.unknown(error))?;
-        let found = Vec::from_iter(found);
-        if found.is_empty() {
-            return Err(self.unknown(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
-        }
-        Ok(found)
+        Ok(found.collect())
     }
 
     /// The addresses of a host that is a number or `localhost`: they are known without asking the system.
@@ -151,6 +156,148 @@ fn service(name: &str, file: &Path) -> Result<u16, AddressError> {
     }
     Err(AddressError::UnknownService(name.into(), file.into()))
 }
+
+/// The environment variable that holds the token where no file is named.
+pub const TOKEN_VARIABLE: &str = "ST_TOKEN";
+/// The most bytes a token may have as the most cautious writer of JSON writes it, everything beyond ASCII
+/// as `\uXXXX`: AUTH must fit into the 4 KiB that a client may send before it is authenticated.
+pub const TOKEN_BYTES_MAX: usize = 2048;
+
+/// A secret that every client can show, in every dialect. Its `Debug` hides it, since whatever holds a token may be
+/// printed into a log.
+#[derive(Clone)]
+pub struct Token(String);
+
+/// Why a text is no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadToken {
+    /// It has no bytes, or more than [`TOKEN_BYTES_MAX`].
+    Length,
+    /// It holds a control character, which no line can hold.
+    Control,
+    /// It begins or ends with a space, which a line would lose.
+    OuterSpace,
+}
+
+/// Why there is no token, and in which file, or in [`TOKEN_VARIABLE`]. `Display` tells the cause too.
+#[derive(Debug)]
+pub enum TokenError {
+    /// The file cannot be read.
+    Unreadable(PathBuf, io::Error),
+    /// Others than its owner may use the file.
+    NotPrivate(PathBuf),
+    /// What the environment holds is no text.
+    NotUtf8,
+    /// What is there is no token.
+    Bad(PathBuf, BadToken),
+}
+
+impl Token {
+    /// The token of this text, if it can be shown in each of the dialects. A server whose token cannot be sent as a
+    /// line would be one that some clients can never use, and it would not say why.
+    pub fn new(text: &str) -> Result<Token, BadToken> {
+        let written = text.chars().map(|c| match c {
+            '"' | '\\' => 2,
+            _ if c.is_ascii() => 1,
+            _ => "\\u0000".len() * c.len_utf16(),
+        });
+        if text.is_empty() || written.sum::<usize>() > TOKEN_BYTES_MAX {
+            Err(BadToken::Length)
+        } else if text.contains(char::is_control) {
+            Err(BadToken::Control)
+        } else if text.trim() != text {
+            Err(BadToken::OuterSpace)
+        } else {
+            Ok(Token(text.to_owned()))
+        }
+    }
+
+    /// The token in the file, if one is named, or else the one that the environment holds. A variable that
+    /// is empty counts as unset.
+    pub fn find(file: Option<&Path>, variable: Option<OsString>) -> Result<Option<Token>, TokenError> {
+        let (place, text) = match (file, variable.filter(|text| !text.is_empty())) {
+            (Some(file), _) => (file, first_line(file)?),
+            (None, Some(text)) => {
+                (Path::new(TOKEN_VARIABLE), text.into_string().map_err(|_| TokenError::NotUtf8)?)
+            }
+            (None, None) => return Ok(None),
+        };
+        Token::new(&text).map(Some).map_err(|problem| TokenError::Bad(place.to_owned(), problem))
+    }
+
+    /// The secret itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether what a client has shown is the token. The time this takes tells nothing about where
+    /// the two differ: every byte shown is compared, and the result is only looked at when all are. A comparison
+    /// that stopped at the first difference would let a patient stranger find one byte after another.
+    pub fn matches(&self, shown: &str) -> bool {
+        let secret = self.0.as_bytes();
+        let mut difference = secret.len() ^ shown.len();
+        for (at, byte) in shown.bytes().enumerate() {
+            difference |= usize::from(byte ^ secret[at % secret.len()]);
+        }
+        black_box(difference) == 0
+    }
+}
+
+/// The first line of a file that is private.
+fn first_line(path: &Path) -> Result<String, TokenError> {
+    let unreadable = |error| TokenError::Unreadable(path.to_owned(), error);
+    let file = File::open(path).map_err(unreadable)?;
+    // The open file is asked, not its name, which could come to mean another file in between.
+    if file.metadata().map_err(unreadable)?.permissions().mode() & 0o077 != 0 {
+        return Err(TokenError::NotPrivate(path.to_owned()));
+    }
+    let mut line = Vec::new();
+    // Bounded, since it may be any file: what does not end here is too long, and may end within a character.
+    BufReader::new(file.take(TOKEN_BYTES_MAX as u64 + 2)).read_until(b'\n', &mut line).map_err(unreadable)?;
+    if line.len() > TOKEN_BYTES_MAX + 1 && !line.ends_with(b"\r\n") {
+        return Err(TokenError::Bad(path.to_owned(), BadToken::Length));
+    }
+    let line = io::read_to_string(&*line).map_err(unreadable)?;
+    Ok(line.lines().next().unwrap_or_default().to_owned())
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TokenError::Unreadable(path, error) => {
+                write!(f, "cannot read the token from {}: {error}", path.display())
+            }
+            TokenError::NotPrivate(path) => {
+                let path = path.display();
+                write!(f, "others may use the token file {path}: make it private with chmod 600 {path}")
+            }
+            TokenError::NotUtf8 => write!(f, "{TOKEN_VARIABLE} is not UTF-8 text"),
+            TokenError::Bad(place, problem) => write!(f, "{}: {problem}", place.display()),
+        }
+    }
+}
+
+impl fmt::Display for BadToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BadToken::Length => {
+                write!(f, "a token must have 1 to {TOKEN_BYTES_MAX} bytes, escaped as in JSON")
+            }
+            BadToken::Control => f.write_str("a token must not hold control characters"),
+            BadToken::OuterSpace => f.write_str("a token must not begin or end with a space"),
+        }
+    }
+}
+
+impl std::error::Error for BadToken {}
+
+impl std::error::Error for TokenError {}
 
 #[cfg(test)]
 mod tests {
