@@ -15,8 +15,8 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal, Read, Write};
 use std::mem::take;
 
-use super::commands::{INPUT_BYTES_MAX, Run};
 use super::message::{Exit, Trouble};
+use super::{INPUT_BYTES_MAX, Run};
 use crate::client::{ClientError, ListOf};
 use crate::json::{self, JsonText, Parser, Scan, Scanner, Value};
 use crate::protocol::{Request, check_key};

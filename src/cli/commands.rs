@@ -11,57 +11,18 @@
 //! commands that follow changes, print lists or send many requests have files of their own.
 
 use std::borrow::Cow;
-use std::io::{BufWriter, Read, Stdin, Stdout, Write};
-use std::os::fd::AsFd;
+use std::io::{Read, Write};
 
 use super::bulk::{Style, batch, list, load};
 use super::client::{ClientArgs, ClientCommand};
 use super::follow;
-use super::message::{Exit, Messages, Topic, Trouble};
-use super::words::Env;
-use crate::client::{Answer, Client, ClientError, ClientOptions, ReplyProblem};
+use super::message::{Exit, Trouble};
+use super::{INPUT_BYTES_MAX, Run};
+use crate::client::{Answer, ClientError, ReplyProblem};
 use crate::json::{JsonText, Value};
-use crate::protocol::{Address, Code, Condition, Request, TOKEN_VARIABLE, Token};
-use crate::sys;
+use crate::protocol::{Code, Condition, Request};
 
-/// No value from stdin may be longer. The server's own limit is far lower unless it was raised, and
-/// without one here `st client set k - < /dev/zero` would take all memory before it asked the
-/// server.
-pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
-/// Output of any length is written in pieces of about this size: a system call for each line of a
-/// listing would take longer than the listing.
-const OUTPUT_BYTES: usize = 64 << 10;
-
-/// What a command works with. It outlives a command: a repl carries out many with one connection.
-pub(super) struct Run<'a> {
-    pub client: Client,
-    /// `None` in a repl: there the commands come from stdin, and none of them may read it.
-    pub stdin: Option<Stdin>,
-    /// Buffered once more than std does: std's buffer is written out at every newline.
-    pub stdout: BufWriter<Stdout>,
-    pub stderr: &'a mut Messages,
-}
-
-impl<'a> Run<'a> {
-    /// What the commands of `args` will work with. There is no connection yet: a command that has
-    /// nothing to ask, as `load` of an empty file, needs no server.
-    pub fn new(
-        args: &ClientArgs,
-        env: Env<'_>,
-        stdin: Stdin,
-        stdout: Stdout,
-        stderr: &'a mut Messages,
-    ) -> Result<Run<'a>, Trouble> {
-        stderr.quiet = args.quiet;
-        let address = Address::parse(&args.address)
-            .map_err(|error| Trouble::usage(&stderr.program, Topic::Client, error))?;
-        let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE))?;
-        let options = ClientOptions { timeout: args.timeout, retry: args.retry, token };
-        let client = Client::new(address, options);
-        let stdout = BufWriter::with_capacity(OUTPUT_BYTES, stdout);
-        Ok(Run { client, stdin: Some(stdin), stdout, stderr })
-    }
-
+impl Run<'_> {
     /// Carries out one command. What it wrote before a failure reaches the reader all the same.
     ///
     /// A failed read did nothing, and can be repeated without a thought. Of a write that got no
@@ -181,23 +142,11 @@ impl<'a> Run<'a> {
 
     /// Writes a value: a string as it is, anything else as JSON.
     pub fn print(&mut self, args: &ClientArgs, value: &JsonText<'_>) -> Result<(), Trouble> {
-        let mut out = plain(args, value);
+        let mut out = args.plain(value);
         if !args.no_newline {
             out.push('\n');
         }
         self.write(out.as_bytes())
-    }
-
-    /// Writes data, and all that is still held back: whoever reads our stdout may act on it at
-    /// once.
-    pub fn write(&mut self, data: &[u8]) -> Result<(), Trouble> {
-        self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::output)
-    }
-
-    /// Whether what we write has no reader any more, as a write would find out. A watch asks while
-    /// it has nothing to write, or `st client watch k | head -1` would stay until the next change.
-    pub fn reader_is_gone(&self) -> bool {
-        sys::hung_up(self.stdout.get_ref().as_fd())
     }
 
     /// A word as JSON. A dash stands for what stdin brings: a value may be longer than the system
@@ -229,13 +178,6 @@ impl<'a> Run<'a> {
         value(args, "stdin", text).map(JsonText::into_owned)
     }
 
-    /// Stdin, for the one command that reads it. In a repl the user learns why there is none,
-    /// instead of seeing the next lines vanish into a value.
-    pub fn take_stdin(&mut self) -> Result<Stdin, Trouble> {
-        let text = "in a session stdin holds the commands, and no command can read it";
-        self.stdin.take().ok_or_else(|| Trouble::input(text))
-    }
-
     /// The server's answer is no. Like every failure, it names the server: a script may talk to
     /// several.
     fn no(&self, what: &str) -> Trouble {
@@ -261,15 +203,6 @@ pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<
     match args.json {
         true => JsonText::parse(word).map_err(|error| Trouble::input(format!("{what} is not JSON: {error}"))),
         false => Ok(JsonText::string(word)),
-    }
-}
-
-/// A value as it is written: with `-j` as JSON, else a string as it is. It is the way back of
-/// [`value`], so that what was stored comes out as it went in.
-pub(super) fn plain(args: &ClientArgs, value: &JsonText<'_>) -> String {
-    match value.as_string() {
-        Some(string) if !args.json => string.into_owned(),
-        _ => value.as_str().to_owned(),
     }
 }
 

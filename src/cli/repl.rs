@@ -12,10 +12,10 @@ use std::io::{BufRead, IsTerminal, Read};
 use std::ops::ControlFlow;
 
 use super::client::{self, ClientArgs};
-use super::commands::{INPUT_BYTES_MAX, Run};
 use super::help;
 use super::message::{Exit, Problem, Trouble};
 use super::words::WordReader;
+use super::{INPUT_BYTES_MAX, Run};
 
 /// Reads and carries out commands to the end of stdin, or to `quit`. `args` are the defaults for
 /// each.
