@@ -12,7 +12,7 @@
 //! one line is as good as one of many lines.
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Stdin, Write};
 use std::mem::take;
 
 use super::message::{Exit, Trouble};
@@ -92,8 +92,7 @@ fn cut(error: ClientError) -> Trouble {
 /// first object tells which: in a dump it has a `key` and a `value` and nothing else. A refused line ends nothing,
 /// since the others may be good; a line that makes no sense does, since nobody knows what the rest means.
 pub(super) fn load(run: &mut Run<'_>) -> Result<(), Trouble> {
-    let mut stdin = run.take_stdin()?;
-    let input = Input::new(&mut stdin);
+    let input = Input::new(run.take_stdin()?);
     let mut pipeline = Pipeline::new(run, false);
     let mut first = true;
     let loaded = pipeline.feed(input, |pipeline, line, object| {
@@ -136,8 +135,7 @@ fn entry(object: &str) -> Result<Option<(Cow<'_, str>, JsonText<'_>)>, json::Err
 
 /// `batch`: requests in the wire's JSON; their replies as they come.
 pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
-    let mut stdin = run.take_stdin()?;
-    let input = Input::new(&mut stdin);
+    let input = Input::new(run.take_stdin()?);
     let mut pipeline = Pipeline::new(run, true);
     let mut closed = false;
     pipeline.feed(input, |pipeline, line, object| {
@@ -194,7 +192,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
     /// sent all the same: the message then says how far it came.
     fn feed(
         &mut self,
-        mut input: Input<'_>,
+        mut input: Input,
         mut each: impl FnMut(&mut Self, usize, &str) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
         let mut pump = || {
@@ -203,7 +201,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
                     each(self, line, object)?;
                 }
                 self.exchange()?;
-                if !input.read()? {
+                if input.read()? == 0 {
                     return Ok(());
                 }
             }
@@ -271,8 +269,8 @@ impl<'r, 'a> Pipeline<'r, 'a> {
 }
 
 /// JSON objects from stdin, one after another, with the line that each began on.
-struct Input<'a> {
-    stdin: &'a mut dyn Read,
+struct Input {
+    stdin: Stdin,
     /// What has been read; objects have been taken out of it up to `start`. It is only moved to the front of the
     /// buffer before a read: moving it for each object would cost O(n²).
     buffer: Vec<u8>,
@@ -283,8 +281,8 @@ struct Input<'a> {
     scanner: Scanner,
 }
 
-impl<'a> Input<'a> {
-    fn new(stdin: &'a mut dyn Read) -> Input<'a> {
+impl Input {
+    fn new(stdin: Stdin) -> Input {
         Input { stdin, buffer: Vec::new(), start: 0, line: 1, scanner: Scanner::default() }
     }
 
@@ -312,9 +310,9 @@ impl<'a> Input<'a> {
         Ok(Some((line, str::from_utf8(object).map_err(not_utf8)?)))
     }
 
-    /// Reads more; false at the end of stdin, where nothing may be left over. One read brings what is there, so that a
-    /// line that somebody types is sent before the next one is typed.
-    fn read(&mut self) -> Result<bool, Trouble> {
+    /// Reads more; 0 bytes at the end of stdin, where nothing may be left over. One read brings what is there, so that
+    /// a line that somebody types is sent before the next one is typed.
+    fn read(&mut self) -> Result<usize, Trouble> {
         self.buffer.drain(..take(&mut self.start));
         let end = self.buffer.len();
         if end > INPUT_BYTES_MAX {
@@ -326,7 +324,7 @@ impl<'a> Input<'a> {
         if got == 0 && end > 0 {
             return Err(at_line(self.line + lines(&self.buffer), "the input ends inside an object"));
         }
-        Ok(got > 0)
+        Ok(got)
     }
 }
 

@@ -176,7 +176,13 @@ pub(super) fn serve(
     let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE))?;
     let server = bind(program, args, token.is_some())?;
     let log = Log::new(args.level, stderr).map_err(cannot_start)?;
-    tell_panics(log.clone());
+    let panics = log.clone();
+    // A panic is told by where it was, since its message may quote a client. By itself the thread would write to
+    // stderr, and wait for ever where that is a pipe that nobody reads.
+    panic::set_hook(Box::new(move |panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        panics.event(Level::Error, "panic", &[("at", &at)]);
+    }));
     // Every file named by the options has been opened, and programs' paths are absolute. Programs
     // are to run in the root; were each sent there as it starts, a static binary could only fork
     // for it.
@@ -237,14 +243,4 @@ fn bind(program: &str, args: &ServerArgs, has_token: bool) -> Result<Server, Tro
         server = server.action(name, program).map_err(|error| usage(&error))?;
     }
     Ok(server)
-}
-
-/// Has panics told as events: where, and not what, since their messages may quote a client. By
-/// itself a panicking thread writes to stderr, and would wait for ever where that is a pipe that
-/// nobody reads.
-fn tell_panics(log: Log) {
-    panic::set_hook(Box::new(move |panic| {
-        let at = panic.location().map(ToString::to_string).unwrap_or_default();
-        log.event(Level::Error, "panic", &[("at", &at)]);
-    }));
 }
