@@ -176,15 +176,8 @@ struct Pipeline<'r, 'a> {
 
 impl<'r, 'a> Pipeline<'r, 'a> {
     fn new(run: &'r mut Run<'a>, print: bool) -> Pipeline<'r, 'a> {
-        Pipeline {
-            run,
-            print,
-            requests: Vec::new(),
-            places: Vec::new(),
-            done: 0,
-            refused: 0,
-            worst: Exit::Yes,
-        }
+        let (requests, places) = (Vec::new(), Vec::new());
+        Pipeline { run, print, requests, places, done: 0, refused: 0, worst: Exit::Yes }
     }
 
     /// Hands each object to `each`, until that fails. What waits is sent before stdin is read again, because that

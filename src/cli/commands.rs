@@ -109,11 +109,8 @@ impl Run<'_> {
                     | Request::Delete { condition: Some(Condition::Equals(wanted)), .. } => Some(wanted),
                     _ => None,
                 };
-                let key = request.key().unwrap_or_default();
-                self.no(&format!(
-                    "conflict: {key:?} is {}",
-                    difference(failure.present.flatten().as_ref(), wanted)
-                ))
+                let difference = difference(failure.present.flatten().as_ref(), wanted);
+                self.no(&format!("conflict: {:?} is {difference}", request.key().unwrap_or_default()))
             }
             error => error.into(),
         })
