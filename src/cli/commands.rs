@@ -203,8 +203,8 @@ pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<
     }
 }
 
-/// What the value is and what `--if` wanted, with their kinds: the number 1 and the string "1"
-/// print alike. Who compares a number without `-j` is told so, since no retry will ever succeed.
+/// Tells what the value is and what `--if` wanted, with their kinds: the number 1 and the string "1"
+/// print alike. A number that is compared without `-j` gets a hint, since no retry will ever succeed.
 fn difference(present: Option<&JsonText<'_>>, wanted: Option<&JsonText<'_>>) -> String {
     let Some(present) = present else { return "missing".into() };
     let is = described(present);

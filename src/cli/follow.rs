@@ -20,7 +20,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::mem::{replace, take};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
@@ -46,8 +46,9 @@ const TOO_MANY: &str =
 const PIPE_BYTES: usize = 64 << 10;
 /// A message quotes no more than this of what a program said. Only the end is kept, however much it says.
 const TAIL_BYTES: usize = 1_000;
-/// The longest pause between two looks at whether a program has ended.
-const POLL_MAX: Duration = Duration::from_millis(10);
+/// The longest pause between two looks at whether a program has ended. It matters only where the program left behind
+/// what holds its stderr: else the end of the pipe wakes us.
+const POLL_MAX: Duration = Duration::from_millis(50);
 
 /// `watch`: prints each change, or runs a program for it. It ends after `--count` changes, when nobody reads what
 /// it prints any more, or with an error.
@@ -123,15 +124,19 @@ fn tell(
     let stderr = &mut *run.stderr;
     let value = args.plain(value);
     let input = format!("{value}{}", if args.no_newline { "" } else { "\n" });
-    let mut command = Command::new(name);
-    command.args(words).env("ST_EVENT", word).env("ST_KEY", key).env("ST_VALUE", value);
-    let mut ended = run_once(&mut command, &input, &mut stderr.out);
+    let command = |value: Option<&str>| {
+        let mut command = Command::new(name);
+        command.args(words).env("ST_EVENT", word).env("ST_KEY", key).env_remove("ST_VALUE");
+        command.envs(value.map(|value| ("ST_VALUE", value)));
+        command
+    };
+    let mut ended = run_once(command(Some(&value)), &input, &mut stderr.out);
     // No environment takes a NUL, nor more than the system's limit for all of it and the arguments.
     if let Err(error) = &ended
         && matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::ArgumentListTooLong)
     {
         stderr.say(&format!("{key:?}: the value does not fit into ST_VALUE; it is on stdin alone"));
-        ended = run_once(command.env_remove("ST_VALUE"), &input, &mut stderr.out);
+        ended = run_once(command(None), &input, &mut stderr.out);
     }
     let (status, last) = ended.map_err(|error| cannot_run(name, error))?;
     if !status.success() {
@@ -150,14 +155,13 @@ fn cannot_run(name: &OsString, error: io::Error) -> Trouble {
 /// Its stderr comes through a pipe of ours, for that last line. The end of the pipe may never come, since a program may
 /// leave a child behind that keeps it open. So the program's own end is looked for too: all that it wrote lies in
 /// the pipe by then.
-fn run_once(command: &mut Command, input: &str, out: &mut dyn Write) -> io::Result<(ExitStatus, String)> {
+fn run_once(mut command: Command, input: &str, out: &mut dyn Write) -> io::Result<(ExitStatus, String)> {
     let helper = || Builder::new().name("program".into());
     let (stdin, mut feed) = io::pipe()?;
     let (mut said, stderr) = io::pipe()?;
-    let spawned = command.stdin(stdin).stderr(stderr).spawn();
-    // The command holds the program's ends of the pipes until it gets others, and nobody would see them closed.
-    command.stdin(Stdio::null()).stderr(Stdio::null());
-    let mut child = spawned?;
+    let mut child = command.stdin(stdin).stderr(stderr).spawn()?;
+    // It holds the program's ends of the pipes: while they are open here, ours never see an end.
+    drop(command);
     // Nobody waits for this thread: what the program left behind may hold stdin and never read it.
     let input = input.as_bytes().to_vec();
     helper().spawn(move || drop(feed.write_all(&input)))?;
@@ -209,7 +213,7 @@ pub(super) fn wait(
 /// A watch that outlives its connection.
 struct Follower {
     scope: Scope<'static>,
-    /// No connecting after this. `watch` has none: it follows until somebody ends it.
+    /// There is no connecting after this. `watch` has no such time: it follows until somebody ends it.
     until: Option<Instant>,
     watch: Option<Watch>,
     /// Counts the connections, so that what one of them told can be known from what another did.

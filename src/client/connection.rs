@@ -102,8 +102,8 @@ fn look_up_within<T: Send + 'static>(
 }
 
 impl Connection {
-    /// Has the system notice within a minute that the server is gone without a word. Only who waits for ever
-    /// needs it; where the system refuses, such a server is noticed when it is next written to.
+    /// Has the system notice within a minute that the server is gone without a word. Only a watch needs it, which may
+    /// wait for ever. Where the system refuses, such a server is noticed when it is next written to.
     pub fn keep_alive(&self) {
         let _ = sys::keepalive(&self.socket.get_ref().stream);
     }

@@ -236,7 +236,7 @@ impl Client {
     }
 
     /// Lets go of a connection that the server has closed since it was last used. A request would only find out
-    /// after it was sent, and end as [`ClientError::Lost`]; who has been silent for long calls this first.
+    /// after it was sent, and end as [`ClientError::Lost`]: call this first after a long silence.
     pub fn drop_stale(&mut self) {
         self.connection.take_if(|connection| connection.is_readable_within(Duration::ZERO));
     }

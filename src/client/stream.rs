@@ -6,7 +6,7 @@
 //!
 //! A watch is told the present state first and then every change, on one connection. There is no gap
 //! between looking and following in which a change could be missed. A lost connection makes such a gap, so a watch
-//! ends there with an error; whoever starts another sees the present state again and can compare.
+//! ends there with an error. The next watch is told the present state again, which the caller can compare.
 //!
 //! Keys are checked here as strictly as a server checks them: a program prints what it is told, and a terminal or
 //! a script acts on what is printed.
@@ -89,8 +89,8 @@ pub(super) fn open_list(connection: &mut Connection, before: &str) -> Result<()>
     connection.understand(&came)?.and(Err(connection.bad(ReplyProblem::Mismatch("it is no list"))))
 }
 
-/// Gives what `read` reads, for as long as there are unanswered requests, until the first error. Behind an error nobody
-/// knows what comes next.
+/// Gives what `read` reads, for as long as there are unanswered requests, until the first error: what comes behind an
+/// error cannot be told apart.
 pub(super) fn items<T>(
     mut connection: Option<&mut Connection>,
     mut read: impl FnMut(&mut Connection) -> Result<T>,
