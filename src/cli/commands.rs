@@ -83,11 +83,11 @@ impl Run<'_> {
         // It is looked at before the server is asked, or a script would learn of a slip in it only
         // on the day when the key is missing.
         let default = default.map(|default| value(args, "DEFAULT", default)).transpose()?;
-        let mut found = self.client.ask(&Request::Get { key: key.into() })?.found();
         // A GET goes first, since a server that is not in pool mode answers no WATCH.
-        if let (None, Some(time)) = (&found, args.wait) {
-            found = follow::wait(self, args, key, time)?;
-        }
+        let found = match self.client.ask(&Request::Get { key: key.into() })?.found() {
+            None => follow::wait(self, args, key)?.map(JsonText::from),
+            found => found,
+        };
         let value = found.or(default).ok_or_else(|| self.no_key(key))?;
         self.print(args, &value)
     }

@@ -29,7 +29,7 @@ use super::client::ClientArgs;
 use super::message::{Messages, Trouble};
 use crate::actions::find_program;
 use crate::client::{Client, ClientError, Event, Watch, pauses};
-use crate::json::JsonText;
+use crate::json::{JsonText, Value};
 use crate::protocol::Scope;
 use crate::sys::{Interest, hung_up, wait_ready};
 
@@ -191,20 +191,16 @@ fn run_once(mut command: Command, input: &str, out: &mut dyn Write) -> io::Resul
     Ok((status, tail.trim_end().lines().next_back().unwrap_or_default().to_owned()))
 }
 
-/// `get --wait`: the value, once there is one. Asking again and again would find it late and load the server; a watch
+/// `get`, after the server has said that the key is missing: with `--wait` the value, once there is one. Asking again and again would find it late and load the server; a watch
 /// is told at once, and costs the server nothing while nothing changes.
-pub(super) fn wait(
-    run: &mut Run<'_>,
-    args: &ClientArgs,
-    key: &str,
-    time: Duration,
-) -> Result<Option<JsonText<'static>>, Trouble> {
+pub(super) fn wait(run: &mut Run<'_>, args: &ClientArgs, key: &str) -> Result<Option<Value>, Trouble> {
+    let Some(time) = args.wait else { return Ok(None) };
     let until = Instant::now() + time;
     let mut follower = Follower::new(args, Scope::Key(key.to_owned().into()), Some(until));
     // The time is over only once the server has told that what is waited for is not there: "no" must be true.
     while !follower.watch.as_ref().is_some_and(Watch::is_ready) || Instant::now() < until {
         if let Some(Event::Update(_, value)) = follower.next(run)? {
-            return Ok(Some(JsonText::from(value)));
+            return Ok(Some(value));
         }
     }
     Ok(None)

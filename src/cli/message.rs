@@ -139,11 +139,11 @@ impl Display for Problem {
             P::NoCommand => write!(f, "a command is needed"),
             P::Unknown(what, word, None) => write!(f, "no {what} {word:?}"),
             P::Unknown(what, word, Some(near)) => write!(f, "no {what} {word:?}; did you mean '{near}'?"),
-            P::LateOption(option) => {
-                write!(f, "{option:?} is an option: put options before KEY, or '--' before data")
+            P::LateOption(word) => {
+                write!(f, "{word:?} is an option: put options before KEY, or '--' before data")
             }
-            P::DashedData(option) => {
-                write!(f, "no option {option:?}; before data that begins with a dash put '--'")
+            P::DashedData(word) => {
+                write!(f, "no option {word:?}; before data that begins with a dash put '--'")
             }
             P::UnwantedValue(option) => write!(f, "{option} takes no value"),
             P::BadValue { what, value, expected } => write!(f, "{what} wants {expected}, not {value:?}"),
