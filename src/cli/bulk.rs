@@ -93,7 +93,7 @@ fn cut(error: ClientError) -> Trouble {
 /// since the others may be good; a line that makes no sense does, since nobody knows what the rest means.
 pub(super) fn load(run: &mut Run<'_>) -> Result<(), Trouble> {
     let input = Input::new(run.take_stdin()?);
-    let mut pipeline = Pipeline::new(run, false);
+    let mut pipeline = Pipeline::new(run);
     let mut first = true;
     let loaded = pipeline.feed(input, |pipeline, line, object| {
         match entry(object).map_err(|error| not_json(line, &error))? {
@@ -109,11 +109,10 @@ pub(super) fn load(run: &mut Run<'_>) -> Result<(), Trouble> {
     });
     let Pipeline { done, refused, .. } = pipeline;
     loaded.map_err(|trouble| trouble.at(format_args!("{done} keys loaded, then")))?;
-    if refused > 0 {
-        run.stderr.say(&format!("{done} keys loaded, {refused} refused"));
-        return Err(Trouble::silent(Exit::Refused));
+    match refused {
+        0 => Ok(()),
+        _ => Err(Trouble { exit: Exit::Refused, text: format!("{done} keys loaded, {refused} refused") }),
     }
-    Ok(())
 }
 
 /// A line of a dump: the key and the value of an object of these two members. Any other object is `None`.
@@ -136,7 +135,7 @@ fn entry(object: &str) -> Result<Option<(Cow<'_, str>, JsonText<'_>)>, json::Err
 /// `batch`: requests in the wire's JSON; their replies as they come.
 pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
     let input = Input::new(run.take_stdin()?);
-    let mut pipeline = Pipeline::new(run, true);
+    let mut pipeline = Pipeline { print: true, ..Pipeline::new(run) };
     let mut closed = false;
     pipeline.feed(input, |pipeline, line, object| {
         // The server closes after its reply to CLOSE. A request sent behind it would be lost without a word.
@@ -163,7 +162,7 @@ pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
 /// Requests that wait to be sent, and what became of those that were.
 struct Pipeline<'r, 'a> {
     run: &'r mut Run<'a>,
-    /// Whether replies are data, or only their outcome counts.
+    /// Replies are data, and go to stdout. Else only their outcome counts.
     print: bool,
     requests: Vec<u8>,
     /// The place in the input of each of the `requests`, for messages: the line, and the key where there is one.
@@ -175,9 +174,9 @@ struct Pipeline<'r, 'a> {
 }
 
 impl<'r, 'a> Pipeline<'r, 'a> {
-    fn new(run: &'r mut Run<'a>, print: bool) -> Pipeline<'r, 'a> {
+    fn new(run: &'r mut Run<'a>) -> Pipeline<'r, 'a> {
         let (requests, places) = (Vec::new(), Vec::new());
-        Pipeline { run, print, requests, places, done: 0, refused: 0, worst: Exit::Yes }
+        Pipeline { run, print: false, requests, places, done: 0, refused: 0, worst: Exit::Yes }
     }
 
     /// Hands each object to `each`, until that fails. What waits is sent before stdin is read again, because that

@@ -191,9 +191,9 @@ fn run_once(mut command: Command, input: &str, out: &mut dyn Write) -> io::Resul
     Ok((status, tail.trim_end().lines().next_back().unwrap_or_default().to_owned()))
 }
 
-/// `get`, after the server has said that the key is missing: with `--wait` the value, once there is one. Asking again and
-/// again would find it late and load the server; a watch is told at once, and costs the server nothing while nothing
-/// changes.
+/// `get`, after the server has said that the key is missing: with `--wait` the value, once there is one. Asking again
+/// and again would find it late and load the server; a watch is told at once, and costs the server nothing while
+/// nothing changes.
 pub(super) fn wait(run: &mut Run<'_>, args: &ClientArgs, key: &str) -> Result<Option<Value>, Trouble> {
     let Some(time) = args.wait else { return Ok(None) };
     let until = Instant::now() + time;

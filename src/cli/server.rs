@@ -148,9 +148,7 @@ fn mode(word: OsString) -> Result<Mode, String> {
 /// The path is absolute: what a server runs should not depend on where it was started.
 fn action(word: OsString) -> Result<(String, PathBuf), String> {
     match word.to_str().and_then(|word| word.split_once('=')) {
-        Some((name, program)) if !name.is_empty() && program.starts_with('/') => {
-            Ok((name.into(), program.into()))
-        }
+        Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name.into(), path.into())),
         _ => Err("NAME=/PATH/TO/PROGRAM".into()),
     }
 }
