@@ -48,11 +48,11 @@ impl Run<'_> {
             C::Get { key, default } => self.get(args, key, default.as_deref()),
             C::Update { key, value } | C::Add { key, value } => {
                 let (condition, value) = (condition(args)?, self.data(args, value)?);
-                self.change(&Request::Update { key: key.into(), value, condition }).map(drop)
+                self.change(args, &Request::Update { key: key.into(), value, condition }).map(drop)
             }
             C::Delete { key } => {
                 let request = Request::Delete { key: key.into(), condition: condition(args)? };
-                if self.change(&request)?.missing { Err(self.no_key(key)) } else { Ok(()) }
+                if self.change(args, &request)?.missing { Err(self.no_key(key)) } else { Ok(()) }
             }
             C::Increment { key, by } => self.show(args, &Request::Increment { key: key.into(), by: *by }),
             C::Exists { key } => match self.client.exists(key)? {
@@ -101,14 +101,11 @@ impl Run<'_> {
     /// Asks for a change to a key. Where a condition prevents it, the message tells the value that
     /// does: the server looked at the value and the condition at once, so a second question might
     /// already find another value.
-    fn change(&mut self, request: &Request<'_>) -> Result<Answer, Trouble> {
+    fn change(&mut self, args: &ClientArgs, request: &Request<'_>) -> Result<Answer, Trouble> {
         self.client.ask(request).map_err(|error| match error {
             ClientError::Refused(_, failure) if failure.code == Code::Conflict => {
-                let wanted = match request {
-                    Request::Update { condition: Some(Condition::Equals(wanted)), .. }
-                    | Request::Delete { condition: Some(Condition::Equals(wanted)), .. } => Some(wanted),
-                    _ => None,
-                };
+                // It could be read when the request was made.
+                let wanted = condition(args).ok().flatten();
                 let difference = difference(failure.present.flatten().as_ref(), wanted);
                 self.no(&format!("conflict: {:?} is {difference}", request.key().unwrap_or_default()))
             }
@@ -190,8 +187,12 @@ impl Run<'_> {
 /// Whether a command leaves the server as it was, whatever becomes of the reply.
 fn only_reads(command: &ClientCommand) -> bool {
     use ClientCommand as C;
-    matches!(command, C::Get { .. } | C::Exists { .. } | C::GetAll { .. } | C::Keys { .. })
-        || matches!(command, C::Count { .. } | C::Watch { .. } | C::Dump { .. })
+    match command {
+        C::Get { .. } | C::Exists { .. } | C::GetAll { .. } | C::Keys { .. } | C::Count { .. } => true,
+        C::Watch { .. } | C::Dump { .. } => true,
+        C::Update { .. } | C::Add { .. } | C::Delete { .. } | C::Increment { .. } => false,
+        C::Load | C::Batch | C::Call { .. } | C::Exec { .. } => false,
+    }
 }
 
 /// A word as JSON: with `-j` it must be JSON itself, else it is a string, whatever it looks like.
@@ -205,13 +206,13 @@ pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<
 
 /// Tells what the value is and what `--if` wanted, with their kinds: the number 1 and the string "1"
 /// print alike. A number that is compared without `-j` gets a hint, since no retry will ever succeed.
-fn difference(present: Option<&JsonText<'_>>, wanted: Option<&JsonText<'_>>) -> String {
+fn difference(present: Option<&JsonText<'_>>, wanted: Option<Condition<'_>>) -> String {
     let Some(present) = present else { return "missing".into() };
     let is = described(present);
-    let Some(wanted) = wanted else { return is };
+    let Some(Condition::Equals(wanted)) = wanted else { return is };
     let means = |word: Cow<str>| JsonText::parse(&word).is_ok_and(|value| value.same_value(present));
     let hint = if wanted.as_string().is_some_and(means) { ": use -j" } else { "" };
-    format!("{is}, not {}{hint}", described(wanted))
+    format!("{is}, not {}{hint}", described(&wanted))
 }
 
 /// The beginning of a value, and its kind where that is not plain from it. Valid JSON shows its
