@@ -36,6 +36,8 @@ pub(super) fn converse(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Troub
         if (&mut stdin).take(limit).read_until(b'\n', &mut line).map_err(Trouble::stdin)? == 0 {
             break;
         }
+        // The line before may have had its own -q.
+        run.stderr.quiet = args.quiet;
         match carry_out(run, args, &line) {
             Ok(ControlFlow::Continue(())) => {}
             Ok(ControlFlow::Break(())) => return Ok(()),
