@@ -12,11 +12,11 @@
 //! one line is as good as one of many lines.
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Stdin, Write};
 use std::mem::take;
 
-use super::commands::{INPUT_BYTES_MAX, Run};
 use super::message::{Exit, Trouble};
+use super::{INPUT_BYTES_MAX, Run};
 use crate::client::{ClientError, ListOf};
 use crate::json::{self, JsonText, Parser, Scan, Scanner, Value};
 use crate::protocol::{Request, check_key};
@@ -92,9 +92,8 @@ fn cut(error: ClientError) -> Trouble {
 /// first object tells which: in a dump it has a `key` and a `value` and nothing else. A refused line ends nothing,
 /// since the others may be good; a line that makes no sense does, since nobody knows what the rest means.
 pub(super) fn load(run: &mut Run<'_>) -> Result<(), Trouble> {
-    let mut stdin = run.take_stdin()?;
-    let input = Input::new(&mut stdin);
-    let mut pipeline = Pipeline::new(run, false);
+    let input = Input::new(run.take_stdin()?);
+    let mut pipeline = Pipeline::new(run);
     let mut first = true;
     let loaded = pipeline.feed(input, |pipeline, line, object| {
         match entry(object).map_err(|error| not_json(line, &error))? {
@@ -110,11 +109,10 @@ pub(super) fn load(run: &mut Run<'_>) -> Result<(), Trouble> {
     });
     let Pipeline { done, refused, .. } = pipeline;
     loaded.map_err(|trouble| trouble.at(format_args!("{done} keys loaded, then")))?;
-    if refused > 0 {
-        run.stderr.say(&format!("{done} keys loaded, {refused} refused"));
-        return Err(Trouble::silent(Exit::Refused));
+    match refused {
+        0 => Ok(()),
+        _ => Err(Trouble { exit: Exit::Refused, text: format!("{done} keys loaded, {refused} refused") }),
     }
-    Ok(())
 }
 
 /// A line of a dump: the key and the value of an object of these two members. Any other object is `None`.
@@ -136,9 +134,8 @@ fn entry(object: &str) -> Result<Option<(Cow<'_, str>, JsonText<'_>)>, json::Err
 
 /// `batch`: requests in the wire's JSON; their replies as they come.
 pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
-    let mut stdin = run.take_stdin()?;
-    let input = Input::new(&mut stdin);
-    let mut pipeline = Pipeline::new(run, true);
+    let input = Input::new(run.take_stdin()?);
+    let mut pipeline = Pipeline { print: true, ..Pipeline::new(run) };
     let mut closed = false;
     pipeline.feed(input, |pipeline, line, object| {
         // The server closes after its reply to CLOSE. A request sent behind it would be lost without a word.
@@ -165,7 +162,7 @@ pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
 /// Requests that wait to be sent, and what became of those that were.
 struct Pipeline<'r, 'a> {
     run: &'r mut Run<'a>,
-    /// Whether replies are data, or only their outcome counts.
+    /// Replies are data, and go to stdout. Else only their outcome counts.
     print: bool,
     requests: Vec<u8>,
     /// The place in the input of each of the `requests`, for messages: the line, and the key where there is one.
@@ -177,16 +174,9 @@ struct Pipeline<'r, 'a> {
 }
 
 impl<'r, 'a> Pipeline<'r, 'a> {
-    fn new(run: &'r mut Run<'a>, print: bool) -> Pipeline<'r, 'a> {
-        Pipeline {
-            run,
-            print,
-            requests: Vec::new(),
-            places: Vec::new(),
-            done: 0,
-            refused: 0,
-            worst: Exit::Yes,
-        }
+    fn new(run: &'r mut Run<'a>) -> Pipeline<'r, 'a> {
+        let (requests, places) = (Vec::new(), Vec::new());
+        Pipeline { run, print: false, requests, places, done: 0, refused: 0, worst: Exit::Yes }
     }
 
     /// Hands each object to `each`, until that fails. What waits is sent before stdin is read again, because that
@@ -194,7 +184,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
     /// sent all the same: the message then says how far it came.
     fn feed(
         &mut self,
-        mut input: Input<'_>,
+        mut input: Input,
         mut each: impl FnMut(&mut Self, usize, &str) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
         let mut pump = || {
@@ -203,7 +193,7 @@ impl<'r, 'a> Pipeline<'r, 'a> {
                     each(self, line, object)?;
                 }
                 self.exchange()?;
-                if !input.read()? {
+                if input.read()? == 0 {
                     return Ok(());
                 }
             }
@@ -271,8 +261,8 @@ impl<'r, 'a> Pipeline<'r, 'a> {
 }
 
 /// JSON objects from stdin, one after another, with the line that each began on.
-struct Input<'a> {
-    stdin: &'a mut dyn Read,
+struct Input {
+    stdin: Stdin,
     /// What has been read; objects have been taken out of it up to `start`. It is only moved to the front of the
     /// buffer before a read: moving it for each object would cost O(n²).
     buffer: Vec<u8>,
@@ -283,8 +273,8 @@ struct Input<'a> {
     scanner: Scanner,
 }
 
-impl<'a> Input<'a> {
-    fn new(stdin: &'a mut dyn Read) -> Input<'a> {
+impl Input {
+    fn new(stdin: Stdin) -> Input {
         Input { stdin, buffer: Vec::new(), start: 0, line: 1, scanner: Scanner::default() }
     }
 
@@ -312,9 +302,9 @@ impl<'a> Input<'a> {
         Ok(Some((line, str::from_utf8(object).map_err(not_utf8)?)))
     }
 
-    /// Reads more; false at the end of stdin, where nothing may be left over. One read brings what is there, so that a
-    /// line that somebody types is sent before the next one is typed.
-    fn read(&mut self) -> Result<bool, Trouble> {
+    /// Reads more; 0 bytes at the end of stdin, where nothing may be left over. One read brings what is there, so that
+    /// a line that somebody types is sent before the next one is typed.
+    fn read(&mut self) -> Result<usize, Trouble> {
         self.buffer.drain(..take(&mut self.start));
         let end = self.buffer.len();
         if end > INPUT_BYTES_MAX {
@@ -326,7 +316,7 @@ impl<'a> Input<'a> {
         if got == 0 && end > 0 {
             return Err(at_line(self.line + lines(&self.buffer), "the input ends inside an object"));
         }
-        Ok(got > 0)
+        Ok(got)
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::message::{Exit, Problem, Topic};
 use super::words::{MILLISECOND, Opt, WordReader, put, seconds, text, whole};
 use crate::client::ClientOptions;
+use crate::json::JsonText;
 use crate::protocol::{ADDRESS_DEFAULT, Scope, check_key, did_you_mean};
 
 /// What `st client` was told. The token itself is not here, since it is never on the command line,
@@ -54,6 +55,14 @@ impl ClientArgs {
     pub(super) fn new() -> ClientArgs {
         let ClientOptions { timeout, retry, token: _ } = ClientOptions::default();
         ClientArgs { address: ADDRESS_DEFAULT.into(), timeout, retry, ..ClientArgs::default() }
+    }
+
+    /// A value as it is written: with `-j` as JSON, else a string as it is.
+    pub(super) fn plain(&self, value: &JsonText<'_>) -> String {
+        match value.as_string() {
+            Some(string) if !self.json => string.into_owned(),
+            _ => value.as_str().to_owned(),
+        }
     }
 }
 

@@ -11,57 +11,18 @@
 //! commands that follow changes, print lists or send many requests have files of their own.
 
 use std::borrow::Cow;
-use std::io::{BufWriter, Read, Stdin, Stdout, Write};
-use std::os::fd::AsFd;
+use std::io::{Read, Write};
 
 use super::bulk::{Style, batch, list, load};
 use super::client::{ClientArgs, ClientCommand};
 use super::follow;
-use super::message::{Exit, Messages, Topic, Trouble};
-use super::words::Env;
-use crate::client::{Answer, Client, ClientError, ClientOptions, ReplyProblem};
+use super::message::{Exit, Trouble};
+use super::{INPUT_BYTES_MAX, Run};
+use crate::client::{Answer, ClientError, ReplyProblem};
 use crate::json::{JsonText, Value};
-use crate::protocol::{Address, Code, Condition, Request, TOKEN_VARIABLE, Token};
-use crate::sys;
+use crate::protocol::{Code, Condition, Request};
 
-/// No value from stdin may be longer. The server's own limit is far lower unless it was raised, and
-/// without one here `st client set k - < /dev/zero` would take all memory before it asked the
-/// server.
-pub(super) const INPUT_BYTES_MAX: usize = 64 << 20;
-/// Output of any length is written in pieces of about this size: a system call for each line of a
-/// listing would take longer than the listing.
-const OUTPUT_BYTES: usize = 64 << 10;
-
-/// What a command works with. It outlives a command: a repl carries out many with one connection.
-pub(super) struct Run<'a> {
-    pub client: Client,
-    /// `None` in a repl: there the commands come from stdin, and none of them may read it.
-    pub stdin: Option<Stdin>,
-    /// Buffered once more than std does: std's buffer is written out at every newline.
-    pub stdout: BufWriter<Stdout>,
-    pub stderr: &'a mut Messages,
-}
-
-impl<'a> Run<'a> {
-    /// What the commands of `args` will work with. There is no connection yet: a command that has
-    /// nothing to ask, as `load` of an empty file, needs no server.
-    pub fn new(
-        args: &ClientArgs,
-        env: Env<'_>,
-        stdin: Stdin,
-        stdout: Stdout,
-        stderr: &'a mut Messages,
-    ) -> Result<Run<'a>, Trouble> {
-        stderr.quiet = args.quiet;
-        let address = Address::parse(&args.address)
-            .map_err(|error| Trouble::usage(&stderr.program, Topic::Client, error))?;
-        let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE))?;
-        let options = ClientOptions { timeout: args.timeout, retry: args.retry, token };
-        let client = Client::new(address, options);
-        let stdout = BufWriter::with_capacity(OUTPUT_BYTES, stdout);
-        Ok(Run { client, stdin: Some(stdin), stdout, stderr })
-    }
-
+impl Run<'_> {
     /// Carries out one command. What it wrote before a failure reaches the reader all the same.
     ///
     /// A failed read did nothing, and can be repeated without a thought. Of a write that got no
@@ -87,11 +48,11 @@ impl<'a> Run<'a> {
             C::Get { key, default } => self.get(args, key, default.as_deref()),
             C::Update { key, value } | C::Add { key, value } => {
                 let (condition, value) = (condition(args)?, self.data(args, value)?);
-                self.change(&Request::Update { key: key.into(), value, condition }).map(drop)
+                self.change(args, &Request::Update { key: key.into(), value, condition }).map(drop)
             }
             C::Delete { key } => {
                 let request = Request::Delete { key: key.into(), condition: condition(args)? };
-                if self.change(&request)?.missing { Err(self.no_key(key)) } else { Ok(()) }
+                if self.change(args, &request)?.missing { Err(self.no_key(key)) } else { Ok(()) }
             }
             C::Increment { key, by } => self.show(args, &Request::Increment { key: key.into(), by: *by }),
             C::Exists { key } => match self.client.exists(key)? {
@@ -122,11 +83,11 @@ impl<'a> Run<'a> {
         // It is looked at before the server is asked, or a script would learn of a slip in it only
         // on the day when the key is missing.
         let default = default.map(|default| value(args, "DEFAULT", default)).transpose()?;
-        let mut found = self.client.ask(&Request::Get { key: key.into() })?.found();
         // A GET goes first, since a server that is not in pool mode answers no WATCH.
-        if let (None, Some(time)) = (&found, args.wait) {
-            found = follow::wait(self, args, key, time)?;
-        }
+        let found = match self.client.ask(&Request::Get { key: key.into() })?.found() {
+            None => follow::wait(self, args, key)?.map(JsonText::from),
+            found => found,
+        };
         let value = found.or(default).ok_or_else(|| self.no_key(key))?;
         self.print(args, &value)
     }
@@ -140,19 +101,13 @@ impl<'a> Run<'a> {
     /// Asks for a change to a key. Where a condition prevents it, the message tells the value that
     /// does: the server looked at the value and the condition at once, so a second question might
     /// already find another value.
-    fn change(&mut self, request: &Request<'_>) -> Result<Answer, Trouble> {
+    fn change(&mut self, args: &ClientArgs, request: &Request<'_>) -> Result<Answer, Trouble> {
         self.client.ask(request).map_err(|error| match error {
             ClientError::Refused(_, failure) if failure.code == Code::Conflict => {
-                let wanted = match request {
-                    Request::Update { condition: Some(Condition::Equals(wanted)), .. }
-                    | Request::Delete { condition: Some(Condition::Equals(wanted)), .. } => Some(wanted),
-                    _ => None,
-                };
-                let key = request.key().unwrap_or_default();
-                self.no(&format!(
-                    "conflict: {key:?} is {}",
-                    difference(failure.present.flatten().as_ref(), wanted)
-                ))
+                // It could be read when the request was made.
+                let wanted = condition(args).ok().flatten();
+                let difference = difference(failure.present.flatten().as_ref(), wanted);
+                self.no(&format!("conflict: {:?} is {difference}", request.key().unwrap_or_default()))
             }
             error => error.into(),
         })
@@ -181,23 +136,11 @@ impl<'a> Run<'a> {
 
     /// Writes a value: a string as it is, anything else as JSON.
     pub fn print(&mut self, args: &ClientArgs, value: &JsonText<'_>) -> Result<(), Trouble> {
-        let mut out = plain(args, value);
+        let mut out = args.plain(value);
         if !args.no_newline {
             out.push('\n');
         }
         self.write(out.as_bytes())
-    }
-
-    /// Writes data, and all that is still held back: whoever reads our stdout may act on it at
-    /// once.
-    pub fn write(&mut self, data: &[u8]) -> Result<(), Trouble> {
-        self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::output)
-    }
-
-    /// Whether what we write has no reader any more, as a write would find out. A watch asks while
-    /// it has nothing to write, or `st client watch k | head -1` would stay until the next change.
-    pub fn reader_is_gone(&self) -> bool {
-        sys::hung_up(self.stdout.get_ref().as_fd())
     }
 
     /// A word as JSON. A dash stands for what stdin brings: a value may be longer than the system
@@ -229,13 +172,6 @@ impl<'a> Run<'a> {
         value(args, "stdin", text).map(JsonText::into_owned)
     }
 
-    /// Stdin, for the one command that reads it. In a repl the user learns why there is none,
-    /// instead of seeing the next lines vanish into a value.
-    pub fn take_stdin(&mut self) -> Result<Stdin, Trouble> {
-        let text = "in a session stdin holds the commands, and no command can read it";
-        self.stdin.take().ok_or_else(|| Trouble::input(text))
-    }
-
     /// The server's answer is no. Like every failure, it names the server: a script may talk to
     /// several.
     fn no(&self, what: &str) -> Trouble {
@@ -251,8 +187,12 @@ impl<'a> Run<'a> {
 /// Whether a command leaves the server as it was, whatever becomes of the reply.
 fn only_reads(command: &ClientCommand) -> bool {
     use ClientCommand as C;
-    matches!(command, C::Get { .. } | C::Exists { .. } | C::GetAll { .. } | C::Keys { .. })
-        || matches!(command, C::Count { .. } | C::Watch { .. } | C::Dump { .. })
+    match command {
+        C::Get { .. } | C::Exists { .. } | C::GetAll { .. } | C::Keys { .. } | C::Count { .. } => true,
+        C::Watch { .. } | C::Dump { .. } => true,
+        C::Update { .. } | C::Add { .. } | C::Delete { .. } | C::Increment { .. } => false,
+        C::Load | C::Batch | C::Call { .. } | C::Exec { .. } => false,
+    }
 }
 
 /// A word as JSON: with `-j` it must be JSON itself, else it is a string, whatever it looks like.
@@ -264,24 +204,15 @@ pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<
     }
 }
 
-/// A value as it is written: with `-j` as JSON, else a string as it is. It is the way back of
-/// [`value`], so that what was stored comes out as it went in.
-pub(super) fn plain(args: &ClientArgs, value: &JsonText<'_>) -> String {
-    match value.as_string() {
-        Some(string) if !args.json => string.into_owned(),
-        _ => value.as_str().to_owned(),
-    }
-}
-
-/// What the value is and what `--if` wanted, with their kinds: the number 1 and the string "1"
-/// print alike. Who compares a number without `-j` is told so, since no retry will ever succeed.
-fn difference(present: Option<&JsonText<'_>>, wanted: Option<&JsonText<'_>>) -> String {
+/// Tells what the value is and what `--if` wanted, with their kinds: the number 1 and the string "1"
+/// print alike. A number that is compared without `-j` gets a hint, since no retry will ever succeed.
+fn difference(present: Option<&JsonText<'_>>, wanted: Option<Condition<'_>>) -> String {
     let Some(present) = present else { return "missing".into() };
     let is = described(present);
-    let Some(wanted) = wanted else { return is };
+    let Some(Condition::Equals(wanted)) = wanted else { return is };
     let means = |word: Cow<str>| JsonText::parse(&word).is_ok_and(|value| value.same_value(present));
     let hint = if wanted.as_string().is_some_and(means) { ": use -j" } else { "" };
-    format!("{is}, not {}{hint}", described(wanted))
+    format!("{is}, not {}{hint}", described(&wanted))
 }
 
 /// The beginning of a value, and its kind where that is not plain from it. Valid JSON shows its

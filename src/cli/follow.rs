@@ -8,20 +8,30 @@
 //! What is missed all the same: a key that was changed twice while the connection was lost is told once, and one that
 //! was created and deleted is not told at all. A server that kept changes for absent watchers would need memory
 //! without a bound.
+//!
+//! `watch` can run a PROGRAM for each change in place of printing it. The program is started directly, with no shell
+//! between: keys and values reach it by its environment and its stdin, where nothing in them can be taken for a
+//! command. Deliberately absent is a time limit for it. The program is the caller's own, and a watch that kills it
+//! would be a surprise; changes wait on the server meanwhile, which closes a watch that falls too far behind.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::{self, ErrorKind, Read, Write};
 use std::mem::{replace, take};
-use std::thread::sleep;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
+use super::Run;
 use super::client::ClientArgs;
-use super::commands::{Run, plain};
 use super::message::{Messages, Trouble};
-use super::program::WatchProgram;
+use crate::actions::find_program;
 use crate::client::{Client, ClientError, Event, Watch, pauses};
-use crate::json::JsonText;
+use crate::json::{JsonText, Value};
 use crate::protocol::Scope;
+use crate::sys::{Interest, hung_up, wait_ready};
 
 /// While nothing changes, a watch looks this often whether anybody still reads its stdout.
 const QUIET: Duration = Duration::from_millis(250);
@@ -32,6 +42,13 @@ const REMEMBERED_BYTES_MAX: usize = 256 << 20;
 const ENTRY_BYTES: usize = 100;
 const TOO_MANY: &str =
     "more keys and values than are remembered: not all that vanish during a reconnect will be told";
+/// What a pipe holds on Linux, unless the program made it larger.
+const PIPE_BYTES: usize = 64 << 10;
+/// A message quotes no more than this of what a program said. Only the end is kept, however much it says.
+const TAIL_BYTES: usize = 1_000;
+/// The longest pause between two looks at whether a program has ended. It matters only where the program left behind
+/// what holds its stderr: else the end of the pipe wakes us.
+const POLL_MAX: Duration = Duration::from_millis(50);
 
 /// `watch`: prints each change, or runs a program for it. It ends after `--count` changes, when nobody reads what
 /// it prints any more, or with an error.
@@ -41,7 +58,10 @@ pub(super) fn follow(
     scope: &Scope<'static>,
     program: &[OsString],
 ) -> Result<(), Trouble> {
-    let program = WatchProgram::find(program)?;
+    // A program that cannot be run fails here, and not when the first change comes.
+    if let Some(name) = program.first() {
+        find_program(name, Path::new("")).map_err(|error| cannot_run(name, error))?;
+    }
     let mut follower = Follower::new(args, scope.clone(), None);
     let mut remembered = Remembered::default();
     // Without --count it ends long after everything else.
@@ -52,7 +72,7 @@ pub(super) fn follow(
         let (word, changes) = match event {
             // Else `watch KEY | head -1` would last until one more change. A program is run whether or not
             // somebody reads what it prints.
-            None if program.is_none() && run.reader_is_gone() => return Ok(()),
+            None if program.is_empty() && hung_up(run.stdout.get_ref().as_fd()) => return Ok(()),
             None => continue,
             Some(Event::Update(key, value)) => {
                 let value = JsonText::from(value);
@@ -68,52 +88,120 @@ pub(super) fn follow(
         };
         // One of them, as a rule; after a reconnect as many as have vanished.
         for (key, value) in changes {
-            tell(run, args, program.as_ref(), word, &key, &value)?;
+            tell(run, args, program, word, &key, &value)?;
             left -= 1;
             if left == 0 {
                 return Ok(());
             }
         }
-        if ready && args.json && program.is_none() {
+        if ready && args.json && program.is_empty() {
             run.write(b"{\"request\":\"READY\"}\n")?;
         }
     }
 }
 
-/// Writes a change, or runs the program for it. The line is flushed at once: somebody waits for it.
+/// Tells a change by a line on stdout, which is flushed at once since somebody waits for it, or by running the program.
+///
+/// The program runs to its end before the next change is looked at: changes come to it in their order, one at a time.
+/// That it failed is said, and does not end the watch: the next change may go well.
 fn tell(
     run: &mut Run<'_>,
     args: &ClientArgs,
-    program: Option<&WatchProgram<'_>>,
+    program: &[OsString],
     word: &str,
     key: &str,
     value: &JsonText<'_>,
 ) -> Result<(), Trouble> {
-    if let Some(program) = program {
-        let newline = if args.no_newline { "" } else { "\n" };
-        return program.run(run.stderr, word, key, &plain(args, value), newline);
-    }
-    let line = match args.json {
-        true => format!("{{\"request\":\"{word}\",\"key\":{},\"value\":{value}}}\n", JsonText::string(key)),
-        false => format!("{word}\t{key}\t{value}\n"),
+    let Some((name, words)) = program.split_first() else {
+        let line = match args.json {
+            true => {
+                format!("{{\"request\":\"{word}\",\"key\":{},\"value\":{value}}}\n", JsonText::string(key))
+            }
+            false => format!("{word}\t{key}\t{value}\n"),
+        };
+        return run.write(line.as_bytes());
     };
-    run.write(line.as_bytes())
+    let stderr = &mut *run.stderr;
+    let value = args.plain(value);
+    let input = format!("{value}{}", if args.no_newline { "" } else { "\n" });
+    let command = |value: Option<&str>| {
+        let mut command = Command::new(name);
+        command.args(words).env("ST_EVENT", word).env("ST_KEY", key).env_remove("ST_VALUE");
+        command.envs(value.map(|value| ("ST_VALUE", value)));
+        command
+    };
+    let mut ended = run_once(command(Some(&value)), &input, &mut stderr.out);
+    // No environment takes a NUL, nor more than the system's limit for all of it and the arguments.
+    if let Err(error) = &ended
+        && matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::ArgumentListTooLong)
+    {
+        stderr.say(&format!("{key:?}: the value does not fit into ST_VALUE; it is on stdin alone"));
+        ended = run_once(command(None), &input, &mut stderr.out);
+    }
+    let (status, last) = ended.map_err(|error| cannot_run(name, error))?;
+    if !status.success() {
+        let colon = if last.is_empty() { "" } else { ": " };
+        stderr.say(&format!("{}: {status}{colon}{last}", name.display()));
+    }
+    Ok(())
 }
 
-/// `get --wait`: the value, once there is one. Asking again and again would find it late and load the server; a watch
-/// is told at once, and costs the server nothing while nothing changes.
-pub(super) fn wait(
-    run: &mut Run<'_>,
-    args: &ClientArgs,
-    key: &str,
-    time: Duration,
-) -> Result<Option<JsonText<'static>>, Trouble> {
+fn cannot_run(name: &OsString, error: io::Error) -> Trouble {
+    Trouble::local(format_args!("cannot run {}", name.display()), error)
+}
+
+/// Runs a program once, passes on what it says on stderr, and gives its status and the last line of that.
+///
+/// Its stderr comes through a pipe of ours, for that last line. The end of the pipe may never come, since a program may
+/// leave a child behind that keeps it open. So the program's own end is looked for too: all that it wrote lies in
+/// the pipe by then.
+fn run_once(mut command: Command, input: &str, out: &mut dyn Write) -> io::Result<(ExitStatus, String)> {
+    let helper = || Builder::new().name("program".into());
+    let (stdin, mut feed) = io::pipe()?;
+    let (mut said, stderr) = io::pipe()?;
+    let mut child = command.stdin(stdin).stderr(stderr).spawn()?;
+    // It holds the program's ends of the pipes: while they are open here, ours never see an end.
+    drop(command);
+    // Nobody waits for this thread: what the program left behind may hold stdin and never read it.
+    let input = input.as_bytes().to_vec();
+    helper().spawn(move || drop(feed.write_all(&input)))?;
+
+    let (started, mut tail, mut chunk) = (Instant::now(), Vec::new(), vec![0; PIPE_BYTES]);
+    let status = loop {
+        // Asked before the pipe is read: one read then takes all that the program wrote.
+        let ended = child.try_wait()?;
+        let pause = if ended.is_some() { Duration::ZERO } else { (started.elapsed() / 8).min(POLL_MAX) };
+        if wait_ready([(Some(said.as_fd()), Interest::Read)], pause) == [true] {
+            let bytes = said.read(&mut chunk)?;
+            if bytes == 0 {
+                break child.wait()?;
+            }
+            // That stderr cannot be written to is no reason to fail: there is nobody to tell.
+            let _ = out.write_all(&chunk[..bytes]);
+            tail.extend_from_slice(&chunk[..bytes]);
+            tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
+        }
+        if let Some(status) = ended {
+            // What the program left behind would be killed by SIGPIPE if nobody read its stderr.
+            let _ = helper().spawn(move || io::copy(&mut said, &mut io::sink()));
+            break status;
+        }
+    };
+    let tail = String::from_utf8_lossy(&tail);
+    Ok((status, tail.trim_end().lines().next_back().unwrap_or_default().to_owned()))
+}
+
+/// `get`, after the server has said that the key is missing: with `--wait` the value, once there is one. Asking again
+/// and again would find it late and load the server; a watch is told at once, and costs the server nothing while
+/// nothing changes.
+pub(super) fn wait(run: &mut Run<'_>, args: &ClientArgs, key: &str) -> Result<Option<Value>, Trouble> {
+    let Some(time) = args.wait else { return Ok(None) };
     let until = Instant::now() + time;
     let mut follower = Follower::new(args, Scope::Key(key.to_owned().into()), Some(until));
     // The time is over only once the server has told that what is waited for is not there: "no" must be true.
     while !follower.watch.as_ref().is_some_and(Watch::is_ready) || Instant::now() < until {
         if let Some(Event::Update(_, value)) = follower.next(run)? {
-            return Ok(Some(JsonText::from(value)));
+            return Ok(Some(value));
         }
     }
     Ok(None)
@@ -122,7 +210,7 @@ pub(super) fn wait(
 /// A watch that outlives its connection.
 struct Follower {
     scope: Scope<'static>,
-    /// No connecting after this. `watch` has none: it follows until somebody ends it.
+    /// There is no connecting after this. `watch` has no such time: it follows until somebody ends it.
     until: Option<Instant>,
     watch: Option<Watch>,
     /// Counts the connections, so that what one of them told can be known from what another did.

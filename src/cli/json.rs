@@ -120,33 +120,26 @@ pub fn reformat(mut input: impl Read, mut output: impl Write, layout: Layout) ->
     if layout == Layout::Check {
         return Ok(());
     }
-    let mut writer = Writer::new(layout == Layout::Pretty);
-    each_value(text, |parser| {
-        copy(parser, &mut writer, &mut output)?;
+    let (mut parser, mut writer) = (Parser::new(text), Writer::new(layout == Layout::Pretty));
+    loop {
+        copy(&mut parser, &mut writer, &mut output)?;
         writer.raw("\n");
-        Ok::<(), ReformatError>(())
-    })?;
+        if !parser.another()? {
+            break;
+        }
+    }
     output.write_all(&writer.out).map_err(ReformatError::Write)?;
     output.flush().map_err(ReformatError::Write)
 }
 
-/// Passes over a stream of values without keeping any.
+/// Passes over a stream of values, at least one, without keeping any.
 fn check(text: &str) -> Result<(), json::Error> {
-    each_value(text, Parser::skip)
-}
-
-/// Hands a parser to `each` before every value of a stream. There is one value at least.
-fn each_value<'t, E: From<json::Error>>(
-    text: &'t str,
-    mut each: impl FnMut(&mut Parser<'t>) -> Result<(), E>,
-) -> Result<(), E> {
     let mut parser = Parser::new(text);
-    loop {
-        each(&mut parser)?;
-        if !parser.another()? {
-            return Ok(());
-        }
+    parser.skip()?;
+    while parser.another()? {
+        parser.skip()?;
     }
+    Ok(())
 }
 
 /// One value. The parser is pulled rather than given a sink, since a full disk must end it. It

@@ -139,11 +139,11 @@ impl Display for Problem {
             P::NoCommand => write!(f, "a command is needed"),
             P::Unknown(what, word, None) => write!(f, "no {what} {word:?}"),
             P::Unknown(what, word, Some(near)) => write!(f, "no {what} {word:?}; did you mean '{near}'?"),
-            P::LateOption(option) => {
-                write!(f, "{option:?} is an option: put options before KEY, or '--' before data")
+            P::LateOption(word) => {
+                write!(f, "{word:?} is an option: put options before KEY, or '--' before data")
             }
-            P::DashedData(option) => {
-                write!(f, "no option {option:?}; before data that begins with a dash put '--'")
+            P::DashedData(word) => {
+                write!(f, "no option {word:?}; before data that begins with a dash put '--'")
             }
             P::UnwantedValue(option) => write!(f, "{option} takes no value"),
             P::BadValue { what, value, expected } => write!(f, "{what} wants {expected}, not {value:?}"),
@@ -236,16 +236,14 @@ impl Trouble {
 
 impl From<ClientError> for Trouble {
     fn from(error: ClientError) -> Trouble {
+        use ClientError as E;
         let exit = match &error {
             // A name server may be down for a while; what is no address will never be one.
-            ClientError::Address(AddressError::UnknownHost(..)) | ClientError::Connect(..) => Exit::Connect,
-            ClientError::Address(_) => Exit::Usage,
-            ClientError::Refused(_, failure) if failure.code == Code::Conflict => Exit::No,
-            ClientError::Refused(..) => Exit::Refused,
-            ClientError::Timeout(_)
-            | ClientError::Lost(..)
-            | ClientError::WatchLost(..)
-            | ClientError::BadReply(..) => Exit::Unknown,
+            E::Address(AddressError::UnknownHost(..)) | E::Connect(..) => Exit::Connect,
+            E::Address(_) => Exit::Usage,
+            E::Refused(_, failure) if failure.code == Code::Conflict => Exit::No,
+            E::Refused(..) => Exit::Refused,
+            E::Timeout(_) | E::Lost(..) | E::WatchLost(..) | E::BadReply(..) => Exit::Unknown,
         };
         Trouble { exit, text: error.to_string() }
     }
@@ -292,10 +290,8 @@ impl Messages {
             self.clear();
             // In one piece, or the lines of two programs that share a terminal would run into each
             // other.
-            let _ = self.out.write_all(
-                format!("{}: {}\n", self.program, one_line(text, MESSAGE_BYTES_MAX, Escape::Message))
-                    .as_bytes(),
-            );
+            let text = one_line(text, MESSAGE_BYTES_MAX, Escape::Message);
+            let _ = self.out.write_all(format!("{}: {text}\n", self.program).as_bytes());
         }
     }
 

@@ -21,17 +21,15 @@ mod follow;
 mod help;
 mod json;
 mod message;
-mod program;
 mod repl;
 mod server;
 mod words;
 
 use std::ffi::OsString;
-use std::io::{Stderr, Stdin, Stdout, Write};
+use std::io::{BufWriter, Stderr, Stdin, Stdout, Write};
 use std::path::Path;
 
 pub use client::{ClientArgs, ClientCommand};
-use commands::Run;
 pub use help::help;
 pub use json::{JsonArgs, Layout, ReformatError, reformat};
 pub use message::{Exit, Problem, Topic, UsageError};
@@ -40,7 +38,16 @@ pub use server::ServerArgs;
 pub use words::Env;
 use words::WordReader;
 
-use crate::protocol::did_you_mean;
+use crate::client::{Client, ClientOptions};
+use crate::protocol::{Address, TOKEN_VARIABLE, Token, did_you_mean};
+
+/// No value from stdin may be longer. The server's own limit is far lower unless it was raised, and
+/// without one here `st client set k - < /dev/zero` would take all memory before it asked the
+/// server.
+const INPUT_BYTES_MAX: usize = 64 << 20;
+/// Output of any length is written in pieces of about this size: a system call for each line of a
+/// listing would take longer than the listing.
+const OUTPUT_BYTES: usize = 64 << 10;
 
 /// What the program was asked to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +78,32 @@ pub struct Io {
     pub log: Stderr,
 }
 
+/// What the commands of the client work with. It outlives a command: a repl carries out many with
+/// one connection.
+struct Run<'a> {
+    client: Client,
+    /// `None` in a repl: there the commands come from stdin, and none of them may read it.
+    stdin: Option<Stdin>,
+    /// Buffered once more than std does: std's buffer is written out at every newline.
+    stdout: BufWriter<Stdout>,
+    stderr: &'a mut Messages,
+}
+
+impl Run<'_> {
+    /// Writes data, and all that is still held back: whoever reads our stdout may act on it at
+    /// once.
+    fn write(&mut self, data: &[u8]) -> Result<(), Trouble> {
+        self.stdout.write_all(data).and_then(|()| self.stdout.flush()).map_err(Trouble::output)
+    }
+
+    /// Stdin, for the one command that reads it. In a repl the user learns why there is none,
+    /// instead of seeing the next lines vanish into a value.
+    fn take_stdin(&mut self) -> Result<Stdin, Trouble> {
+        let text = "in a session stdin holds the commands, and no command can read it";
+        self.stdin.take().ok_or_else(|| Trouble::input(text))
+    }
+}
+
 /// Does what the words say: those of `args`, of which the first is the name that the program was
 /// called by.
 pub fn run(mut args: impl Iterator<Item = OsString>, env: Env<'_>, io: Io) -> Exit {
@@ -85,12 +118,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>, env: Env<'_>, io: Io) -> Ex
         Ok(Command::Help(topic)) => print(&help(&messages.program, topic)),
         Ok(Command::Version) => print(concat!("st ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Server(args)) => server::serve(&messages.program, &args, env, stdout, log),
-        Ok(Command::Client(args)) => {
-            Run::new(&args, env, stdin, stdout, &mut messages).and_then(|mut run| match args.command {
-                Some(_) => run.command(&args),
-                None => repl::converse(&mut run, &args),
-            })
-        }
+        Ok(Command::Client(args)) => ask(&args, env, stdin, stdout, &mut messages),
         Ok(Command::Json(args)) => json::run_json(&args, stdin, stdout),
         Err(UsageError { program, topic, problem, quiet }) => {
             messages.quiet = quiet;
@@ -99,6 +127,28 @@ pub fn run(mut args: impl Iterator<Item = OsString>, env: Env<'_>, io: Io) -> Ex
     };
     // The one place where a failure turns into what the caller sees of it.
     done.map_or_else(|trouble| messages.report(&trouble), |()| Exit::Yes)
+}
+
+/// Carries out a command of the client, or a repl's commands. It does not connect: a command that has
+/// nothing to ask, as `load` of an empty file, needs no server.
+fn ask(
+    args: &ClientArgs,
+    env: Env<'_>,
+    stdin: Stdin,
+    stdout: Stdout,
+    stderr: &mut Messages,
+) -> Result<(), Trouble> {
+    stderr.quiet = args.quiet;
+    let address = Address::parse(&args.address)
+        .map_err(|error| Trouble::usage(&stderr.program, Topic::Client, error))?;
+    let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE))?;
+    let client = Client::new(address, ClientOptions { timeout: args.timeout, retry: args.retry, token });
+    let stdout = BufWriter::with_capacity(OUTPUT_BYTES, stdout);
+    let mut run = Run { client, stdin: Some(stdin), stdout, stderr };
+    match args.command {
+        Some(_) => run.command(args),
+        None => repl::converse(&mut run, args),
+    }
 }
 
 /// Understands the words after the program's name. `program` is that name, for the messages.

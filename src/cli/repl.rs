@@ -12,10 +12,10 @@ use std::io::{BufRead, IsTerminal, Read};
 use std::ops::ControlFlow;
 
 use super::client::{self, ClientArgs};
-use super::commands::{INPUT_BYTES_MAX, Run};
 use super::help;
 use super::message::{Exit, Problem, Trouble};
 use super::words::WordReader;
+use super::{INPUT_BYTES_MAX, Run};
 
 /// Reads and carries out commands to the end of stdin, or to `quit`. `args` are the defaults for
 /// each.
@@ -36,6 +36,8 @@ pub(super) fn converse(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Troub
         if (&mut stdin).take(limit).read_until(b'\n', &mut line).map_err(Trouble::stdin)? == 0 {
             break;
         }
+        // The line before may have had its own -q.
+        run.stderr.quiet = args.quiet;
         match carry_out(run, args, &line) {
             Ok(ControlFlow::Continue(())) => {}
             Ok(ControlFlow::Break(())) => return Ok(()),
@@ -62,10 +64,10 @@ fn carry_out(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<Contro
     let line = std::str::from_utf8(line).map_err(|_| Trouble::input("the line is not UTF-8 text"))?;
     let words = split(line.trim_end_matches(['\r', '\n']))?;
     match words.first().map(String::as_str) {
-        None => return Ok(ControlFlow::Continue(())),
-        Some(word) if word.starts_with('#') => return Ok(ControlFlow::Continue(())),
         Some("quit" | "exit") => return Ok(ControlFlow::Break(())),
-        Some(_) => {}
+        Some(word) if !word.starts_with('#') => {}
+        // An empty line, or a comment.
+        Some(_) | None => return Ok(ControlFlow::Continue(())),
     }
     // The environment had its say in `args`, when the repl began.
     let mut words = WordReader::new("", words.into_iter().map(Into::into), &|_| None);
@@ -122,11 +124,9 @@ fn split(line: &str) -> Result<Vec<String>, Trouble> {
             _ => word.get_or_insert_default().push(c),
         }
     }
-    match quote {
-        Some(mark) => Err(Trouble::input(format!("the quote {mark} is not closed"))),
-        None => {
-            words.extend(word);
-            Ok(words)
-        }
+    if let Some(mark) = quote {
+        return Err(Trouble::input(format!("the quote {mark} is not closed")));
     }
+    words.extend(word);
+    Ok(words)
 }

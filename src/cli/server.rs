@@ -53,7 +53,7 @@ pub struct ServerArgs {
     /// How much is logged.
     pub level: Level,
     /// Kept apart from the mode, since `-t` may come before `-m`.
-    threads: usize,
+    threads: Option<usize>,
 }
 
 /// Each has a stack, of which the system reserves the addresses at once. Few systems grant so many.
@@ -75,7 +75,7 @@ pub(super) const OPTIONS: &[O] = &[
         "pool: many clients, a worker each (the default);\niterative: one after another; once: one request in all",
         |args, word| put(&mut args.mode, mode(word))),
     O::new("-t, --threads N", "live connections at once in pool mode (512)",
-        |args, word| put(&mut args.threads, whole(word, 1..=THREADS_MAX))),
+        |args, word| put(&mut args.threads, whole(word, 1..=THREADS_MAX).map(Some))),
     O::new("    --max-request SIZE", "the largest request (1M)",
         |args, word| put(&mut args.max_request, size(word, REQUEST_BYTES_MAX))),
     O::new("    --max-memory SIZE", "the most that keys and values may hold (no limit)",
@@ -118,18 +118,15 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<ServerArgs, Problem> {
         token_file: None,
         insecure: false,
         level: Level::Info,
-        threads: match mode {
-            Mode::Pool { threads } => threads,
-            Mode::Iterative | Mode::Once => 1,
-        },
+        threads: None,
     };
     words.skip_help();
     if let Some(word) = words.around(OPTIONS, &mut args)? {
         args.address = text(word).map_err(|_| Problem::NotUtf8("ADDR"))?;
     }
     // Only now is it known which mode came last.
-    if let Mode::Pool { threads } = &mut args.mode {
-        *threads = args.threads;
+    if let (Mode::Pool { threads }, Some(given)) = (&mut args.mode, args.threads) {
+        *threads = given;
     }
     // Without a token everybody on this machine could run programs as us.
     if args.allow_exec && args.token_file.is_none() && words.variable(TOKEN_VARIABLE).is_none() {
@@ -138,10 +135,10 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<ServerArgs, Problem> {
     Ok(args)
 }
 
-/// The number of threads is not known yet: it is filled in when all words have been read.
+/// A pool has the library's number of threads until all words have been read: `-t` may come last.
 fn mode(word: OsString) -> Result<Mode, String> {
     match word.to_str() {
-        Some("pool") => Ok(Mode::Pool { threads: 0 }),
+        Some("pool") => Ok(Options::default().mode),
         Some("iterative") => Ok(Mode::Iterative),
         Some("once") => Ok(Mode::Once),
         _ => Err("pool, iterative or once".into()),
@@ -151,9 +148,7 @@ fn mode(word: OsString) -> Result<Mode, String> {
 /// The path is absolute: what a server runs should not depend on where it was started.
 fn action(word: OsString) -> Result<(String, PathBuf), String> {
     match word.to_str().and_then(|word| word.split_once('=')) {
-        Some((name, program)) if !name.is_empty() && program.starts_with('/') => {
-            Ok((name.into(), program.into()))
-        }
+        Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name.into(), path.into())),
         _ => Err("NAME=/PATH/TO/PROGRAM".into()),
     }
 }
@@ -176,7 +171,13 @@ pub(super) fn serve(
     let token = Token::find(args.token_file.as_deref(), env(TOKEN_VARIABLE))?;
     let server = bind(program, args, token.is_some())?;
     let log = Log::new(args.level, stderr).map_err(cannot_start)?;
-    tell_panics(log.clone());
+    let panics = log.clone();
+    // A panic is told by where it was, since its message may quote a client. By itself the thread would write to
+    // stderr, and wait for ever where that is a pipe that nobody reads.
+    panic::set_hook(Box::new(move |panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        panics.event(Level::Error, "panic", &[("at", &at)]);
+    }));
     // Every file named by the options has been opened, and programs' paths are absolute. Programs
     // are to run in the root; were each sent there as it starts, a static binary could only fork
     // for it.
@@ -237,14 +238,4 @@ fn bind(program: &str, args: &ServerArgs, has_token: bool) -> Result<Server, Tro
         server = server.action(name, program).map_err(|error| usage(&error))?;
     }
     Ok(server)
-}
-
-/// Has panics told as events: where, and not what, since their messages may quote a client. By
-/// itself a panicking thread writes to stderr, and would wait for ever where that is a pipe that
-/// nobody reads.
-fn tell_panics(log: Log) {
-    panic::set_hook(Box::new(move |panic| {
-        let at = panic.location().map(ToString::to_string).unwrap_or_default();
-        log.event(Level::Error, "panic", &[("at", &at)]);
-    }));
 }

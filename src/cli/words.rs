@@ -35,21 +35,19 @@ pub(super) struct Opt<T: 'static> {
     pub env: &'static str,
     /// The client's commands that it belongs to; empty for all.
     pub only: &'static [&'static str],
-    /// Stores its value, an empty word for a flag. The error says which values the option would
-    /// have taken.
-    set: fn(&mut T, OsString) -> Result<(), String>,
+    set: Setter<T>,
 }
+
+/// Stores an option's value, an empty word for a flag. The error says which values the option would
+/// have taken.
+type Setter<T> = fn(&mut T, OsString) -> Result<(), String>;
 
 impl<T> Opt<T> {
     /// Every table ends with it. It stores nothing: asking for help ends the reading of words.
     pub const HELP: Opt<T> = Opt::new("-h, --help", "this text", |_, _| Ok(()));
 
     /// An option of every command, which no environment variable stands in for.
-    pub const fn new(
-        usage: &'static str,
-        help: &'static str,
-        set: fn(&mut T, OsString) -> Result<(), String>,
-    ) -> Opt<T> {
+    pub const fn new(usage: &'static str, help: &'static str, set: Setter<T>) -> Opt<T> {
         Opt { usage, help, env: "", only: &[], set }
     }
 

@@ -6,7 +6,7 @@
 //! server may send more than this one does.
 //!
 //! Nothing here touches a connection. The errors name the server's address all the same, since a message such as
-//! "connection refused" helps nobody who talks to two servers.
+//! "connection refused" does not tell which of two servers refused.
 
 use std::error::Error;
 use std::fmt;

@@ -6,20 +6,22 @@
 //! that it moves. Only the time spent waiting for the server is counted. Time that we spend elsewhere, on a slow
 //! reader of our stdout say, is not the server's fault.
 //!
-//! Std has no `poll`, so the waiting is done by the socket's own timeout, set to what is left of the budget
-//! before each read and write. That is one cheap system call more for each.
+//! The waiting is done by the socket's own timeout, set to what is left of the budget before each read and write.
+//! That is one cheap system call more for each. poll(2) would do for reads, but a large write to a writable socket
+//! may block all the same.
 //!
 //! This file knows lines and the byte that ends an element, but not what they mean: that is for `answer` to say.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::answer::{Answer, ClientError, ReplyProblem, Result};
 use crate::protocol::{Address, AddressError, Code};
-use crate::sys;
+use crate::sys::{self, Interest};
 
 /// No line of a reply, and no element of a list, may be longer: a hostile server gets no more of our
 /// memory than this.
@@ -100,8 +102,8 @@ fn look_up_within<T: Send + 'static>(
 }
 
 impl Connection {
-    /// Has the system notice within a minute that the server is gone without a word. Only who waits for ever
-    /// needs it; where the system refuses, such a server is noticed when it is next written to.
+    /// Has the system notice within a minute that the server is gone without a word. Only a watch needs it, which may
+    /// wait for ever. Where the system refuses, such a server is noticed when it is next written to.
     pub fn keep_alive(&self) {
         let _ = sys::keepalive(&self.socket.get_ref().stream);
     }
@@ -127,17 +129,12 @@ impl Connection {
 
     /// Whether something comes, or the connection ends, within `time`. This waiting costs no budget, and what has
     /// begun to come has a full one.
-    pub fn readable_within(&mut self, time: Duration) -> Result<bool> {
-        if self.socket.buffer().is_empty() {
-            let stream = &self.socket.get_ref().stream;
-            let waited = stream.set_read_timeout(Some(time.max(MILLISECOND)));
-            match waited.and_then(|()| stream.peek(&mut [0])) {
-                Err(error) if matches!(error.kind(), TIMEOUT | ErrorKind::Interrupted) => return Ok(false),
-                waited => drop(waited.map_err(|error| self.failed(error))?),
-            }
-        }
+    ///
+    /// On a connection that waits for no reply it tells that the server has closed, or said what nobody asked for.
+    pub fn is_readable_within(&mut self, time: Duration) -> bool {
         self.set_budget(self.socket.get_ref().budget);
-        Ok(true)
+        let stream = self.socket.get_ref().stream.as_fd();
+        !self.socket.buffer().is_empty() || sys::wait_ready([(Some(stream), Interest::Read)], time) == [true]
     }
 
     /// The next reply.
@@ -188,15 +185,6 @@ impl Connection {
         }
     }
 
-    /// Whether the server has closed, or said what nobody asked for, while we did not look. A peek that does not
-    /// wait tells: it would block as long as all is well.
-    pub fn is_stale(&self) -> bool {
-        let stream = &self.socket.get_ref().stream;
-        let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
-        let quiet = matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock);
-        !quiet || stream.set_nonblocking(false).is_err()
-    }
-
     /// The reply makes no sense.
     pub fn bad(&self, problem: ReplyProblem) -> ClientError {
         ClientError::BadReply(self.address.clone(), problem)
@@ -204,11 +192,9 @@ impl Connection {
 
     /// Reading or writing failed.
     fn failed(&self, error: io::Error) -> ClientError {
-        let address = self.address.clone();
-        if error.kind() == TIMEOUT {
-            ClientError::Timeout(address)
-        } else {
-            ClientError::Lost(address, error)
+        match error.kind() {
+            TIMEOUT => ClientError::Timeout(self.address.clone()),
+            _ => ClientError::Lost(self.address.clone(), error),
         }
     }
 }
@@ -287,7 +273,7 @@ mod tests {
         let address = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap();
         let mut connection = connect(&address, Duration::from_millis(50)).unwrap();
         assert!(matches!(connection.reply(), Err(ClientError::Timeout(_))));
-        assert!(!connection.readable_within(MILLISECOND).unwrap());
+        assert!(!connection.is_readable_within(MILLISECOND));
         const ETIMEDOUT: i32 = if cfg!(target_os = "linux") { 110 } else { 60 };
         let given_up = io::Error::from_raw_os_error(ETIMEDOUT);
         assert_eq!(given_up.kind(), ErrorKind::TimedOut);

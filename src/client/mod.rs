@@ -173,13 +173,14 @@ impl Client {
     /// alone). However long the list is, one entry is held. It ends with the first error; a list that is dropped
     /// before its end costs the connection, and the next request makes a new one.
     pub fn list(&mut self, prefix: &str, of: ListOf) -> Result<impl Iterator<Item = Result<ListItem>>> {
-        let request = match of {
-            ListOf::Keys => Request::Keys { prefix: prefix.into() },
-            ListOf::Entries => Request::GetAll { prefix: prefix.into() },
+        // The list of KEYS stands in an object, that of GETALL alone.
+        let (request, before, after) = match of {
+            ListOf::Keys => (Request::Keys { prefix: prefix.into() }, "{\"value\":", "}"),
+            ListOf::Entries => (Request::GetAll { prefix: prefix.into() }, "", ""),
         };
-        self.begin(&bytes(&request), |connection| open_list(connection, of))?;
+        self.begin(&bytes(&request), |connection| open_list(connection, before))?;
         let scope = Scope::Prefix(prefix.into());
-        let elements = items(self.connection.as_mut(), move |open| next_element(open, of, &scope));
+        let elements = items(self.connection.as_mut(), move |open| next_element(open, of, after, &scope));
         Ok(elements.filter_map(Result::transpose))
     }
 
@@ -235,9 +236,9 @@ impl Client {
     }
 
     /// Lets go of a connection that the server has closed since it was last used. A request would only find out
-    /// after it was sent, and end as [`ClientError::Lost`]; who has been silent for long calls this first.
+    /// after it was sent, and end as [`ClientError::Lost`]: call this first after a long silence.
     pub fn drop_stale(&mut self) {
-        self.connection.take_if(|connection| connection.is_stale());
+        self.connection.take_if(|connection| connection.is_readable_within(Duration::ZERO));
     }
 
     fn integer<N: TryFrom<i128>>(&mut self, request: &Request<'_>) -> Result<N> {

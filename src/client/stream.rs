@@ -6,7 +6,7 @@
 //!
 //! A watch is told the present state first and then every change, on one connection. There is no gap
 //! between looking and following in which a change could be missed. A lost connection makes such a gap, so a watch
-//! ends there with an error; whoever starts another sees the present state again and can compare.
+//! ends there with an error. The next watch is told the present state again, which the caller can compare.
 //!
 //! Keys are checked here as strictly as a server checks them: a program prints what it is told, and a terminal or
 //! a script acts on what is printed.
@@ -74,13 +74,9 @@ pub struct Watch {
     pub(super) ready: bool,
 }
 
-/// Passes over the beginning of a list, up to its `[`. A refusal comes in place of a list, and is an error. The
+/// Passes over the beginning of a list: `before`, and its `[`. A refusal comes in place of a list, and is an error. The
 /// two cannot be told apart by their first byte, since the list of KEYS stands in an object as refusals do.
-pub(super) fn open_list(connection: &mut Connection, of: ListOf) -> Result<()> {
-    let before = match of {
-        ListOf::Keys => "{\"value\":",
-        ListOf::Entries => "",
-    };
+pub(super) fn open_list(connection: &mut Connection, before: &str) -> Result<()> {
     let bracket_or_end = |bytes: &[u8]| bytes.iter().position(|byte| matches!(byte, b'[' | b'\n'));
     let (mut came, end) = connection.read_until(bracket_or_end)?;
     if end == b'[' && came == before {
@@ -93,8 +89,8 @@ pub(super) fn open_list(connection: &mut Connection, of: ListOf) -> Result<()> {
     connection.understand(&came)?.and(Err(connection.bad(ReplyProblem::Mismatch("it is no list"))))
 }
 
-/// Gives what `read` reads, for as long as there are unanswered requests, until the first error. Behind an error nobody
-/// knows what comes next.
+/// Gives what `read` reads, for as long as there are unanswered requests, until the first error: what comes behind an
+/// error cannot be told apart.
 pub(super) fn items<T>(
     mut connection: Option<&mut Connection>,
     mut read: impl FnMut(&mut Connection) -> Result<T>,
@@ -109,18 +105,15 @@ pub(super) fn items<T>(
     })
 }
 
-/// The next element of a list that has been opened; `None` in a list that has none.
+/// The next element of a list that has been opened; `None` in a list that has none. `after` ends the line.
 pub(super) fn next_element(
     connection: &mut Connection,
     of: ListOf,
+    after: &str,
     scope: &Scope<'_>,
 ) -> Result<Option<ListItem>> {
     let (element, end) = connection.read_until(element_end())?;
     if end != b',' {
-        let after = match of {
-            ListOf::Keys => "}",
-            ListOf::Entries => "",
-        };
         if end != b']' || connection.line()? != after {
             return Err(connection.bad(ReplyProblem::Mismatch("it lacks the end of a list")));
         }
@@ -150,9 +143,12 @@ fn read_element(element: &str, of: ListOf) -> Result<ListItem, ReplyProblem> {
 
 /// Refuses a key that no server of ours has, or that was not asked for.
 fn check(connection: &Connection, key: &str, scope: &Scope<'_>) -> Result<()> {
-    check_key(key).map_err(|error| connection.bad(ReplyProblem::BadKey(error)))?;
-    let covered = scope.covers(key).then_some(());
-    covered.ok_or_else(|| connection.bad(ReplyProblem::Mismatch("it answers something else")))
+    let problem = match check_key(key) {
+        Err(error) => ReplyProblem::BadKey(error),
+        Ok(()) if scope.covers(key) => return Ok(()),
+        Ok(()) => ReplyProblem::Mismatch("it answers something else"),
+    };
+    Err(connection.bad(problem))
 }
 
 /// Finds the comma or closing bracket after an element that comes in pieces, each looked at once.
@@ -210,9 +206,8 @@ impl Watch {
 /// The next change, if one begins within `time`. What ends a watch here is told apart from what ends a request: no
 /// request is in doubt, but changes may be missed from now on.
 fn next_change(connection: &mut Connection, scope: &Scope<'_>, time: Duration) -> Result<Option<Event>> {
-    let readable = connection.readable_within(time);
-    let change = readable.and_then(|readable| readable.then(|| Event::read(connection, scope)).transpose());
-    change.map_err(|error| match error {
+    let change = connection.is_readable_within(time).then(|| Event::read(connection, scope));
+    change.transpose().map_err(|error| match error {
         ClientError::Lost(address, error) => ClientError::WatchLost(address, error),
         // A change has begun and does not end.
         ClientError::Timeout(address) => ClientError::WatchLost(address, ErrorKind::TimedOut.into()),

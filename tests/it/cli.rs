@@ -297,6 +297,8 @@ const ROWS: &[Row] = &[
     row("", "").stdin(b"get a -j\n").fails(2, "st: line 1: \"-j\" is an option: put options before KEY, or '--' before data (see 'help get')\n"),
     row("", "").stdin(b"frobnicate\n").fails(2, "st: line 1: no command \"frobnicate\" (see 'help')\n"),
     row("", "").stdin(b"get\n").fails(2, "st: line 1: KEY is missing (see 'help get')\n"),
+    // Options hold for their line alone.
+    row("", "\"x\"\n").state(AB).stdin(b"-jq get a\nfrobnicate\n").fails(2, "st: line 2: no command \"frobnicate\" (see 'help')\n"),
     row("", "").stdin(b"get 'a\n").fails(2, "st: line 1: the quote ' is not closed\n"),
     row("", "").stdin(b"set a b\\\n").fails(2, "st: line 1: the line ends after a backslash\n").after("{}"),
     row("", "").stdin(b"set a -\nvalue\n").fails(2, "st: line 1: in a session stdin holds the commands"),

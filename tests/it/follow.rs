@@ -220,6 +220,20 @@ fn what_a_program_leaves_behind_does_not_hold_a_watch_up() {
 }
 
 #[test]
+fn a_program_s_last_line_is_quoted_however_much_it_or_what_it_leaves_behind_says() {
+    let server = Server::start(&[]);
+    assert_eq!(client(&server, &["set", "a", "x"]).0, 0);
+    for (script, quoted) in [
+        ("yes | head -c 300000 >&2; echo last >&2; exit 3", ": last\n"),
+        ("exec 2>&-; sleep 0.1; exit 3", "\n"),
+        ("yes >&2 & sleep 0.1; exit 3", ": y\n"),
+    ] {
+        let (exit, _, said) = client(&server, &["watch", "-c1", "a", "sh", "-c", script]);
+        assert!(exit == 0 && said.ends_with(&format!("st: sh: exit status: 3{quoted}")), "{script}");
+    }
+}
+
+#[test]
 fn help_says_what_a_watch_ends_with() {
     let (exit, out, _) = told(run(&mut st(&["client", "help", "watch"]), b""));
     assert!(exit == 0 && out.contains("  0  --count changes were told"), "{out}");
