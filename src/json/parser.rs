@@ -323,21 +323,21 @@ impl<'t> Parser<'t> {
     #[inline(always)]
     fn number(&self, from: usize) -> Result<Str<'t>, Error> {
         let mut at = from + usize::from(self.byte(from) == b'-');
-        at = if self.byte(at) == b'0' { at + 1 } else { self.digits(at)? };
+        at = if self.byte(at) == b'0' { at + 1 } else { self.digits(at, few_digits)? };
         if self.byte(at) == b'.' {
-            at = self.digits(at + 1)?;
+            at = self.digits(at + 1, fast::digits)?;
         }
         if self.byte(at) | 0x20 == b'e' {
             let signed = matches!(self.byte(at + 1), b'-' | b'+');
-            at = self.digits(at + 1 + usize::from(signed))?;
+            at = self.digits(at + 1 + usize::from(signed), few_digits)?;
         }
         Ok(Str { text: self.text, from, to: at, escaped: false })
     }
 
-    /// At least one digit.
+    /// At least one digit; `run` finds the last.
     #[inline(always)]
-    fn digits(&self, at: usize) -> Result<usize, Error> {
-        let end = fast::digits(self.text.as_bytes(), at);
+    fn digits(&self, at: usize, run: fn(&[u8], usize) -> usize) -> Result<usize, Error> {
+        let end = run(self.text.as_bytes(), at);
         if end == at { Err(self.error(Kind::Digit, at)) } else { Ok(end) }
     }
 
@@ -377,4 +377,14 @@ fn closing(open: u8) -> u8 {
 /// What may follow an item of the bracket that this one closes.
 fn after_item(close: u8) -> Kind {
     if close == b'}' { Kind::CommaOrBrace } else { Kind::CommaOrBracket }
+}
+
+/// The place where a short run of digits ends. Before a point there are seldom more than three, and looking at eight at
+/// once took a file of such numbers 10% longer.
+#[inline(always)]
+fn few_digits(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    at
 }

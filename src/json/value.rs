@@ -97,6 +97,19 @@ impl Value {
         }
     }
 
+    /// Whether it is `null`.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Value::Null)
+    }
+
+    /// Compact JSON, appended. It saves the check and the copy that a `String` costs.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let mut writer = Writer::new(false);
+        writer.out = std::mem::take(out);
+        writer.value(self);
+        *out = writer.out;
+    }
+
     /// JSON for people: a line an element, indented by two spaces.
     pub fn pretty(&self) -> String {
         self.written(true)
