@@ -9,6 +9,7 @@
 //! times the memory of the text. Left out are filters and paths as in `jq`: this is for looking at
 //! JSON, and for telling whether it is JSON.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Stdin, Stdout, Write};
 use std::path::PathBuf;
@@ -86,6 +87,25 @@ pub enum ReformatError {
     Read(io::Error),
     /// The output could not be written.
     Write(io::Error),
+}
+
+impl fmt::Display for ReformatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReformatError::Json(error) => write!(f, "not JSON: {error}"),
+            ReformatError::Read(error) => write!(f, "cannot read the input: {error}"),
+            ReformatError::Write(error) => write!(f, "cannot write the output: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ReformatError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ReformatError::Json(error) => Some(error),
+            ReformatError::Read(error) | ReformatError::Write(error) => Some(error),
+        }
+    }
 }
 
 impl From<json::Error> for ReformatError {

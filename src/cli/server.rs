@@ -135,10 +135,10 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<ServerArgs, Problem> {
     Ok(args)
 }
 
-/// A pool has the library's number of threads until all words have been read: `-t` may come last.
+/// A pool has its usual number of threads until all words have been read: `-t` may come last.
 fn mode(word: OsString) -> Result<Mode, String> {
     match word.to_str() {
-        Some("pool") => Ok(Options::default().mode),
+        Some("pool") => Ok(Mode::POOL),
         Some("iterative") => Ok(Mode::Iterative),
         Some("once") => Ok(Mode::Once),
         _ => Err("pool, iterative or once".into()),

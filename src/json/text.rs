@@ -84,6 +84,11 @@ impl<'a> JsonText<'a> {
         (self.kind() == b'-').then(|| number::integer(&self.0)).flatten()
     }
 
+    /// Whether this is `null`.
+    pub fn is_null(&self) -> bool {
+        self.0 == "null"
+    }
+
     /// Whether it may stand this many levels deeper, in a reply for instance, without nesting too deep there.
     pub(crate) fn leaves_room(&self, levels: usize) -> bool {
         Parser::new(&self.0).compact_with_room(levels).is_ok()

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::listener::Accepted;
-use super::{Level, Mode, Server};
+use super::{Level, Server};
 use crate::protocol::Code;
 use crate::session::{Next, Session, TurnedAway};
 
@@ -60,13 +60,10 @@ pub(super) struct ServedConnection<'c> {
 }
 
 impl<'c> ServedConnection<'c> {
-    /// Begins a session, of the kind that the server's mode asks for.
+    /// Begins a session.
     pub fn new(server: &'c Server, (stream, peer): Accepted) -> ServedConnection<'c> {
         server.core.stats.connections.fetch_add(1, Relaxed);
-        let mut session = match server.mode {
-            Mode::Once => Session::once(&server.core),
-            Mode::Iterative | Mode::Pool { .. } => Session::new(&server.core),
-        };
+        let mut session = server.session();
         // The session traces requests only where they are logged: formatting each one costs time.
         if server.log.tells(Level::Debug) {
             session.trace = Some(Box::new(move |name, key, failed| {

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! It has one flaw: a client that says nothing keeps all others waiting. The pool mends that by calling
-//! `serve` from many threads; the modes differ in who calls it, and in nothing else.
+//! `serve` from many threads. The modes differ in who calls it, and in the three rules of this file that ask for the
+//! mode: what a session is, how long a client may be silent, and whether it may WATCH.
 //!
 //! Read the files in this order: `listener` (taking a port, accepting, stopping), `connection` (one client),
 //! `pool` (many), `log`. What the bytes mean is the session's business and not known here. Considered and
@@ -37,7 +38,7 @@ use std::{fmt, io};
 use crate::actions::{Action, Actions, RegisterError};
 use crate::json::{Object, Value};
 use crate::protocol::{Scope, Spec, Token};
-use crate::session::{Core, Stats};
+use crate::session::{Core, Session, Stats};
 use crate::store::{Change, Store, WatchEnd, Watcher};
 use connection::ServedConnection;
 use listener::listen;
@@ -56,6 +57,11 @@ pub enum Mode {
         /// The most clients at once.
         threads: usize,
     },
+}
+
+impl Mode {
+    /// Pool mode with as many workers as it has where nothing else is said.
+    pub const POOL: Mode = Mode::Pool { threads: 512 };
 }
 
 impl fmt::Display for Mode {
@@ -91,7 +97,7 @@ impl Default for Options {
     /// A pool of 512 workers, 1 MiB a request, 10 s for it, an empty table without a limit, no token, no log.
     fn default() -> Options {
         Options {
-            mode: Mode::Pool { threads: 512 },
+            mode: Mode::POOL,
             request_bytes_max: 1 << 20,
             idle: None,
             deadline: Duration::from_secs(10),
@@ -203,8 +209,11 @@ impl Server {
     /// Serves until it is shut down (in [`Mode::Once`]: until one request is answered). Requests
     /// under way are finished, and every thread has ended when this returns.
     pub fn run(mut self) -> io::Result<()> {
-        // A client that watches is served for as long as it likes. In the other modes no other client would be.
-        self.core.may_watch = matches!(self.mode, Mode::Pool { .. });
+        // A client that watches is served for as long as it likes. In the first two modes no other client would be.
+        self.core.may_watch = match self.mode {
+            Mode::Once | Mode::Iterative => false,
+            Mode::Pool { .. } => true,
+        };
         self.core.stats = Arc::new(Stats::new(self.core.actions.names()));
         self.core.actions.info = self.info();
         let server = &self;
@@ -236,6 +245,14 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// A session on a new connection, in this mode.
+    fn session(&self) -> Session<'_> {
+        match self.mode {
+            Mode::Once => Session::once(&self.core),
+            Mode::Iterative | Mode::Pool { .. } => Session::new(&self.core),
+        }
     }
 
     /// The longest silence between requests, in this mode.

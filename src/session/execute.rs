@@ -1,6 +1,6 @@
-//! Answering requests: each is cut out, read, carried out and concluded. It has an arm in `execute`, which asks the store
-//! or an action and writes the answer. What cannot be read or done comes back as a [`Failure`], and one place
-//! writes, counts and traces it.
+//! Answering requests. Each is cut out of the input, read, carried out and concluded. Every kind of request has an arm
+//! in `execute`, which asks the store or an action and writes the answer. What cannot be read or done comes back as
+//! a [`Failure`], which one place writes, counts and traces.
 //!
 //! GETALL, KEYS and WATCH are answered by more than one piece of output, so they only begin here. A table may be
 //! larger than what is left of the memory, and a watch has no end: neither is ever held whole. [`Listing`] and

@@ -32,7 +32,7 @@ pub fn read(text: &str) -> Result<String, Error> {
                     assert!(found.offset >= error.offset, "{text}");
                     assert!(out.is_empty(), "something came out of {text}");
                 }
-                Err(other) => panic!("{text}: {other:?}"),
+                Err(other) => panic!("{text}: {other}"),
             }
         }
     }

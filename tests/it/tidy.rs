@@ -151,6 +151,45 @@ fn functions_fit_on_a_screen() {
     assert!(seen > 500, "saw only {seen} functions");
 }
 
+/// What a file uses of the files beside it: `super::name`, alone or in braces.
+fn siblings(code: &str) -> Vec<&str> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let uses = code.split("super::").skip(1).flat_map(|rest| {
+        let list = rest.strip_prefix('{').map_or(rest, |list| list.split(';').next().unwrap());
+        let all = if list.len() < rest.len() { list.split([',', '}', '\n']).collect() } else { vec![rest] };
+        all.into_iter().map(move |one: &str| one.trim_start().split(|c| !is_word(c)).next().unwrap())
+    });
+    uses.filter(|word| !word.is_empty()).collect()
+}
+
+#[test]
+fn no_files_of_a_room_use_one_another_in_a_circle() {
+    let sources = sources();
+    let mut uses: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    for (name, _, code) in &sources {
+        if let Some((room, file)) = name.split_once('/').filter(|(_, file)| *file != "mod.rs") {
+            uses.push((room, file.strip_suffix(".rs").unwrap(), siblings(code)));
+        }
+    }
+    // What uses nothing that is left is taken out, again and again; a circle is what cannot be.
+    loop {
+        let left: Vec<(&str, &str)> = uses.iter().map(|(room, file, _)| (*room, *file)).collect();
+        uses.retain(|(room, file, used)| {
+            used.iter().any(|other| other != file && left.contains(&(*room, *other)))
+        });
+        if uses.len() == left.len() {
+            break;
+        }
+    }
+    assert!(uses.is_empty(), "a circle, and who uses it: {uses:?}");
+}
+
+#[test]
+fn what_a_file_uses_of_those_beside_it_is_found() {
+    let code = "use super::one::A;\nuse super::{\n    B, two,\n    three::{C, D},\n};\nuse super::Run;";
+    assert_eq!(siblings(code), ["one", "B", "two", "three", "D", "Run"]);
+}
+
 #[test]
 fn files_that_readers_are_sent_to_exist() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
