@@ -49,7 +49,8 @@
 //!
 //! # To add something, touch these
 //!
-//! Each was done once, on a branch that was thrown away; where several places are named, the compiler names them too.
+//! Each was done once, on a branch that was thrown away. Where several places are named, the compiler names them, but for
+//! the words by which users and clients ask for something new.
 //!
 //! - **A request** (APPEND, 35 lines): a row of `Verb` and a variant of `Request` in `protocol/mod`; then the compiler asks
 //!   for its help, members and text form (`protocol/mod`, `protocol/parse`), its carrying out (`session/execute`) and what a
