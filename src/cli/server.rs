@@ -52,10 +52,13 @@ pub struct ServerArgs {
     pub insecure: bool,
     /// How much is logged.
     pub level: Level,
-    /// Kept apart from the mode, since `-t` may come before `-m`.
+    /// Kept apart from the mode, since they may come before `-m`.
     threads: Option<usize>,
+    connections: Option<usize>,
 }
 
+/// Each is a descriptor. Few systems grant a process more.
+const CONNECTIONS_MAX: u64 = 1_000_000;
 /// Each has a stack, of which the system reserves the addresses at once. Few systems grant so many.
 const THREADS_MAX: u64 = 100_000;
 /// Each is a process with pipes and threads that wait for it.
@@ -72,8 +75,10 @@ type O = Opt<ServerArgs>;
 #[rustfmt::skip]
 pub(super) const OPTIONS: &[O] = &[
     O::new("-m, --mode MODE",
-        "pool: many clients, a worker each (the default);\niterative: one after another; once: one request in all",
+        "event: many clients on one thread (the default);\npool: a worker each; iterative: one after another;\nonce: one request in all",
         |args, word| put(&mut args.mode, mode(word))),
+    O::new("    --connections N", "live connections at once in event mode (10000)",
+        |args, word| put(&mut args.connections, whole(word, 1..=CONNECTIONS_MAX).map(Some))),
     O::new("-t, --threads N", "live connections at once in pool mode (512)",
         |args, word| put(&mut args.threads, whole(word, 1..=THREADS_MAX).map(Some))),
     O::new("    --max-request SIZE", "the largest request (1M)",
@@ -119,14 +124,17 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<ServerArgs, Problem> {
         insecure: false,
         level: Level::Info,
         threads: None,
+        connections: None,
     };
     words.skip_help();
     if let Some(word) = words.around(OPTIONS, &mut args)? {
         args.address = text(word).map_err(|_| Problem::NotUtf8("ADDR"))?;
     }
     // Only now is it known which mode came last.
-    if let (Mode::Pool { threads }, Some(given)) = (&mut args.mode, args.threads) {
-        *threads = given;
+    match &mut args.mode {
+        Mode::Event { connections } => *connections = args.connections.unwrap_or(*connections),
+        Mode::Pool { threads } => *threads = args.threads.unwrap_or(*threads),
+        Mode::Iterative | Mode::Once => {}
     }
     // Without a token everybody on this machine could run programs as us.
     if args.allow_exec && args.token_file.is_none() && words.variable(TOKEN_VARIABLE).is_none() {
@@ -135,13 +143,14 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<ServerArgs, Problem> {
     Ok(args)
 }
 
-/// A pool has its usual number of threads until all words have been read: `-t` may come last.
+/// Each has its usual number of clients until all words have been read: `-t` may come last.
 fn mode(word: OsString) -> Result<Mode, String> {
     match word.to_str() {
+        Some("event") => Ok(Mode::EVENT),
         Some("pool") => Ok(Mode::POOL),
         Some("iterative") => Ok(Mode::Iterative),
         Some("once") => Ok(Mode::Once),
-        _ => Err("pool, iterative or once".into()),
+        _ => Err("event, pool, iterative or once".into()),
     }
 }
 

@@ -1,31 +1,22 @@
-//! The listening socket: taking a port, accepting connections, and being woken in order to stop.
+//! The listening socket: taking a port, accepting connections, and being told to end.
 //!
-//! A thread that waits in `accept` or `read` looks at no flag, so a flag alone cannot stop a server.
-//! [`ShutdownHandle::shutdown`] sets the flag and then wakes every thread that may be waiting: `accept`
-//! returns because the handle connects to the server's own address, and a `read` returns because the
-//! handle shuts its socket for reading, which looks as if the client had sent its last byte. The session
-//! then answers what has arrived, and closes. A signal would need unsafe code, and a timeout on every
-//! wait would wake idle threads for nothing.
+//! Nothing here waits. Whoever serves waits for the listener and for [`ShutdownHandle::told`] along with its clients' sockets, so
+//! that it hears of each at once, and no thread has to be woken out of a system call.
 //!
 //! What the accepted bytes mean, and who serves them, is not decided here.
 
-use std::collections::HashMap;
-use std::io::{self, ErrorKind, PipeReader, pipe};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Write, pipe};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{error, fmt, thread};
+use std::{error, fmt};
 
 use super::{Level, Server};
 use crate::sys;
 
-/// How long to wait after a failure to accept. A loop without a pause would take a whole processor, since
-/// the connection that could not be accepted is still there and `accept` fails again at once.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// How long to try to connect to our own listener. On one machine it answers at once or not at all.
-const WAKE_MAX: Duration = Duration::from_secs(1);
+/// How long accepting rests after a failure.
+pub(super) const REST: Duration = Duration::from_millis(100);
 
 /// A connection, and who made it. The peer is kept beside the stream because the system forgets it as
 /// soon as the connection has ended, which is when the log wants to name it.
@@ -66,13 +57,8 @@ pub(super) fn listen(addresses: impl ToSocketAddrs) -> Result<(TcpListener, Shut
     let nowhere = |source| BindError { address: None, source };
     let mut failed = nowhere(ErrorKind::AddrNotAvailable.into());
     for address in addresses.to_socket_addrs().map_err(nowhere)? {
-        match TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener))) {
-            Ok((address, listener)) => {
-                // Accepted connections inherit keepalive, so it costs no system call for each. Where it
-                // cannot be set the server still works; it finds peers that vanish without a word later.
-                let _ = sys::keepalive(&listener);
-                return Ok((listener, ShutdownHandle::new(address)));
-            }
+        match listen_on(address) {
+            Ok(listening) => return Ok(listening),
             Err(source) => failed = BindError { address: Some(address), source },
         }
         if failed.source.kind() != ErrorKind::AddrNotAvailable {
@@ -82,27 +68,34 @@ pub(super) fn listen(addresses: impl ToSocketAddrs) -> Result<(TcpListener, Shut
     Err(failed)
 }
 
+fn listen_on(address: SocketAddr) -> io::Result<(TcpListener, ShutdownHandle)> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    // Accepted connections inherit keepalive, so it costs no system call for each. Where either cannot be set the
+    // server still works: it finds later that a peer has vanished, or serves a burst more slowly.
+    let _ = sys::keepalive(&listener);
+    let _ = sys::lengthen_queue(&listener);
+    let stop = ShutdownHandle::new(listener.local_addr()?)?;
+    Ok((listener, stop))
+}
+
 impl Server {
-    /// Waits for the next connection; `None` when the server is to stop. Where none can be accepted (the
-    /// process has no descriptor left, say) the failure is logged and accepting is tried again after a pause.
-    /// Such a failure is about the moment and not the server: clients leave and their descriptors return.
-    pub(super) fn accept(&self) -> Option<Accepted> {
+    /// The next client that waits to be accepted, if one does. Where it cannot be (the process has no descriptor left,
+    /// say) the failure is logged. It is about the moment and not the server: clients leave and their descriptors return.
+    /// Then accepting is to rest, for [`REST`]: the client still waits, so trying again would fail at once, for ever.
+    pub(super) fn accept(&self) -> io::Result<Option<Accepted>> {
         loop {
-            let accepted = self.listener.accept();
-            // This comes first, because what woke `accept` may be the handle's own connection.
-            if self.stop.is_stopping() {
-                return None;
-            }
-            match accepted {
+            match self.listener.accept() {
                 Ok(accepted) => {
                     self.core.stats.accepted.fetch_add(1, Ordering::Relaxed);
-                    return Some(accepted);
+                    return Ok(Some(accepted));
                 }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 // The client gave up before it was accepted; the next one may be waiting already.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     self.log.event(Level::Error, "accept", &[("error", &error)]);
-                    thread::sleep(ACCEPT_AGAIN);
+                    return Err(error);
                 }
             }
         }
@@ -121,30 +114,36 @@ impl Server {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct ShutdownHandle(Arc<StopState>);
+pub struct ShutdownHandle(Arc<Stop>);
 
-struct StopState {
+struct Stop {
     stopping: AtomicBool,
     address: SocketAddr,
-    /// Every connection that is being served, by its descriptor: no two open sockets have the same one.
-    live: Mutex<HashMap<RawFd, Arc<TcpStream>>>,
-    /// A descriptor that is held only to be closed by [`ShutdownHandle::wake`]. A server that has run out of
-    /// descriptors could not connect to itself, and so could not be stopped.
-    spare: Mutex<Option<PipeReader>>,
+    /// A pipe that every thread of the server waits for. The byte that is written into it is never read, so that each of them
+    /// sees it.
+    reader: PipeReader,
+    writer: PipeWriter,
 }
 
 impl ShutdownHandle {
-    fn new(address: SocketAddr) -> ShutdownHandle {
-        let spare = Mutex::new(pipe().ok().map(|(reader, _)| reader));
-        let stopping = AtomicBool::new(false);
-        ShutdownHandle(Arc::new(StopState { stopping, address, live: Mutex::default(), spare }))
+    fn new(address: SocketAddr) -> io::Result<ShutdownHandle> {
+        let (reader, writer) = pipe()?;
+        Ok(ShutdownHandle(Arc::new(Stop { stopping: AtomicBool::new(false), address, reader, writer })))
     }
 
     /// Tells the server to end. Returns at once; `run` returns when the requests under way are answered.
     pub fn shutdown(&self) {
-        self.0.stopping.store(true, Ordering::SeqCst);
-        self.live().values().for_each(|stream| end_reading(stream));
-        self.wake();
+        if !self.0.stopping.swap(true, Ordering::SeqCst) {
+            // Both ends are open, and there is room in the pipe.
+            let _ = (&self.0.writer).write_all(&[0]);
+        }
+    }
+
+    /// Has the first SIGINT or SIGTERM do the same; the next one ends the process at once. A process has one handler of
+    /// signals, so of several servers the last to ask for it has it.
+    pub fn on_signals(&self) -> io::Result<()> {
+        sys::signals_to(self.0.writer.try_clone()?);
+        Ok(())
     }
 
     /// Where the server listens.
@@ -152,49 +151,8 @@ impl ShutdownHandle {
         self.0.address
     }
 
-    /// Wakes one thread that waits in `accept`, by connecting to it.
-    pub(super) fn wake(&self) {
-        drop(self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let mut address = self.0.address;
-        // A listener bound to all addresses of the machine has no address of its own to connect to.
-        if address.ip().is_unspecified() {
-            address.set_ip(match address {
-                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            });
-        }
-        // Where this fails there is no listener any more, or one that a client has just woken.
-        let _ = TcpStream::connect_timeout(&address, WAKE_MAX);
+    /// What has something to read once the server is to end.
+    pub(super) fn told(&self) -> &PipeReader {
+        &self.0.reader
     }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.0.stopping.load(Ordering::SeqCst)
-    }
-
-    /// Has `shutdown` end the reading of this connection, until [`ShutdownHandle::untrack`].
-    pub(super) fn track(&self, stream: TcpStream) -> Arc<TcpStream> {
-        let stream = Arc::new(stream);
-        self.live().insert(stream.as_raw_fd(), stream.clone());
-        // `shutdown` sets the flag and then goes through the map; we add to the map and then look at the
-        // flag. Whichever of the two comes first, this connection is not missed.
-        if self.is_stopping() {
-            end_reading(&stream);
-        }
-        stream
-    }
-
-    /// Forgets a connection. It must still be open: once closed, its descriptor may be another's.
-    pub(super) fn untrack(&self, stream: &TcpStream) {
-        self.live().remove(&stream.as_raw_fd());
-    }
-
-    // No statement that changes the map can panic halfway, so a poisoned lock is used on.
-    fn live(&self) -> MutexGuard<'_, HashMap<RawFd, Arc<TcpStream>>> {
-        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn end_reading(stream: &TcpStream) {
-    // This fails where the client has gone already, and then there is nothing to end.
-    let _ = stream.shutdown(Shutdown::Read);
 }

@@ -23,15 +23,21 @@
 //! left: an event loop (`epoll` is not in std), and a thread for each connection without a bound (a flood of
 //! clients would take all memory).
 
+mod bell;
 mod connection;
+mod event_loop;
 mod listener;
 mod log;
 mod pool;
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, Builder};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::channel;
+use std::task::{Wake, Waker};
+use std::thread::{self, Builder, Thread};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -40,10 +46,14 @@ use crate::json::{Object, Value};
 use crate::protocol::{Scope, Spec, Token};
 use crate::session::{Core, Session, Stats};
 use crate::store::{Change, Store, WatchEnd, Watcher};
-use connection::ServedConnection;
-use listener::listen;
+use crate::sys::{Interest, raise_descriptors, wait_ready};
+use bell::Bell;
+use connection::{Connection, Place};
+use event_loop::{EventLoop, WAITING_MAX};
 pub use listener::{BindError, ShutdownHandle};
+use listener::{REST, listen};
 pub use log::{Level, Log};
+use pool::{Pool, Work};
 
 /// Who serves how many clients at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +62,11 @@ pub enum Mode {
     Once,
     /// One client after another.
     Iterative,
+    /// Many clients on one thread.
+    Event {
+        /// The most clients at once.
+        connections: usize,
+    },
     /// Many clients, a worker each.
     Pool {
         /// The most clients at once.
@@ -60,6 +75,8 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Event mode with as many connections as it has where nothing else is said.
+    pub const EVENT: Mode = Mode::Event { connections: 10_000 };
     /// Pool mode with as many workers as it has where nothing else is said.
     pub const POOL: Mode = Mode::Pool { threads: 512 };
 }
@@ -69,6 +86,7 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Mode::Once => "once",
             Mode::Iterative => "iterative",
+            Mode::Event { .. } => "event",
             Mode::Pool { .. } => "pool",
         })
     }
@@ -94,10 +112,10 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// A pool of 512 workers, 1 MiB a request, 10 s for it, an empty table without a limit, no token, no log.
+    /// Event mode with 10,000 connections, 1 MiB a request, 10 s for it, an empty table without a limit, no token, no log.
     fn default() -> Options {
         Options {
-            mode: Mode::POOL,
+            mode: Mode::EVENT,
             request_bytes_max: 1 << 20,
             idle: None,
             deadline: Duration::from_secs(10),
@@ -107,6 +125,9 @@ impl Default for Options {
         }
     }
 }
+
+/// Workers for what may take long in event mode.
+const HELPERS_MAX: usize = 512;
 
 type Callback = Box<dyn Fn(&Change) + Send + Sync>;
 
@@ -212,7 +233,7 @@ impl Server {
         // A client that watches is served for as long as it likes. In the first two modes no other client would be.
         self.core.may_watch = match self.mode {
             Mode::Once | Mode::Iterative => false,
-            Mode::Pool { .. } => true,
+            Mode::Event { .. } | Mode::Pool { .. } => true,
         };
         self.core.stats = Arc::new(Stats::new(self.core.actions.names()));
         self.core.actions.info = self.info();
@@ -227,7 +248,8 @@ impl Server {
             });
             let ended = started.and_then(|()| match server.mode {
                 Mode::Once | Mode::Iterative => server.run_iterative(),
-                Mode::Pool { threads } => server.run_pool(threads),
+                Mode::Event { connections } => server.run_event_loop(connections, Work::Act, HELPERS_MAX),
+                Mode::Pool { threads } => server.run_event_loop(threads, Work::Serve, threads),
             });
             // The scope waits for the callbacks' threads, which wait for their watches to end.
             watches.iter().for_each(|(watch, _)| watch.end());
@@ -237,21 +259,49 @@ impl Server {
 
     /// Serves one client after another, until a session has had all the requests that it takes.
     fn run_iterative(&self) -> io::Result<()> {
-        while let Some(accepted) = self.accept() {
-            let mut connection = ServedConnection::new(self, accepted);
-            connection.serve();
-            if connection.session.is_spent() {
-                break;
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            let fds = [self.stop.told().as_fd(), self.listener.as_fd()].map(|fd| (Some(fd), Interest::Read));
+            if let [true, _] = wait_ready(fds, Duration::MAX) {
+                return Ok(());
+            }
+            let Ok(accepted) = self.accept() else {
+                thread::sleep(REST);
+                continue;
+            };
+            let connection = accepted
+                .map(|accepted| Connection::new(self, accepted, Place::take(self, 1), Instant::now()));
+            if let Some(Ok(mut connection)) = connection {
+                connection.serve(&mut buffer);
+                if connection.session.is_spent() {
+                    return Ok(());
+                }
             }
         }
-        Ok(())
+    }
+
+    /// Serves clients side by side, by one thread that waits for all of them and workers.
+    fn run_event_loop(&self, places: usize, work: Work, workers_max: usize) -> io::Result<()> {
+        // Where the system grants fewer descriptors, accepting fails at times and is tried again.
+        let _ = raise_descriptors((places + WAITING_MAX + 1024) as u64);
+        let (bell, (sender, home)) = (Bell::new()?, channel());
+        let pool = Pool::new(self, work, workers_max, sender, bell.clone());
+        thread::scope(|scope| {
+            let lend = |lent| pool.lend(scope, lent);
+            let event_loop = EventLoop::new(self, places, (work, &lend), (home, bell));
+            let ended = event_loop.and_then(EventLoop::run);
+            // Where it ended by a failure, workers do not know yet.
+            self.stop.shutdown();
+            pool.close();
+            ended
+        })
     }
 
     /// A session on a new connection, in this mode.
     fn session(&self) -> Session<'_> {
         match self.mode {
             Mode::Once => Session::once(&self.core),
-            Mode::Iterative | Mode::Pool { .. } => Session::new(&self.core),
+            Mode::Iterative | Mode::Event { .. } | Mode::Pool { .. } => Session::new(&self.core),
         }
     }
 
@@ -259,13 +309,19 @@ impl Server {
     fn idle(&self) -> Duration {
         self.idle.unwrap_or(match self.mode {
             Mode::Iterative => Duration::from_secs(10),
-            Mode::Once | Mode::Pool { .. } => Duration::from_secs(300),
+            Mode::Once | Mode::Event { .. } | Mode::Pool { .. } => Duration::from_secs(300),
         })
+    }
+
+    fn count_refused(&self, peer: SocketAddr) {
+        self.core.stats.refused.fetch_add(1, Relaxed);
+        self.log.event(Level::Info, "busy", &[("peer", &peer)]);
     }
 
     /// Calls back for each change until the watch ends. This is done on a thread of its own, so that no client
     /// waits for a callback: a write is answered when the change is queued.
     fn call_back(&self, watch: &Watcher<'_>, callback: &Callback) {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
         loop {
             match watch.take() {
                 Ok(Some(waiting)) => {
@@ -274,7 +330,10 @@ impl Server {
                         self.log.event(Level::Error, "callback_panic", &[("key", &waiting.change.key)]);
                     }
                 }
-                Ok(None) => watch.wait(Duration::MAX),
+                Ok(None) => {
+                    watch.wake_by(waker.clone());
+                    thread::park();
+                }
                 Err(WatchEnd::TooSlow) => break self.log.event(Level::Error, "callback_too_slow", &[]),
                 Err(WatchEnd::Stopped) => break,
             }
@@ -303,5 +362,14 @@ impl Server {
             let help = [("help", Value::Object(help.clone()))];
             Value::Object(own.into_iter().chain(stats.members()).chain(help).collect())
         })
+    }
+}
+
+/// Wakes a thread that is parked.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }

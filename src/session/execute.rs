@@ -9,9 +9,9 @@
 
 use std::mem;
 
-use super::{Next, OUTPUT_BYTES_HIGH, Phase, Session, TurnedAway};
+use super::{LARGE_BYTES, Next, OUTPUT_BYTES_HIGH, Phase, Session, Time, TurnedAway};
 use crate::json::{JsonText, write_str};
-use crate::protocol::{Code, Failure, Form, Frame, Reply, Request, begin_reply, end_reply};
+use crate::protocol::{Code, Condition, Failure, Form, Frame, Reply, Request, begin_reply, end_reply};
 use crate::store::{Change, ChangeKind, Rejected, Store, WatchEnd, Watcher};
 
 /// The largest request of a client that has not shown the token, where one is set. Any token that a server takes
@@ -22,10 +22,11 @@ const UNAUTHENTICATED_REQUEST_BYTES_MAX: usize = 4 << 10;
 const FRAME_BYTES_MAX: usize = 1 << 20;
 
 impl Session<'_> {
-    /// Answers the next request. If it is not all there, this says what must happen first.
-    pub(super) fn next_request(&mut self) -> Option<Next> {
+    /// Answers the next request, unless it takes more than this `time`. If it is not all there, this says what must happen
+    /// first.
+    pub(super) fn next_request(&mut self, time: Time) -> Option<Next> {
         let space = self.input.data().iter().take_while(|b| b" \t\r\n".contains(b)).count();
-        self.input.start += space;
+        self.input.consume(space);
         let data = self.input.data();
         if data.is_empty() {
             return self.unless_ended(Next::Read);
@@ -39,9 +40,11 @@ impl Session<'_> {
             Frame::Complete { payload, next } => {
                 // Taken out for a moment: the request is a slice of it, and answering changes the session.
                 let input = mem::take(&mut self.input);
-                self.answer(&input.data()[payload]);
+                self.answer(&input.data()[payload], time);
                 self.input = input;
-                self.input.start += next;
+                if !matches!(self.phase, Phase::Deferred) {
+                    self.input.consume(next);
+                }
             }
             Frame::Lost(failure) if failure.code == Code::TooLarge && !self.authenticated => {
                 let message = format!("before AUTH a client may send {request_bytes_max} bytes");
@@ -56,8 +59,12 @@ impl Session<'_> {
         None
     }
 
-    /// Answers a request. One that must wait for the replies before it is kept, as it was read.
-    fn answer(&mut self, payload: &[u8]) {
+    /// Answers a request. One that may take longer than `time` is left for [`Session::act`], which comes here again.
+    fn answer(&mut self, payload: &[u8], time: Time) {
+        if time == Time::Short && payload.len() > LARGE_BYTES {
+            self.phase = Phase::Deferred;
+            return;
+        }
         let form = self.framer.form(Some(payload));
         if self.output.is_empty() {
             self.output.reserve(self.output_bytes);
@@ -74,24 +81,30 @@ impl Session<'_> {
         };
         match request {
             Err(failure) => self.conclude(form, None, Err(failure)),
-            Ok(Request::Call { name, data }) if self.must_wait(&name) => {
-                let (name, data) = (name.into_owned().into(), data.map(JsonText::into_owned));
-                self.phase = Phase::Deferred(form, Request::Call { name, data });
+            Ok(request) if time == Time::Short && self.may_take_long(&request) => {
+                self.phase = Phase::Deferred;
             }
-            Ok(request) => self.carry_out(form, &request),
+            Ok(request) => {
+                let outcome = self.admit(&request).and_then(|()| self.execute(form, &request));
+                self.conclude(form, Some(&request), outcome);
+            }
         }
     }
 
-    /// Whether a call of this action must wait until the replies before it have been sent.
-    fn must_wait(&self, name: &str) -> bool {
-        let may_wait = !self.output.is_empty() && matches!(self.phase, Phase::Requests);
-        may_wait && self.core.actions.may_take_long(name)
-    }
-
-    /// Carries out a request that has been read, and concludes it.
-    pub(super) fn carry_out(&mut self, form: Form, request: &Request<'_>) {
-        let outcome = self.admit(request).and_then(|()| self.execute(form, request));
-        self.conclude(form, Some(request), outcome);
+    /// Whether this calls an action that may run for seconds, or compares with a large value.
+    fn may_take_long(&self, request: &Request<'_>) -> bool {
+        let compares = matches!(
+            request,
+            Request::Update { condition: Some(Condition::Equals(_)), .. }
+                | Request::Delete { condition: Some(Condition::Equals(_)), .. }
+        );
+        match request {
+            Request::Call { name, .. } => self.authenticated && self.core.actions.may_take_long(name),
+            _ if !compares => false,
+            _ => request.key().is_some_and(|key| {
+                self.core.store.get(key, |value| value.is_some_and(|value| value.len() > LARGE_BYTES))
+            }),
+        }
     }
 
     /// Counts and traces a request, `None` where it could not even be read, and writes why it failed, if it did.
@@ -188,7 +201,8 @@ impl Session<'_> {
             Request::Count { prefix } => Reply::Value(&store.count(prefix).to_string()).write_to(form, out),
             // A mode that serves one client at a time would serve nobody else until the watcher leaves.
             Request::Watch { .. } if !self.core.may_watch => {
-                let message = "WATCH needs a server in pool mode: here it would keep all others waiting";
+                let message =
+                    "WATCH needs a server in event or pool mode: here it would keep all others waiting";
                 return Err(Failure::new(Code::Denied, message));
             }
             Request::Watch { scope } => {
@@ -224,7 +238,7 @@ impl Session<'_> {
     }
 
     /// Calls an action. This is the one place where a session may wait for anything but its client: a program may
-    /// run for seconds. No lock is held meanwhile, and in pool mode other clients have threads of their own.
+    /// run for seconds. No lock is held meanwhile, and no other client waits: see [`Next::Act`].
     fn call(&mut self, form: Form, name: &str, data: Option<&JsonText<'_>>) -> Result<(), Failure> {
         let core = self.core;
         if !core.actions.knows(name) {

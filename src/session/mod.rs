@@ -8,21 +8,20 @@
 //! use socket_tables::session::{Core, Next, Session};
 //! use std::io::{Read, Write};
 //! use std::net::{TcpListener, TcpStream};
-//! use std::time::Duration;
 //!
 //! fn serve(mut client: TcpStream, core: &Core) -> std::io::Result<()> {
-//!     let mut session = Session::new(core);
+//!     let (mut session, mut buffer) = (Session::new(core), [0; 4096]);
 //!     loop {
 //!         match session.advance() {
-//!             Next::Read => match client.read(session.space())? {
+//!             Next::Read | Next::Wait => match client.read(&mut buffer)? {
 //!                 0 => session.ended(),
-//!                 n => session.received(n),
+//!                 n => session.received(&buffer[..n]),
 //!             },
 //!             Next::Write => {
 //!                 client.write_all(session.output())?;
 //!                 session.sent();
 //!             }
-//!             Next::Wait => session.wait(Duration::from_secs(1)),
+//!             Next::Act => session.act(),
 //!             Next::Close => return Ok(()),
 //!         }
 //!     }
@@ -59,10 +58,9 @@
 mod execute;
 mod shared;
 
-use std::mem;
-use std::time::Duration;
+use std::task::Waker;
 
-use crate::protocol::{Code, Failure, Form, Framer, Request};
+use crate::protocol::{Code, Failure, Framer};
 use execute::{Left, Listing, Watching};
 use shared::Counts;
 pub use shared::{Core, Stats};
@@ -70,13 +68,9 @@ pub use shared::{Core, Stats};
 /// Output that is sent before more is made. One reply can go past it by its own size.
 pub const OUTPUT_BYTES_HIGH: usize = 16 << 10;
 
-/// Room for input on a connection that says little.
-const INPUT_BYTES_MIN: usize = 1 << 10;
-/// Past this the room grows only for a request that does not fit: a read of this size costs the system call so little
-/// a request that a larger one would gain nothing.
-const INPUT_BYTES_BUSY: usize = 16 << 10;
-/// After so many reads in a row that used little of the room, it is made small again.
-const SMALL_READS_MAX: u32 = 16;
+/// A request of more bytes than this may take a millisecond, and so may a comparison with a value of as many. Other clients
+/// of the same thread are not to wait for it.
+const LARGE_BYTES: usize = 128 << 10;
 
 /// Unknown names for which the one that was meant is looked up. A person makes no more slips on one connection, and
 /// a program that sends such names without end should get no more of the processor than it could by GET.
@@ -85,13 +79,15 @@ const HINTS_MAX: u32 = 16;
 /// What a session needs before it can go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// More bytes from the client: read into [`Session::space`] and tell [`Session::received`], or
-    /// [`Session::ended`] where there are no more.
+    /// More bytes from the client: hand them to [`Session::received`], or tell [`Session::ended`] where there are no more.
     Read,
     /// Its output taken: send all of [`Session::output`], then tell [`Session::sent`].
     Write,
-    /// A change to tell: [`wait`](Session::wait) for it, and look now and then whether the client is still there.
+    /// A change to tell, of which [`Session::wake_by`] has somebody told; or bytes from the client.
     Wait,
+    /// Time: [`Session::act`] carries out a request that may take long. Whoever has other clients to look after has
+    /// another thread do it.
+    Act,
     /// Nothing: close the connection.
     Close,
 }
@@ -109,9 +105,9 @@ pub enum TurnedAway {
 enum Phase<'c> {
     /// Answering requests as they come.
     Requests,
-    /// About to call an action that may take long, when the replies before it have been sent: whoever waits for
-    /// those is not to wait for the action.
-    Deferred(Form, Request<'static>),
+    /// The next request may take long, and is left in the input. The replies before it are sent first: whoever waits for
+    /// those is not to wait for it.
+    Deferred,
     /// Sending a long reply piece by piece.
     Listing(Listing),
     /// Telling a watcher the present state, then changes.
@@ -124,7 +120,7 @@ enum Phase<'c> {
 pub struct Session<'c> {
     core: &'c Core,
     phase: Phase<'c>,
-    input: InputBuffer,
+    input: Input,
     /// The client will send no more.
     ended: bool,
     framer: Framer,
@@ -147,7 +143,7 @@ pub struct Session<'c> {
 
 /// Told of each request: its name if it is one that the server knows (anything else may be a value, or
 /// a token, in the wrong place), its key if it has one, and what it was refused with, if it was.
-pub type Trace<'c> = Box<dyn Fn(&str, Option<&str>, Option<Code>) + 'c>;
+pub type Trace<'c> = Box<dyn Fn(&str, Option<&str>, Option<Code>) + Send + 'c>;
 
 impl<'c> Session<'c> {
     /// A session on a new connection.
@@ -155,7 +151,7 @@ impl<'c> Session<'c> {
         Session {
             core,
             phase: Phase::Requests,
-            input: InputBuffer::default(),
+            input: Input::default(),
             ended: false,
             framer: Framer::default(),
             output: Vec::new(),
@@ -193,21 +189,15 @@ impl<'c> Session<'c> {
         next
     }
 
-    /// Where to read into, after [`Next::Read`].
-    pub fn space(&mut self) -> &mut [u8] {
-        self.input.space()
+    /// The client has sent these bytes.
+    pub fn received(&mut self, bytes: &[u8]) {
+        self.counts.bytes_in += bytes.len() as u64;
+        self.input.append(bytes);
     }
 
-    /// This many bytes have been read into [`Session::space`].
-    pub fn received(&mut self, n: usize) {
-        self.counts.bytes_in += n as u64;
-        self.input.end += n;
-    }
-
-    /// Whether more has most likely arrived than there was space for. Who reads that too, before
-    /// going on, has the whole batch answered by one write.
-    pub fn has_most_likely_more(&self) -> bool {
-        self.input.end == self.input.bytes.len() && self.input.end < INPUT_BYTES_BUSY
+    /// Whether a request is under way of which so much has come that more is best read at a time.
+    pub fn has_large_request(&self) -> bool {
+        self.input.data().len() >= OUTPUT_BYTES_HIGH
     }
 
     /// The client will send no more. It still gets all its replies.
@@ -222,6 +212,15 @@ impl<'c> Session<'c> {
             false => (Code::Denied, "no token was shown in time"),
         };
         self.refuse_and_close(&Failure::new(code, message));
+    }
+
+    /// Turns the client away, in the dialect of what it has said so far.
+    pub fn turn_away(&mut self, failure: &Failure) {
+        let request = self.input.data().trim_ascii_start();
+        if !request.is_empty() {
+            self.framer.next(request, false, usize::MAX);
+        }
+        self.refuse_and_close(failure);
     }
 
     /// What to send, after [`Next::Write`].
@@ -261,16 +260,24 @@ impl<'c> Session<'c> {
         self.phase = Phase::Closing;
     }
 
-    /// Whether the client is told changes, and is read from only when somebody looks. It is not read from
-    /// before it has been told the state: what it has sent behind WATCH is answered after that.
+    /// Whether the client is told changes. What it says is not heard before it has been told the state: what it has sent
+    /// behind WATCH is answered after that.
     pub fn is_watching(&self) -> bool {
         matches!(&self.phase, Phase::Watching(watching) if watching.ready)
     }
 
-    /// After [`Next::Wait`]: waits until there is a change to tell, or this long.
-    pub fn wait(&self, timeout: Duration) {
+    /// After [`Next::Wait`]: has `waker` woken, once, when there is a change to tell.
+    pub fn wake_by(&self, waker: Waker) {
         if let Phase::Watching(watching) = &self.phase {
-            watching.watcher.wait(timeout);
+            watching.watcher.wake_by(waker);
+        }
+    }
+
+    /// After [`Next::Act`]: carries out the request that may take long.
+    pub fn act(&mut self) {
+        if let Phase::Deferred = self.phase {
+            self.phase = Phase::Requests;
+            self.next_request(Time::Any);
         }
     }
 
@@ -282,19 +289,13 @@ impl<'c> Session<'c> {
     /// Does the next thing, whatever the phase. Where nothing can be done, it says what must happen first.
     fn step(&mut self) -> Option<Next> {
         // A watcher may still say CLOSE, or be told that it can ask for nothing else.
-        if self.is_watching() && self.next_request().is_none() {
+        if self.is_watching() && self.next_request(Time::Any).is_none() {
             return None;
         }
         match &mut self.phase {
             Phase::Requests if self.requests == self.requests_max => self.phase = Phase::Closing,
-            Phase::Requests => return self.next_request(),
-            Phase::Deferred(..) if !self.output.is_empty() => return Some(Next::Write),
-            Phase::Deferred(form, request) => {
-                // The request is moved out; what stands in its place goes with the phase.
-                let (form, request) = (*form, mem::replace(request, Request::Close));
-                self.phase = Phase::Requests;
-                self.carry_out(form, &request);
-            }
+            Phase::Requests => return self.next_request(Time::Short),
+            Phase::Deferred => return Some(Next::Act),
             Phase::Listing(listing) => match listing.write_piece(&self.core.store, &mut self.output) {
                 Left::More => {}
                 Left::NothingYet | Left::Nothing => self.phase = Phase::Requests,
@@ -315,47 +316,38 @@ impl<'c> Session<'c> {
     }
 }
 
-/// A buffer that is read into at its end and consumed from its start. It grows while reads fill
-/// it, shrinks when they no longer do, and an idle connection is left with the least.
-#[derive(Default)]
-struct InputBuffer {
-    /// All of it initialised; `start..end` has arrived.
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// Reads in a row that left most of it unused.
-    small: u32,
+/// How long the next request may take.
+#[derive(Clone, Copy, PartialEq)]
+enum Time {
+    /// Not long: others wait.
+    Short,
+    /// As long as it does.
+    Any,
 }
 
-impl InputBuffer {
-    /// Room to read into. Never empty.
-    fn space(&mut self) -> &mut [u8] {
-        let len = self.end - self.start;
-        let filled = self.end == self.bytes.len();
-        self.small = if len == 0 && self.end < self.bytes.len() / 4 { self.small + 1 } else { 0 };
-        let wanted = match self.bytes.len() {
-            0 => INPUT_BYTES_MIN,
-            // One request fills it all.
-            capacity if len == capacity => capacity * 2,
-            // It was a large one, and is done.
-            capacity if len == 0 && capacity > INPUT_BYTES_BUSY => INPUT_BYTES_BUSY,
-            capacity if filled => (capacity * 2).min(INPUT_BYTES_BUSY).max(capacity),
-            _ if self.small == SMALL_READS_MAX => INPUT_BYTES_MIN,
-            capacity => capacity,
-        };
-        if wanted != self.bytes.len() {
-            let mut bytes = vec![0; wanted];
-            bytes[..len].copy_from_slice(self.data());
-            self.bytes = bytes;
-        } else if self.start > 0 {
-            self.bytes.copy_within(self.start..self.end, 0);
-        }
-        (self.start, self.end) = (0, len);
-        &mut self.bytes[len..]
+/// What has arrived and is not yet used. It holds no memory while there is nothing, so an idle connection costs no buffer.
+#[derive(Default)]
+struct Input {
+    bytes: Vec<u8>,
+    /// How many of these have been used.
+    used: usize,
+}
+
+impl Input {
+    fn append(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.used);
+        self.used = 0;
+        self.bytes.extend_from_slice(bytes);
     }
 
-    /// What has arrived and is not yet used.
     fn data(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
+        &self.bytes[self.used..]
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.used += n;
+        if self.used == self.bytes.len() {
+            *self = Input::default();
+        }
     }
 }

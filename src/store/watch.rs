@@ -12,7 +12,8 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::Store;
@@ -109,8 +110,6 @@ struct Inbox {
     /// [`Watchers::held`].
     held: Arc<AtomicUsize>,
     queue: Mutex<Queue>,
-    /// Notified when a change is queued, and at the end.
-    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -123,6 +122,16 @@ struct Queue {
     /// Since when there have been more than [`CHANGES_MAX`].
     late_since: Option<Instant>,
     end: Option<WatchEnd>,
+    /// Woken, once, when a change is queued or the watch ends.
+    waker: Option<Waker>,
+}
+
+impl Queue {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 /// A watcher's end of the watch. Dropping it ends the watch.
@@ -141,7 +150,6 @@ impl Store {
             scope: scope.into_owned(),
             held: watchers.held.clone(),
             queue: Mutex::new(Queue { mark: state.then(String::new), ..Queue::default() }),
-            changed: Condvar::new(),
         });
         watchers.all.push(inbox.clone());
         Watcher { store: self, inbox }
@@ -189,15 +197,19 @@ impl Watcher<'_> {
 
     /// Ends the watch; what waits can still be taken.
     pub fn end(&self) {
-        self.inbox.lock().end.get_or_insert(WatchEnd::Stopped);
-        self.inbox.changed.notify_all();
+        let mut queue = self.inbox.lock();
+        queue.end.get_or_insert(WatchEnd::Stopped);
+        queue.wake();
     }
 
-    /// Waits until a change waits or the watch has ended, or this long.
-    pub fn wait(&self, timeout: Duration) {
-        let is_idle = |queue: &mut Queue| queue.changes.is_empty() && queue.end.is_none();
-        // The caller takes next and sees for itself, so neither timeout nor poisoning matters here.
-        drop(self.inbox.changed.wait_timeout_while(self.inbox.lock(), timeout, is_idle));
+    /// Has `waker` woken, once, when there is a change to take or the watch has ended; at once where that is so
+    /// already. Whoever waits again asks again, so a burst of changes wakes a watcher once.
+    pub fn wake_by(&self, waker: Waker) {
+        let mut queue = self.inbox.lock();
+        queue.waker = Some(waker);
+        if !queue.changes.is_empty() || queue.end.is_some() {
+            queue.wake();
+        }
     }
 }
 
@@ -251,14 +263,14 @@ impl Inbox {
         if is_late || behind_next > CHANGES_BYTES_MAX {
             self.give_up(&mut queue);
         }
-        self.changed.notify_all();
+        queue.wake();
     }
 
     /// Ends the watch of one that was too slow, and drops what waits for it.
     fn give_up(&self, queue: &mut Queue) {
         self.empty(queue);
         queue.end = Some(WatchEnd::TooSlow);
-        self.changed.notify_all();
+        queue.wake();
     }
 
     fn empty(&self, queue: &mut Queue) {

@@ -1,0 +1,258 @@
+//! The event loop: one thread that waits for many connections at once, and never for one of them.
+//!
+//! ```text
+//! loop {
+//!     wait until sockets are ready, the bell rings, or a deadline has come
+//!     have each connection that this is about take a step, and note what it needs next
+//! }
+//! ```
+//!
+//! A thread for each client costs a switch of threads for each request, and 15 KiB for each client that says nothing. Here a thread
+//! answers what fifty clients have sent before it waits again, and a silent client costs half a kibibyte: the
+//! buffer is lent to each connection in its turn. The price is that no step may take long, since all others wait for it.
+//! What may take long is lent to a worker, connection and all.
+//!
+//! The loop also accepts for pool mode, which is the same but for one thing: each new connection is lent to a worker at
+//! once, until it ends.
+//!
+//! Left out: several loops (on two cores they brought half as much again at 50 connections and depth 64, and cost
+//! 6% at depth 1), and looking at the sockets for a while before sleeping (3.5 times as quick for one client on
+//! two cores, and 0.7 times on one).
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use super::bell::Bell;
+use super::connection::{Connection, Need, Place};
+use super::listener::{Accepted, REST};
+use super::pool::{Lent, Work};
+use super::{Level, Server};
+use crate::sys::{Interest, Poller};
+
+/// What a large request is read by. One buffer does for all connections, so that those that are idle hold none.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Clients that are accepted in one turn, so that a burst does not keep those that are served waiting.
+const ACCEPTED_MAX: usize = 64;
+/// How long a client waits for a place before it is told `busy`.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Clients that may wait so. One more is closed at once, without a word, so that a flood of clients
+/// takes no more than this many descriptors from those that are served.
+pub(super) const WAITING_MAX: usize = 4096;
+
+// What poller and alarms know beside connections, which count from 0.
+const LISTENER: u64 = u64::MAX;
+const STOP: u64 = u64::MAX - 1;
+const BELL: u64 = u64::MAX - 2;
+const WAITING: u64 = u64::MAX - 3;
+
+/// A loop and all that it waits for.
+pub(super) struct EventLoop<'l, 'c> {
+    server: &'c Server,
+    /// How many connections may be served at once.
+    places: usize,
+    /// What is lent to workers: every connection, or those that need time.
+    work: Work,
+    lend: &'l dyn Fn(Lent<'c>),
+    /// Where lent connections come back, and what tells of them.
+    home: Receiver<Lent<'c>>,
+    bell: Arc<Bell>,
+    poller: Poller,
+    /// Clients that were accepted and have no place yet, and since when.
+    waiting: VecDeque<(Accepted, Instant)>,
+    /// Those that are not lent, by number. A number is never used again, so an event that comes late, of a connection
+    /// that has ended, is about none.
+    connections: HashMap<u64, Tracked<'c>>,
+    next_number: u64,
+    /// When to look at what; each connection has one. Requests move a connection's deadline away all the time, and its
+    /// alarm stays where it is. It goes off too early then and is set anew, so deadlines cost requests nothing.
+    alarms: BTreeSet<(Instant, u64)>,
+    is_stopping: bool,
+    buffer: Vec<u8>,
+}
+
+/// A connection that the poller knows.
+struct Tracked<'c> {
+    connection: Box<Connection<'c>>,
+    /// Its place among the alarms.
+    alarm: Option<Instant>,
+}
+
+impl<'l, 'c> EventLoop<'l, 'c> {
+    /// A loop that serves so many connections at once.
+    pub fn new(
+        server: &'c Server,
+        places: usize,
+        (work, lend): (Work, &'l dyn Fn(Lent<'c>)),
+        (home, bell): (Receiver<Lent<'c>>, Arc<Bell>),
+    ) -> io::Result<EventLoop<'l, 'c>> {
+        let mut poller = Poller::new()?;
+        poller.add(bell.reader(), BELL, Interest::Read)?;
+        poller.add(server.stop.told(), STOP, Interest::Read)?;
+        poller.add(&server.listener, LISTENER, Interest::Read)?;
+        Ok(EventLoop {
+            server,
+            places,
+            work,
+            lend,
+            home,
+            bell,
+            poller,
+            waiting: VecDeque::new(),
+            connections: HashMap::new(),
+            next_number: 0,
+            alarms: BTreeSet::new(),
+            is_stopping: false,
+            buffer: vec![0; BUFFER_BYTES],
+        })
+    }
+
+    /// Serves until the server is to end and all connections have ended.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut found = Vec::new();
+        while !self.is_stopping || !self.connections.is_empty() || Place::taken(self.server) > 0 {
+            let next = self.alarms.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+            self.poller.wait(&mut found, next)?;
+            let now = Instant::now();
+            for number in found.drain(..) {
+                match number {
+                    LISTENER => self.accept(now)?,
+                    STOP => self.stop(now)?,
+                    BELL => self.answer_bell(now),
+                    number => self.step(number, now, true),
+                }
+            }
+            self.sound_alarms(now)?;
+            self.admit(now);
+        }
+        Ok(())
+    }
+
+    /// Accepts clients that wait in the kernel.
+    fn accept(&mut self, now: Instant) -> io::Result<()> {
+        for _ in 0..ACCEPTED_MAX {
+            match self.server.accept() {
+                Ok(Some(accepted)) if self.waiting.len() < WAITING_MAX => {
+                    self.waiting.push_back((accepted, now));
+                }
+                Ok(Some((_, peer))) => self.server.count_refused(peer),
+                Ok(None) => break,
+                Err(_) => {
+                    self.alarms.insert((now + REST, LISTENER));
+                    return self.poller.remove(&self.server.listener);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves those who wait, as far as there are places, and turns away those who have waited too long.
+    fn admit(&mut self, now: Instant) {
+        while let Some((accepted, since)) = self.waiting.pop_front() {
+            let place = Place::take(self.server, self.places);
+            let is_served = place.is_some();
+            if !is_served && now < since + WAIT_MAX {
+                self.alarms.insert((since + WAIT_MAX, WAITING));
+                return self.waiting.push_front((accepted, since));
+            }
+            // This fails where the client has gone already.
+            let Ok(connection) = Connection::new(self.server, accepted, place, now) else { continue };
+            let number = self.next_number;
+            self.next_number += 1;
+            if is_served && self.work == Work::Serve {
+                (self.lend)((number, connection));
+            } else {
+                self.track(number, connection);
+                // Most clients have sent their first request by now.
+                self.step(number, now, true);
+            }
+        }
+    }
+
+    /// Has a connection take a step, and waits for what it needs then.
+    fn step(&mut self, number: u64, now: Instant, is_ready: bool) {
+        // An earlier event of this turn may have ended it, or had it lent.
+        let Some(Tracked { connection, alarm }) = self.connections.get_mut(&number) else { return };
+        let interest = connection.need.interest();
+        connection.step(now, is_ready, self.is_stopping, &mut self.buffer);
+        match connection.need {
+            Need::Read | Need::Write => {}
+            Need::Change => connection.session.wake_by(self.bell.waker(number)),
+            Need::Act => {
+                return self.untrack(number).map_or((), |connection| (self.lend)((number, connection)));
+            }
+            Need::End => return drop(self.untrack(number)),
+        }
+        if connection.need.interest() != interest {
+            // This fails only for want of memory. The connection's deadline ends it then.
+            let _ = self.poller.change(connection.stream(), number, connection.need.interest());
+        }
+        let due = connection.due();
+        if alarm.is_none_or(|alarm| due < alarm) {
+            alarm.replace(due).map(|later| self.alarms.remove(&(later, number)));
+            self.alarms.insert((due, number));
+        }
+    }
+
+    /// Has the poller wait for a connection. Its next step sets its alarm.
+    fn track(&mut self, number: u64, connection: Box<Connection<'c>>) {
+        match self.poller.add(connection.stream(), number, connection.need.interest()) {
+            Ok(()) => drop(self.connections.insert(number, Tracked { connection, alarm: None })),
+            // The system has no memory for one more, and the client finds the connection closed.
+            Err(error) => self.server.log.event(Level::Error, "poll", &[("error", &error)]),
+        }
+    }
+
+    fn untrack(&mut self, number: u64) -> Option<Box<Connection<'c>>> {
+        let Tracked { connection, alarm } = self.connections.remove(&number)?;
+        alarm.map(|at| self.alarms.remove(&(at, number)));
+        // What has been added can be removed.
+        let _ = self.poller.remove(connection.stream());
+        Some(connection)
+    }
+
+    /// Takes back what was lent, and looks at the connections for which the bell was rung.
+    fn answer_bell(&mut self, now: Instant) {
+        let numbers = self.bell.answer();
+        while let Ok((number, connection)) = self.home.try_recv() {
+            if connection.need != Need::End {
+                self.track(number, connection);
+            }
+        }
+        numbers.into_iter().for_each(|number| self.step(number, now, false));
+    }
+
+    /// Looks at whatever was to be looked at by now.
+    fn sound_alarms(&mut self, now: Instant) -> io::Result<()> {
+        while let Some(&(at, number)) = self.alarms.first()
+            && at <= now
+        {
+            self.alarms.pop_first();
+            match number {
+                LISTENER if self.is_stopping => {}
+                LISTENER => self.poller.add(&self.server.listener, LISTENER, Interest::Read)?,
+                // They are looked at in every turn.
+                WAITING => {}
+                number => {
+                    self.connections.get_mut(&number).map(|tracked| tracked.alarm = None);
+                    self.step(number, now, false);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The server is to end: nobody is accepted any more, and each connection answers what has arrived and ends.
+    fn stop(&mut self, now: Instant) -> io::Result<()> {
+        self.is_stopping = true;
+        self.waiting.clear();
+        // It is not there while accepting rests.
+        let _ = self.poller.remove(&self.server.listener);
+        self.poller.remove(self.server.stop.told())?;
+        let numbers: Vec<u64> = self.connections.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.step(number, now, true));
+        Ok(())
+    }
+}
