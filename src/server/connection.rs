@@ -1,8 +1,8 @@
 //! One connection: moves bytes between its socket and its session, and keeps the time.
 //!
 //! Its socket never blocks. A connection does what it can do now ([`Connection::step`]) and says what it needs before it
-//! can go on ([`Need`]), and by when ([`Connection::due`]). Whoever calls it waits for that: a thread of its own, with
-//! [`Connection::serve`], or an event loop that has ten thousand of them. Every mode uses it as it stands here.
+//! can go on ([`Need`]), and by when ([`Connection::due`]). Whoever calls it waits for that: a thread of its own
+//! (`pool::serve`), or an event loop that has ten thousand of them. Every mode uses it as it stands here.
 //!
 //! Deadlines are [`Instant`]s that do not move. A timeout for each read, as sockets have it, is never met by a client
 //! that sends a byte a second.
@@ -12,17 +12,15 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::bell::Bell;
 use super::listener::Accepted;
 use super::{Level, Server};
 use crate::protocol::{Code, Failure};
 use crate::session::{Next, Session, TurnedAway};
-use crate::sys::{Interest, wait_ready};
+use crate::sys::Interest;
 
 /// How long a connection that is being closed is still read from. Were it closed with bytes unread, the
 /// kernel would send a reset instead of an orderly end, and a client that receives a reset throws away
@@ -86,7 +84,7 @@ impl Drop for Place<'_> {
 
 /// A client's connection: its socket, its session and its deadlines.
 pub(super) struct Connection<'c> {
-    server: &'c Server,
+    pub server: &'c Server,
     stream: TcpStream,
     peer: SocketAddr,
     pub session: Session<'c>,
@@ -119,11 +117,12 @@ impl<'c> Connection<'c> {
         (stream, peer): Accepted,
         place: Option<Place<'c>>,
         now: Instant,
-    ) -> io::Result<Box<Connection<'c>>> {
-        stream.set_nonblocking(true)?;
+    ) -> Box<Connection<'c>> {
+        // These cannot fail on an open socket, but that some systems say so where the client has gone already.
+        let _ = stream.set_nonblocking(true);
         // Otherwise the kernel holds a small reply back until the client has acknowledged the one before,
         // which it may put off for 40 ms.
-        stream.set_nodelay(true)?;
+        let _ = stream.set_nodelay(true);
         let mut session = server.session();
         // The session traces requests only where they are logged: formatting each one costs time.
         if server.log.tells(Level::Debug) {
@@ -142,7 +141,7 @@ impl<'c> Connection<'c> {
             let message = "this server has as many connections as it takes; try again";
             session.turn_away(&Failure::new(Code::Busy, message));
         }
-        Ok(Box::new(Connection {
+        Box::new(Connection {
             server,
             stream,
             peer,
@@ -156,7 +155,7 @@ impl<'c> Connection<'c> {
             reply_due: None,
             linger_due: None,
             is_overdue: false,
-        }))
+        })
     }
 
     /// What to wait for.
@@ -197,47 +196,8 @@ impl<'c> Connection<'c> {
         });
     }
 
-    /// Serves the connection to its end, on this thread.
-    pub fn serve(&mut self, buffer: &mut [u8]) {
-        let (mut is_ready, mut is_stopping) = (true, false);
-        // A bell takes two descriptors, and few clients watch.
-        let mut bell = None;
-        loop {
-            let now = Instant::now();
-            self.step(now, is_ready, is_stopping, buffer);
-            match self.need {
-                Need::Read | Need::Write => {}
-                Need::Change => match bell.take().map_or_else(Bell::new, Ok) {
-                    Ok(rings) => self.session.wake_by(bell.insert(rings).waker(0)),
-                    // Without a descriptor for it the watcher could not be told.
-                    Err(error) => return self.go_on(|_| Err(error)),
-                },
-                Need::Act => {
-                    self.act();
-                    is_ready = false;
-                    continue;
-                }
-                Need::End => return,
-            }
-            let stop = (!is_stopping).then(|| self.server.stop.told().as_fd());
-            let changes = bell.as_ref().map(|bell| bell.reader().as_fd());
-            let [socket, told, changed] = wait_ready(
-                [
-                    (Some(self.stream.as_fd()), self.need.interest()),
-                    (stop, Interest::Read),
-                    (changes, Interest::Read),
-                ],
-                self.due().saturating_duration_since(now),
-            );
-            (is_ready, is_stopping) = (socket, is_stopping || told);
-            if let (true, Some(bell)) = (changed, &bell) {
-                bell.answer();
-            }
-        }
-    }
-
     /// Does this, and logs what an operator wants to know where it is the connection's end.
-    fn go_on(&mut self, then: impl FnOnce(&mut Self) -> io::Result<Need>) {
+    pub fn go_on(&mut self, then: impl FnOnce(&mut Self) -> io::Result<Need>) {
         // A panic is a defect of ours, but one connection's: without this it would end the thread that serves all of
         // them. What the panic leaves half done belongs to the session, which goes with the connection.
         let done = catch_unwind(AssertUnwindSafe(|| then(self)));
@@ -378,15 +338,22 @@ impl<'c> Connection<'c> {
         Ok(true)
     }
 
-    /// Reads once.
+    /// Reads what has arrived, up to a bound: all of a batch is to be answered by one write. Where the buffer is not filled, there
+    /// is no more.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        let room =
-            if self.session.has_large_request() { buffer.len() } else { READ_BYTES_MAX.min(buffer.len()) };
-        match self.stream.read(&mut buffer[..room]) {
-            Ok(0) => self.session.ended(),
-            Ok(n) => self.session.received(&buffer[..n]),
-            Err(error) if is_for_later(&error) => {}
-            Err(error) => return Err(error),
+        let mut left = if self.session.has_large_request() { buffer.len() } else { READ_BYTES_MAX };
+        while left > 0 {
+            let room = left.min(buffer.len());
+            let n = match self.stream.read(&mut buffer[..room]) {
+                Err(error) if is_for_later(&error) => 0,
+                Ok(0) => {
+                    self.session.ended();
+                    0
+                }
+                read => read?,
+            };
+            self.session.received(&buffer[..n]);
+            left = if n < room { 0 } else { left - n };
         }
         Ok(())
     }

@@ -21,14 +21,13 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use super::bell::Bell;
 use super::connection::{Connection, Need, Place};
 use super::listener::{Accepted, REST};
-use super::pool::{Lent, Work};
+use super::pool::{Lent, Pool, Work};
 use super::{Level, Server};
 use crate::sys::{Interest, Poller};
 
@@ -49,16 +48,15 @@ const BELL: u64 = u64::MAX - 2;
 const WAITING: u64 = u64::MAX - 3;
 
 /// A loop and all that it waits for.
-pub(super) struct EventLoop<'l, 'c> {
+pub(super) struct EventLoop<'s, 'e, 'c> {
     server: &'c Server,
     /// How many connections may be served at once.
     places: usize,
-    /// What is lent to workers: every connection, or those that need time.
-    work: Work,
-    lend: &'l dyn Fn(Lent<'c>),
-    /// Where lent connections come back, and what tells of them.
-    home: Receiver<Lent<'c>>,
-    bell: Arc<Bell>,
+    /// Whom connections are lent to.
+    pool: &'s Pool<'c>,
+    scope: &'s Scope<'s, 'e>,
+    /// Where they come back.
+    returned: Receiver<Lent<'c>>,
     poller: Poller,
     /// Clients that were accepted and have no place yet, and since when.
     waiting: VecDeque<(Accepted, Instant)>,
@@ -80,25 +78,24 @@ struct Tracked<'c> {
     alarm: Option<Instant>,
 }
 
-impl<'l, 'c> EventLoop<'l, 'c> {
+impl<'s, 'e, 'c> EventLoop<'s, 'e, 'c> {
     /// A loop that serves so many connections at once.
     pub fn new(
         server: &'c Server,
         places: usize,
-        (work, lend): (Work, &'l dyn Fn(Lent<'c>)),
-        (home, bell): (Receiver<Lent<'c>>, Arc<Bell>),
-    ) -> io::Result<EventLoop<'l, 'c>> {
+        (pool, returned): (&'s Pool<'c>, Receiver<Lent<'c>>),
+        scope: &'s Scope<'s, 'e>,
+    ) -> io::Result<EventLoop<'s, 'e, 'c>> {
         let mut poller = Poller::new()?;
-        poller.add(bell.reader(), BELL, Interest::Read)?;
+        poller.add(pool.bell.reader(), BELL, Interest::Read)?;
         poller.add(server.stop.told(), STOP, Interest::Read)?;
         poller.add(&server.listener, LISTENER, Interest::Read)?;
         Ok(EventLoop {
             server,
             places,
-            work,
-            lend,
-            home,
-            bell,
+            pool,
+            scope,
+            returned,
             poller,
             waiting: VecDeque::new(),
             connections: HashMap::new(),
@@ -150,19 +147,20 @@ impl<'l, 'c> EventLoop<'l, 'c> {
 
     /// Serves those who wait, as far as there are places, and turns away those who have waited too long.
     fn admit(&mut self, now: Instant) {
+        let serves_here = self.pool.work == Work::Act;
         while let Some((accepted, since)) = self.waiting.pop_front() {
             let place = Place::take(self.server, self.places);
+            let place = place.filter(|_| serves_here || self.pool.promise(self.scope));
             let is_served = place.is_some();
             if !is_served && now < since + WAIT_MAX {
                 self.alarms.insert((since + WAIT_MAX, WAITING));
                 return self.waiting.push_front((accepted, since));
             }
-            // This fails where the client has gone already.
-            let Ok(connection) = Connection::new(self.server, accepted, place, now) else { continue };
+            let connection = Connection::new(self.server, accepted, place, now);
             let number = self.next_number;
             self.next_number += 1;
-            if is_served && self.work == Work::Serve {
-                (self.lend)((number, connection));
+            if is_served && !serves_here {
+                self.pool.lend((number, connection));
             } else {
                 self.track(number, connection);
                 // Most clients have sent their first request by now.
@@ -179,9 +177,17 @@ impl<'l, 'c> EventLoop<'l, 'c> {
         connection.step(now, is_ready, self.is_stopping, &mut self.buffer);
         match connection.need {
             Need::Read | Need::Write => {}
-            Need::Change => connection.session.wake_by(self.bell.waker(number)),
+            Need::Change => connection.session.wake_by(self.pool.bell.waker(number)),
+            // Where there is no worker at all the loop is kept busy itself, which is better than to serve nobody.
+            Need::Act if !self.pool.promise(self.scope) => {
+                connection.act();
+                return self.step(number, now, false);
+            }
             Need::Act => {
-                return self.untrack(number).map_or((), |connection| (self.lend)((number, connection)));
+                if let Some(connection) = self.untrack(number) {
+                    self.pool.lend((number, connection));
+                }
+                return;
             }
             Need::End => return drop(self.untrack(number)),
         }
@@ -215,8 +221,8 @@ impl<'l, 'c> EventLoop<'l, 'c> {
 
     /// Takes back what was lent, and looks at the connections for which the bell was rung.
     fn answer_bell(&mut self, now: Instant) {
-        let numbers = self.bell.answer();
-        while let Ok((number, connection)) = self.home.try_recv() {
+        let numbers = self.pool.bell.answer();
+        while let Ok((number, connection)) = self.returned.try_recv() {
             if connection.need != Need::End {
                 self.track(number, connection);
             }

@@ -35,7 +35,6 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::channel;
 use std::task::{Wake, Waker};
 use std::thread::{self, Builder, Thread};
 use std::time::{Duration, Instant};
@@ -47,13 +46,12 @@ use crate::protocol::{Scope, Spec, Token};
 use crate::session::{Core, Session, Stats};
 use crate::store::{Change, Store, WatchEnd, Watcher};
 use crate::sys::{Interest, raise_descriptors, wait_ready};
-use bell::Bell;
 use connection::{Connection, Place};
 use event_loop::{EventLoop, WAITING_MAX};
 pub use listener::{BindError, ShutdownHandle};
 use listener::{REST, listen};
 pub use log::{Level, Log};
-use pool::{Pool, Work};
+use pool::{Pool, Work, serve};
 
 /// Who serves how many clients at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,17 +263,17 @@ impl Server {
             if let [true, _] = wait_ready(fds, Duration::MAX) {
                 return Ok(());
             }
-            let Ok(accepted) = self.accept() else {
-                thread::sleep(REST);
-                continue;
-            };
-            let connection = accepted
-                .map(|accepted| Connection::new(self, accepted, Place::take(self, 1), Instant::now()));
-            if let Some(Ok(mut connection)) = connection {
-                connection.serve(&mut buffer);
-                if connection.session.is_spent() {
-                    return Ok(());
+            match self.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => {
+                    let mut connection =
+                        Connection::new(self, accepted, Place::take(self, 1), Instant::now());
+                    serve(&mut connection, &mut buffer);
+                    if connection.session.is_spent() {
+                        return Ok(());
+                    }
                 }
+                Err(_) => thread::sleep(REST),
             }
         }
     }
@@ -284,11 +282,9 @@ impl Server {
     fn run_event_loop(&self, places: usize, work: Work, workers_max: usize) -> io::Result<()> {
         // Where the system grants fewer descriptors, accepting fails at times and is tried again.
         let _ = raise_descriptors((places + WAITING_MAX + 1024) as u64);
-        let (bell, (sender, home)) = (Bell::new()?, channel());
-        let pool = Pool::new(self, work, workers_max, sender, bell.clone());
+        let (pool, returned) = Pool::new(self, work, workers_max)?;
         thread::scope(|scope| {
-            let lend = |lent| pool.lend(scope, lent);
-            let event_loop = EventLoop::new(self, places, (work, &lend), (home, bell));
+            let event_loop = EventLoop::new(self, places, (&pool, returned), scope);
             let ended = event_loop.and_then(EventLoop::run);
             // Where it ended by a failure, workers do not know yet.
             self.stop.shutdown();

@@ -9,15 +9,18 @@
 //! are as many as the load needs. They are scoped: `thread::scope` does not return before each has ended.
 
 use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::bell::Bell;
-use super::connection::Connection;
+use super::connection::{Connection, Need};
 use super::{Level, Server};
+use crate::sys::{Interest, wait_ready};
 
 /// A request needs far less than std's 2 MiB, and an action may need half of one. Only pages that
 /// are touched take memory, but a limit on address space counts all of them, for each worker.
@@ -47,7 +50,7 @@ pub(super) struct Pool<'c> {
     threads_max: usize,
     /// Where connections go back to, and what tells the loop.
     home: Sender<Lent<'c>>,
-    bell: Arc<Bell>,
+    pub bell: Arc<Bell>,
     queue: Mutex<Queue<'c>>,
     /// Notified when a connection is lent, and at the end.
     wake: Condvar,
@@ -57,45 +60,44 @@ pub(super) struct Pool<'c> {
 struct Queue<'c> {
     waiting: VecDeque<Lent<'c>>,
     threads: usize,
-    /// Workers that are idle, being woken or starting.
-    idle: usize,
+    /// Workers without work, less what waits for them or has been promised one.
+    spare: isize,
     is_closed: bool,
 }
 
 impl<'c> Pool<'c> {
-    /// A pool without a worker yet.
+    /// A pool without a worker yet, and where what it was lent comes back.
     pub fn new(
         server: &'c Server,
         work: Work,
         threads_max: usize,
-        home: Sender<Lent<'c>>,
-        bell: Arc<Bell>,
-    ) -> Pool<'c> {
-        Pool { server, work, threads_max, home, bell, queue: Mutex::default(), wake: Condvar::new() }
+    ) -> io::Result<(Pool<'c>, Receiver<Lent<'c>>)> {
+        let ((home, returned), bell, queue, wake) =
+            (channel(), Bell::new()?, Mutex::default(), Condvar::new());
+        Ok((Pool { server, work, threads_max, home, bell, queue, wake }, returned))
     }
 
-    /// Has a worker do its work on a connection, now or when one is free. Where there is none and the system has no thread for one, this
-    /// thread does the work itself: others have to wait, which is better than to serve nobody.
-    pub fn lend<'s>(&'s self, scope: &'s Scope<'s, '_>, lent: Lent<'c>) {
+    /// Promises a worker for one connection, starting one where none is free. Where the system has no thread for it, or there
+    /// are enough, the answer is no to a connection that would keep a worker for as long as it likes; a request that may take long
+    /// waits for one of those that there are.
+    pub fn promise<'s>(&'s self, scope: &'s Scope<'s, '_>) -> bool {
         let mut queue = self.lock();
-        queue.waiting.push_back(lent);
-        if queue.waiting.len() <= queue.idle || queue.threads == self.threads_max {
-            return self.wake.notify_one();
+        if queue.spare <= 0 && queue.threads < self.threads_max {
+            match Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || self.run()) {
+                Ok(_) => (queue.threads, queue.spare) = (queue.threads + 1, queue.spare + 1),
+                Err(error) => self.server.log.event(Level::Error, "no_thread", &[("error", &error)]),
+            }
         }
-        // It counts before it runs, so that the next connection does not rely on it as well.
-        queue.threads += 1;
-        queue.idle += 1;
-        drop(queue);
-        let started = Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || self.run());
-        if let Err(error) = started {
-            self.server.log.event(Level::Error, "no_thread", &[("error", &error)]);
-            let mut queue = self.lock();
-            queue.threads -= 1;
-            queue.idle -= 1;
-            let lent = if queue.threads == 0 { queue.waiting.pop_back() } else { None };
-            drop(queue);
-            lent.map(|lent| self.work_on(lent, &mut [0; BUFFER_BYTES]));
-        }
+        let may_wait = self.work == Work::Act && queue.threads > 0;
+        let is_promised = queue.spare > 0 || may_wait;
+        queue.spare -= isize::from(is_promised);
+        is_promised
+    }
+
+    /// Hands a connection to the worker that it was promised.
+    pub fn lend(&self, lent: Lent<'c>) {
+        self.lock().waiting.push_back(lent);
+        self.wake.notify_one();
     }
 
     /// Has workers end when nothing waits any more.
@@ -110,7 +112,7 @@ impl<'c> Pool<'c> {
         let mut buffer = vec![0; BUFFER_BYTES];
         while let Some(lent) = self.next() {
             self.work_on(lent, &mut buffer);
-            self.lock().idle += 1;
+            self.lock().spare += 1;
         }
         workers.fetch_sub(1, Relaxed);
     }
@@ -118,7 +120,7 @@ impl<'c> Pool<'c> {
     fn work_on(&self, (number, mut connection): Lent<'c>, buffer: &mut [u8]) {
         match self.work {
             Work::Act => connection.act(),
-            Work::Serve => connection.serve(buffer),
+            Work::Serve => serve(&mut connection, buffer),
         }
         // While anything is lent, the loop is there to take it back.
         let _ = self.home.send((number, connection));
@@ -127,17 +129,64 @@ impl<'c> Pool<'c> {
 
     /// The next connection; `None` when the worker is to end.
     fn next(&self) -> Option<Lent<'c>> {
-        let is_idle = |queue: &mut Queue<'_>| queue.waiting.is_empty() && !queue.is_closed;
-        let woken = self.wake.wait_timeout_while(self.lock(), IDLE_MAX, is_idle);
-        let mut queue = woken.unwrap_or_else(PoisonError::into_inner).0;
-        queue.idle -= 1;
-        let lent = queue.waiting.pop_front();
-        queue.threads -= usize::from(lent.is_none());
-        lent
+        let mut queue = self.lock();
+        loop {
+            let is_idle = |queue: &mut Queue<'_>| queue.waiting.is_empty() && !queue.is_closed;
+            let woken = self.wake.wait_timeout_while(queue, IDLE_MAX, is_idle);
+            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+            let lent = queue.waiting.pop_front();
+            // One that is promised stays.
+            if lent.is_some() || queue.spare > 0 || queue.is_closed {
+                (queue.threads, queue.spare) = match lent {
+                    Some(_) => (queue.threads, queue.spare),
+                    None => (queue.threads - 1, queue.spare - 1),
+                };
+                return lent;
+            }
+        }
     }
 
     // Nothing between lock and unlock panics; should it ever, the counts are still whole numbers.
     fn lock(&self) -> MutexGuard<'_, Queue<'c>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves a connection to its end, on this thread: takes its steps, and waits for what it needs between them.
+pub(super) fn serve(connection: &mut Connection<'_>, buffer: &mut [u8]) {
+    let stop = connection.server.stop.told().as_fd();
+    let (mut is_ready, mut is_stopping) = (true, false);
+    // A bell takes two descriptors, and few clients watch.
+    let mut bell = None;
+    loop {
+        let now = Instant::now();
+        connection.step(now, is_ready, is_stopping, buffer);
+        match connection.need {
+            Need::Read | Need::Write => {}
+            Need::Change => match bell.take().map_or_else(Bell::new, Ok) {
+                Ok(rings) => connection.session.wake_by(bell.insert(rings).waker(0)),
+                // Without a descriptor for it the watcher could not be told.
+                Err(error) => return connection.go_on(|_| Err(error)),
+            },
+            Need::Act => {
+                connection.act();
+                is_ready = false;
+                continue;
+            }
+            Need::End => return,
+        }
+        let changes = bell.as_ref().map(|bell| bell.reader().as_fd());
+        let [socket, told, changed] = wait_ready(
+            [
+                (Some(connection.stream().as_fd()), connection.need.interest()),
+                ((!is_stopping).then_some(stop), Interest::Read),
+                (changes, Interest::Read),
+            ],
+            connection.due().saturating_duration_since(now),
+        );
+        (is_ready, is_stopping) = (socket, is_stopping || told);
+        if let (true, Some(bell)) = (changed, &bell) {
+            bell.answer();
+        }
     }
 }

@@ -516,11 +516,13 @@ fn the_help_tells_the_library_s_defaults() {
     use socket_tables::server::{Mode, Options};
     let (client, server) = (ClientOptions::default(), Options::default());
     let limits = socket_tables::actions::Limits::default();
-    let Mode::Pool { threads } = server.mode else { panic!("the help says that it is the pool") };
+    let Mode::Event { connections } = server.mode else { panic!("the help says that it is the event loop") };
+    let Mode::Pool { threads } = Mode::POOL else { unreachable!("by its name") };
     for (topic, option, default) in [
         (Topic::Client, "--addr", socket_tables::protocol::ADDRESS_DEFAULT.to_owned()),
         (Topic::Client, "--timeout", client.timeout.as_secs_f64().to_string()),
         (Topic::Client, "--retry", client.retry.to_string()),
+        (Topic::Server, "--connections", connections.to_string()),
         (Topic::Server, "--threads", threads.to_string()),
         (Topic::Server, "--max-request", format!("{}M", server.request_bytes_max >> 20)),
         (Topic::Server, "--deadline", server.deadline.as_secs_f64().to_string()),
@@ -548,22 +550,31 @@ fn the_server_s_words() {
     let plain = read(&[]).unwrap();
     assert_eq!(
         (plain.address.as_str(), plain.mode, plain.level),
-        ("127.0.0.1:7777", Mode::Pool { threads: 512 }, Level::Info)
+        ("127.0.0.1:7777", Mode::Event { connections: 10_000 }, Level::Info)
     );
     assert_eq!((plain.max_request, plain.max_memory, plain.idle), (1 << 20, None, None));
     let set =
         read(&["--max-memory=1G", "-m", "once", "8000", "-t9", "-v", "-q", "--max-request", "64K"]).unwrap();
     assert_eq!((set.address.as_str(), set.mode, set.level), ("8000", Mode::Once, Level::Error));
     assert_eq!((set.max_request, set.max_memory), (65_536, Some(1 << 30)));
-    assert_eq!(read(&["-t9", "-m", "pool"]).unwrap().mode, Mode::Pool { threads: 9 });
+    let clients = ["-t9", "--connections", "1000000", "-m"];
+    for (mode, set) in [
+        ("pool", Mode::Pool { threads: 9 }),
+        ("event", Mode::Event { connections: 1_000_000 }),
+        ("iterative", Mode::Iterative),
+    ] {
+        assert_eq!(read(&[&clients[..], &[mode]].concat()).unwrap().mode, set);
+    }
     let actions = read(&["--action", "A=/bin/a", "--action=B=/b=c"]).unwrap().actions;
     assert_eq!(actions, [("A".into(), "/bin/a".into()), ("B".into(), "/b=c".into())]);
     for (wrong, shown) in [
         (&["-t0"][..], "-t wants a whole number from 1 to"),
         (&["--threads=1.5"], "--threads wants"),
+        (&["--connections=0"], "--connections wants a whole number from 1 to 1000000"),
+        (&["--connections=1000001"], "--connections wants"),
         (&["--max-request=0"], "a size from 1 to"),
         (&["--idle=0"], "--idle wants seconds from 0.001"),
-        (&["-m", "fork"], "pool, iterative or once"),
+        (&["-m", "fork"], "event, pool, iterative or once"),
         (&["--action=A=b"], "NAME=/PATH"),
         (&["--action=A"], "NAME=/PATH"),
         (&["--allow-exec"], "--allow-exec needs --token-file or ST_TOKEN"),

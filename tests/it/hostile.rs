@@ -331,8 +331,8 @@ fn a_server_without_threads_makes_do_with_those_it_has() {
     let binary = own.as_str();
     let limited = format!(
         "if [ $(id -u) = 0 ]; then install -m 755 $0 {binary}
-            exec prlimit --nproc=30 setpriv --reuid 54321 --clear-groups {binary} server -q 0; fi
-         exec prlimit --nproc=$(($(ps -L -u $(id -u) | wc -l) + 30)) $0 server -q 0"
+            exec prlimit --nproc=30 setpriv --reuid 54321 --clear-groups {binary} server -q -m pool 0; fi
+         exec prlimit --nproc=$(($(ps -L -u $(id -u) | wc -l) + 30)) $0 server -q -m pool 0"
     );
     let mut command = std::process::Command::new("sh");
     command.args(["-c", &limited, env!("CARGO_BIN_EXE_st")]).stderr(std::process::Stdio::null());
@@ -349,7 +349,7 @@ fn a_server_without_threads_makes_do_with_those_it_has() {
 
 #[test]
 fn a_burst_of_connects_is_served_by_as_many_workers_as_it_needs() {
-    let server = Process::start(&[]);
+    let server = Process::start(&["-m", "pool"]);
     let since = Instant::now();
     let mut clients: Vec<TcpStream> = (0..400).map(|_| server.connect()).collect();
     for stream in &mut clients {

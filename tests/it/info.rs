@@ -10,7 +10,7 @@ const INFO: &str = r#"{"request":"INFO"}"#;
 
 #[test]
 fn info_tells_what_an_operator_asks() {
-    let server = Process::start(&["--threads", "3", "--deadline", "0.5"]);
+    let server = Process::start(&["--mode", "pool", "--threads", "3", "--deadline", "0.5"]);
     let mut operator = server.connect();
     let mut client = server.connect();
     let mut info = || {

@@ -70,7 +70,7 @@ fn nesting_and_keys_hold_to_their_limits() {
 
 #[test]
 fn live_connections_hold_to_threads_and_one_more_is_told_busy_after_a_second() {
-    let server = Process::start(&["--threads", "3"]);
+    let server = Process::start(&["--mode", "pool", "--threads", "3"]);
     let mut held: Vec<TcpStream> = (0..2).map(|_| server.connect()).collect();
     held.iter_mut().for_each(|stream| assert_eq!(exchange(stream, COUNT), COUNTED));
     // The third is served at once, however long the others stay.
@@ -78,7 +78,7 @@ fn live_connections_hold_to_threads_and_one_more_is_told_busy_after_a_second() {
     assert_eq!(exchange(&mut held[2], COUNT), COUNTED);
     // The fourth waits; each dialect is told in its own words, and the reply is never lost, though
     // more was sent than anybody reads.
-    let message = "every worker of this server has a connection; try again";
+    let message = "this server has as many connections as it takes; try again";
     let json = format!("{{\"error\":{{\"code\":\"busy\",\"message\":\"{message}\"}}}}");
     let told = |sent: String, told: String| {
         let since = Instant::now();

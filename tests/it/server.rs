@@ -14,7 +14,8 @@ use socket_tables::server::{Mode, Options, Server, ShutdownHandle};
 
 use crate::support::own_address;
 
-pub const MODES: [Mode; 3] = [Mode::Once, Mode::Iterative, Mode::Pool { threads: 8 }];
+pub const MODES: [Mode; 4] =
+    [Mode::Once, Mode::Iterative, Mode::Pool { threads: 8 }, Mode::Event { connections: 8 }];
 
 /// A server in this process, shut down and joined when it is dropped.
 pub struct Running {
@@ -238,7 +239,7 @@ fn one_connection_over_the_limit_waits_then_is_told_busy() {
     let reply = server.ask(&r#"{"request":"COUNT"}"#.repeat(1_000));
     assert_eq!(
         reply,
-        "{\"error\":{\"code\":\"busy\",\"message\":\"every worker of this server has a connection; try again\"}}\n"
+        "{\"error\":{\"code\":\"busy\",\"message\":\"this server has as many connections as it takes; try again\"}}\n"
     );
     assert!(since.elapsed() >= Duration::from_millis(900), "{:?}", since.elapsed());
     // One that waits gets the first worker that is free.

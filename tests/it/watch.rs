@@ -107,8 +107,7 @@ fn a_change_while_the_state_is_being_told_is_told_once_and_in_order() {
     let mut session = Session::new(&core);
     let request = br#"{"request":"WATCH","prefix":""}"#;
     assert_eq!(session.advance(), Next::Read);
-    session.space()[..request.len()].copy_from_slice(request);
-    session.received(request.len());
+    session.received(request);
     let mut told = String::new();
     let mut take = |session: &mut Session<'_>| {
         let next = session.advance();
