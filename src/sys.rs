@@ -1,11 +1,9 @@
 //! System calls that std lacks, declared by hand. This is the only file with unsafe code.
 //!
-//! std opens sockets, starts programs and reads files, but it has no word for some things that a server
-//! needs from its system. Each is declared here as C has it, called in one place, and wrapped in a
-//! function whose arguments prove what the call asks for: a `BorrowedFd` is an open descriptor, an array
-//! is memory that may be read and written. Whoever calls these functions needs no unsafe code.
-//!
-//! Each constant has its name from C, or beside it; its number is the platform's.
+//! std opens sockets, starts programs and reads files, but it has no word for some things that a server needs from its
+//! system. Each is declared here as C has it, called in one place, and wrapped in a function whose arguments prove what the
+//! call asks for: a `BorrowedFd` is an open descriptor, an array is memory that may be read and written. Whoever calls
+//! these functions needs no unsafe code. Each constant has its name from C, or beside it; its number is the platform's.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_ulong, c_void};
@@ -20,8 +18,8 @@ unsafe extern "C" {
     fn poll(fds: *mut PollFd, count: NumberOfFds, timeout_ms: c_int) -> c_int;
     fn setsockopt(socket: c_int, level: c_int, name: c_int, value: *const c_void, length: u32) -> c_int;
     fn waitid(kind: c_int, id: u32, info: *mut SignalInfo, options: c_int) -> c_int;
-    fn getrlimit(resource: c_int, limit: *mut Limit) -> c_int;
-    fn setrlimit(resource: c_int, limit: *const Limit) -> c_int;
+    fn getrlimit(resource: c_int, limits: *mut [u64; 2]) -> c_int;
+    fn setrlimit(resource: c_int, limits: *const [u64; 2]) -> c_int;
     fn signal(signal: c_int, handler: usize) -> usize;
     fn write(fd: c_int, bytes: *const c_void, count: usize) -> isize;
     safe fn kill(pid: c_int, signal: c_int) -> c_int;
@@ -87,7 +85,7 @@ fn pid(child: u32) -> Option<c_int> {
     c_int::try_from(child).ok().filter(|pid| *pid > 1)
 }
 
-/// Makes orphans below this process its children, instead of process 1's. False where the system has no such thing.
+/// Makes orphans below this process its children, instead of process 1's. False where the system cannot.
 #[cfg(target_os = "linux")]
 pub fn become_subreaper() -> io::Result<bool> {
     const PR_SET_CHILD_SUBREAPER: c_int = 36;
@@ -95,7 +93,6 @@ pub fn become_subreaper() -> io::Result<bool> {
     check(unsafe { prctl(PR_SET_CHILD_SUBREAPER, 1 as c_ulong) }).map(|_| true)
 }
 
-/// Other systems have no subreaper.
 #[cfg(not(target_os = "linux"))]
 pub fn become_subreaper() -> io::Result<bool> {
     Ok(false)
@@ -126,9 +123,8 @@ const KEEPALIVE: &[(c_int, c_int, c_int)] = &[
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 const KEEPALIVE: &[(c_int, c_int, c_int)] = &[];
 
-/// Has the kernel end a connection, with `ETIMEDOUT`, when its peer has been unreachable for 55 seconds. It finds out
-/// by probes while nothing is sent, and by the age of what was sent and not acknowledged. Connections that a
-/// listener accepts inherit these options.
+/// Has the kernel end a connection, with `ETIMEDOUT`, when its peer has been unreachable for 55 seconds: by probes while
+/// nothing is sent, by the age of what is not acknowledged else. What a listener accepts inherits these options.
 pub fn keepalive(socket: impl AsFd) -> io::Result<()> {
     for (level, name, value) in KEEPALIVE {
         let length = size_of::<c_int>() as u32;
@@ -139,33 +135,24 @@ pub fn keepalive(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a listener the longest queue of clients that have connected and are not accepted yet: 4,096 on Linux, where std
-/// asks for 128. A burst fills those within three milliseconds, and a client whose SYN is then dropped tries again
-/// after a second: 10,000 connects took 3 s.
+/// Gives a listener the longest queue of clients that are not accepted yet: 4,096 on Linux, where std asks for 128. A burst
+/// fills those in three milliseconds; a client whose SYN is then dropped tries again a second later. 10,000 took 3 s.
 pub fn lengthen_queue(listener: impl AsFd) -> io::Result<()> {
     check(listen(listener.as_fd().as_raw_fd(), c_int::MAX)).map(drop)
 }
 
-/// `struct rlimit`: what is in force, and how far this process may raise it.
-#[repr(C)]
-struct Limit {
-    soft: u64,
-    hard: u64,
-}
-
-/// Allows this process to open so many descriptors, or as many as it may. Shells often set a limit of 1,024, for the
-/// sake of programs that use select(2), which knows no more.
+/// Allows this process so many descriptors, or as many as it may have. Shells often set 1,024, for programs that use
+/// select(2), which knows no more.
 pub fn raise_descriptors(wanted: u64) -> io::Result<()> {
     const RLIMIT_NOFILE: c_int = if cfg!(target_os = "linux") { 7 } else { 8 };
-    let mut limit = Limit { soft: 0, hard: 0 };
-    // SAFETY: `limit` is a `struct rlimit`, and may be written through the call.
-    check(unsafe { getrlimit(RLIMIT_NOFILE, &raw mut limit) })?;
-    if limit.soft < wanted {
-        limit.soft = wanted.min(limit.hard);
-        // SAFETY: `limit` is a `struct rlimit` that lives through the call, which only reads it.
-        check(unsafe { setrlimit(RLIMIT_NOFILE, &raw const limit) })?;
-    }
-    Ok(())
+    // What is in force, and how far this process may raise it.
+    let mut limits = [0, 0];
+    // SAFETY: a `struct rlimit` is two numbers of at most 64 bits, and may be written through the call.
+    check(unsafe { getrlimit(RLIMIT_NOFILE, &raw mut limits) })?;
+    let [soft, hard] = limits;
+    let limits = [wanted.min(hard).max(soft), hard];
+    // SAFETY: as above; it lives through the call, which only reads it.
+    check(unsafe { setrlimit(RLIMIT_NOFILE, &raw const limits) }).map(drop)
 }
 
 const SIGINT: c_int = 2;
@@ -176,9 +163,8 @@ const SIG_IGN: usize = 1;
 /// The pipe that [`on_signal`] writes to.
 static SIGNALLED: AtomicI32 = AtomicI32::new(-1);
 
-/// Has SIGINT or SIGTERM, whichever comes first, write a byte into `pipe`. The next one ends the process at once, as both do
-/// by themselves. One that is ignored, as a shell has it for what runs in the background, stays so. The pipe is never
-/// closed, since a signal may come at any time.
+/// Has SIGINT or SIGTERM, whichever comes first, write a byte into `pipe`. The next one ends the process at once. One that
+/// is ignored, as a shell has it for what runs in the background, stays so.
 pub fn signals_to(pipe: PipeWriter) {
     SIGNALLED.store(pipe.into_raw_fd(), SeqCst);
     for number in [SIGINT, SIGTERM] {
@@ -192,7 +178,7 @@ pub fn signals_to(pipe: PipeWriter) {
 }
 
 extern "C" fn on_signal(_: c_int) {
-    // SAFETY: no function of ours is called, the byte lives through the call, and the pipe is open for ever.
+    // SAFETY: the byte lives through the call, and the pipe is open for ever, since `signals_to` gave its number away.
     unsafe {
         signal(SIGINT, SIG_DFL);
         signal(SIGTERM, SIG_DFL);
@@ -215,8 +201,7 @@ type NumberOfFds = c_ulong;
 #[cfg(not(target_os = "linux"))]
 type NumberOfFds = std::ffi::c_uint;
 
-/// A time as poll(2) and epoll_wait(2) take it. It is rounded up: a wait of 0 ms for what takes 0.1 ms would keep a
-/// processor busy.
+/// A time as these calls take it, rounded up: a wait of 0 ms for what takes 0.1 ms would keep a processor busy.
 fn milliseconds(time: Option<Duration>) -> c_int {
     time.map_or(-1, |time| c_int::try_from(time.as_micros().div_ceil(1000)).unwrap_or(c_int::MAX))
 }
@@ -268,8 +253,8 @@ pub fn hung_up(fd: BorrowedFd<'_>) -> bool {
 /// Waits for many descriptors at once. Each has a number, which its owner chooses, and by which it is told. One that is
 /// ready is told of for as long as it is (level-triggered), so nothing is lost by reading only a part.
 ///
-/// poll(2) would be handed all descriptors anew with each call; epoll remembers them, and its cost is that of those that are ready.
-/// 50 busy connections beside 10,000 idle ones are served 20 times as fast.
+/// poll(2) is handed all descriptors with each call. epoll remembers them, so that a wait costs as much as there are that
+/// are ready: 50 busy connections beside 10,000 idle ones are served 20 times as fast.
 #[cfg(target_os = "linux")]
 pub struct Poller {
     epoll: OwnedFd,
@@ -303,8 +288,8 @@ impl Poller {
         self.control(1, fd, number, interest)
     }
 
-    /// Waits for this one no more. It must come before it is closed: where a child has a copy of the descriptor, between
-    /// fork and exec, what was closed here is still told of.
+    /// Waits for this one no more. It comes before closing: a child between fork and exec may have a copy of the
+    /// descriptor, and then what was closed here is still told of.
     pub fn remove(&mut self, fd: impl AsFd) -> io::Result<()> {
         self.control(2, fd, 0, Interest::HangUp)
     }
@@ -338,29 +323,23 @@ impl Poller {
 mod by_poll {
     use super::*;
 
-    #[derive(Default)]
-    pub struct Poller {
-        fds: Vec<PollFd>,
-        /// Of each of `fds`.
-        numbers: Vec<u64>,
-    }
+    pub struct Poller(Vec<(PollFd, u64)>);
 
     impl Poller {
         pub fn new() -> io::Result<Poller> {
-            Ok(Poller::default())
+            Ok(Poller(Vec::new()))
         }
 
         pub fn add(&mut self, fd: impl AsFd, number: u64, interest: Interest) -> io::Result<()> {
-            self.fds.push(PollFd { fd: fd.as_fd().as_raw_fd(), events: interest as i16, revents: 0 });
-            self.numbers.push(number);
+            let fd = PollFd { fd: fd.as_fd().as_raw_fd(), events: interest as i16, revents: 0 };
+            self.0.push((fd, number));
             Ok(())
         }
 
         pub fn remove(&mut self, fd: impl AsFd) -> io::Result<()> {
             let fd = fd.as_fd().as_raw_fd();
-            let at = self.fds.iter().position(|polled| polled.fd == fd).ok_or(ErrorKind::NotFound)?;
-            self.fds.swap_remove(at);
-            self.numbers.swap_remove(at);
+            let at = self.0.iter().position(|(polled, _)| polled.fd == fd).ok_or(ErrorKind::NotFound)?;
+            self.0.swap_remove(at);
             Ok(())
         }
 
@@ -370,11 +349,11 @@ mod by_poll {
         }
 
         pub fn wait(&mut self, found: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
-            let count = ready(poll_all(&mut self.fds, timeout))?;
-            let all = self.fds.iter().zip(&self.numbers);
-            let found_here = all.filter(|(fd, _)| fd.revents != 0).map(|(_, number)| *number);
+            let mut fds: Vec<PollFd> = self.0.iter().map(|(fd, _)| *fd).collect();
+            ready(poll_all(&mut fds, timeout))?;
+            let all = fds.iter().zip(&self.0);
             found.clear();
-            found.extend(found_here.take(count));
+            found.extend(all.filter(|(fd, _)| fd.revents != 0).map(|(_, (_, number))| *number));
             Ok(())
         }
     }
@@ -387,41 +366,35 @@ mod tests {
     use super::*;
     use std::io::{Read, Write, pipe};
 
-    macro_rules! pollers {
+    macro_rules! tells_what_is_ready {
         ($($name:ident: $poller:ty,)*) => { $(
             #[test]
             fn $name() {
-                let mut poller = <$poller>::new().unwrap();
+                let (mut poller, mut found) = (<$poller>::new().unwrap(), vec![99]);
+                let mut wait = |poller: &mut $poller| {
+                    poller.wait(&mut found, Some(Duration::from_millis(5))).unwrap();
+                    found.clone()
+                };
                 let (mut reader, mut writer) = pipe().unwrap();
-                let mut found = vec![99];
                 poller.add(&reader, 7, Interest::Read).unwrap();
-                poller.wait(&mut found, Some(Duration::ZERO)).unwrap();
-                assert_eq!(found, [], "nothing to read yet");
+                assert_eq!(wait(&mut poller), [], "nothing to read yet");
                 writer.write_all(b"ab").unwrap();
-                for _ in 0..2 {
-                    poller.wait(&mut found, None).unwrap();
-                    assert_eq!(found, [7], "and it is told again for as long as it is so");
-                    reader.read_exact(&mut [0]).unwrap();
-                }
+                assert_eq!(wait(&mut poller), [7]);
+                reader.read_exact(&mut [0]).unwrap();
+                assert_eq!(wait(&mut poller), [7], "it is told again for as long as it is so");
+                reader.read_exact(&mut [0]).unwrap();
                 poller.add(&writer, 8, Interest::Write).unwrap();
-                poller.wait(&mut found, None).unwrap();
-                assert_eq!(found, [8]);
+                assert_eq!(wait(&mut poller), [8]);
                 poller.change(&writer, 9, Interest::HangUp).unwrap();
-                poller.wait(&mut found, Some(Duration::from_millis(2))).unwrap();
-                assert_eq!(found, []);
+                assert_eq!(wait(&mut poller), []);
                 poller.remove(&writer).unwrap();
                 assert!(poller.remove(&writer).is_err());
                 drop(writer);
-                poller.wait(&mut found, None).unwrap();
-                assert_eq!(found, [7], "an end is there to be read");
+                assert_eq!(wait(&mut poller), [7], "an end is there to be read");
                 poller.remove(&reader).unwrap();
-                poller.wait(&mut found, Some(Duration::from_millis(2))).unwrap();
-                assert_eq!(found, []);
+                assert_eq!(wait(&mut poller), []);
             }
         )* };
     }
-    pollers! {
-        the_poller_tells_what_is_ready: Poller,
-        so_does_the_one_by_poll: by_poll::Poller,
-    }
+    tells_what_is_ready! { of_this_system: Poller, by_poll: by_poll::Poller, }
 }

@@ -162,7 +162,7 @@ fn action(word: OsString) -> Result<(String, PathBuf), String> {
     }
 }
 
-/// Serves until killed, or in mode `once` until a request is answered. The address goes to
+/// Serves until SIGINT or SIGTERM, or in mode `once` until a request is answered. The address goes to
 /// `stdout`, in one line, as soon as clients can connect; events go to `stderr`.
 ///
 /// The order matters. The token comes first, since it decides whether an address may be listened on
@@ -193,6 +193,7 @@ pub(super) fn serve(
     env::set_current_dir("/").map_err(cannot_start)?;
     adopt_orphans().map_err(cannot_start)?;
     let address = server.local_addr();
+    server.shutdown_handle().on_signals().map_err(cannot_start)?;
     // A closed pipe is a failure here: whoever started us would never learn where the server is.
     writeln!(stdout, "{address}")
         .and_then(|()| stdout.flush())

@@ -242,7 +242,9 @@ impl<'s, 'e, 'c> EventLoop<'s, 'e, 'c> {
                 // They are looked at in every turn.
                 WAITING => {}
                 number => {
-                    self.connections.get_mut(&number).map(|tracked| tracked.alarm = None);
+                    if let Some(tracked) = self.connections.get_mut(&number) {
+                        tracked.alarm = None;
+                    }
                     self.step(number, now, false);
                 }
             }
