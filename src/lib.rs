@@ -7,8 +7,8 @@
 //!
 //! ```text
 //!   client ──TCP──▶ server ───bytes───▶ session ──requests──▶ store
-//!                   sockets, threads,   a pure machine:        the table, its two
-//!                   clocks              frames, parses,        indexes, one lock,
+//!                   sockets, readiness, a pure machine:        the table, its two
+//!                   threads, clocks     frames, parses,        indexes, one lock,
 //!                                       answers                watchers
 //!   client ◀──TCP── server ◀──bytes──── session ◀──replies──── store
 //!                                          └─────calls───────▶ actions
@@ -24,7 +24,7 @@
 //! 4. [`actions`]: what is answered by name: built in, a closure of yours, a program of the operator's.
 //! 5. [`session`]: one connection as a pure machine, bytes in and bytes out. The heart; a whole server of fifteen lines
 //!    stands at its head, and is the place to begin.
-//! 6. [`server`]: listening, the modes, deadlines, shutting down, the log.
+//! 6. [`server`]: listening, the modes (one thread for one client, for each, for all), deadlines, ending, the log.
 //! 7. [`client`]: a connection with timeouts and retries, for programs.
 //! 8. [`cli`]: words to a command, a command to an exit code: every `st …` there is.
 //!
@@ -44,6 +44,7 @@
 //! - State changes in the store and nowhere else, under its lock; nothing waits for a socket while holding it.
 //! - Whatever grows because of what a client does has a bound: requests, replies, queues, threads, logs.
 //! - Nothing is read or carried out while output waits to be sent, so a client that does not read stops only itself.
+//! - A connection is one thread's at a time: it is handed over whole, so no lock guards it.
 //! - No input makes a panic. Should one happen all the same, it ends the connection or the action in which it
 //!   happened, and is logged; the server goes on.
 //!
@@ -60,7 +61,7 @@
 //!   first byte and its end (`protocol/framing`), its replies (`protocol/reply`), and who reads it (`protocol/parse`,
 //!   `session/execute`). The client, the server and the store never hear of it.
 //! - **A mode** (a thread for each client, 18 lines): a variant of `Mode` and a method beside `run_iterative` in
-//!   `server/mod`, and its word in `cli/server`.
+//!   `server/mod`, which calls `pool::serve` for each connection, and its word in `cli/server`.
 //! - **An action** (REVERSE, 6 lines): a function and a row in `actions/builtin`; without touching the source,
 //!   `Server::action` in your own program, or `--action NAME=PROGRAM`.
 //!

@@ -1,27 +1,22 @@
-//! The server: listens, accepts, and has each connection served in one of three modes.
+//! The server: listens, accepts, and has each connection served in one of four modes.
 //!
-//! | mode | who serves | for |
+//! | mode | who serves | what it teaches |
 //! |---|---|---|
-//! | [`Mode::Once`] | this thread, one request in all | scripts and tests |
-//! | [`Mode::Iterative`] | this thread, one client after another | the simplest server that can be |
-//! | [`Mode::Pool`] | a worker thread for each client | everything else |
+//! | [`Mode::Once`], [`Mode::Iterative`] | this thread, one client after another | the smallest server there is |
+//! | [`Mode::Pool`] | a worker thread for each client | to wait for one client a thread, and let the kernel switch |
+//! | [`Mode::Event`] | one thread, all clients | to wait for all of them at once, and never for one |
 //!
-//! The smallest of them is a whole server, and very nearly what `Server::run_iterative` is:
+//! The first has a flaw: a client that says nothing keeps all others waiting. Threads mend that, at the price of a switch
+//! of threads for each request and a stack for each client. The event loop saves both, at the price of a rule: nothing
+//! that it does may take long.
 //!
-//! ```text
-//! while let Some(accepted) = self.accept() {
-//!     ServedConnection::new(self, accepted).serve();
-//! }
-//! ```
+//! All of them serve the same `Connection`; they differ in how many connections a thread waits for. Who asks for
+//! the mode is this file alone: for what a session is, how long a client may be silent, and whether it may WATCH.
 //!
-//! It has one flaw: a client that says nothing keeps all others waiting. The pool mends that by calling
-//! `serve` from many threads. The modes differ in who calls it, and in the three rules of this file that ask for the
-//! mode: what a session is, how long a client may be silent, and whether it may WATCH.
-//!
-//! Read the files in this order: `listener` (taking a port, accepting, stopping), `connection` (one client),
-//! `pool` (many), `log`. What the bytes mean is the session's business and not known here. Considered and
-//! left: an event loop (`epoll` is not in std), and a thread for each connection without a bound (a flood of
-//! clients would take all memory).
+//! Read the files in this order: `listener` (taking a port, accepting, stopping), `connection` (one client), `pool` (threads
+//! that serve or help), `bell` (waking what waits), `event_loop` (many), `log`. What the bytes mean is the session's
+//! business and not known here. Considered and left: a thread for each connection without a bound (a flood of clients would
+//! take all memory).
 
 mod bell;
 mod connection;
