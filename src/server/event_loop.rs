@@ -175,14 +175,14 @@ impl<'s, 'e, 'c> EventLoop<'s, 'e, 'c> {
         let Some(Tracked { connection, alarm }) = self.connections.get_mut(&number) else { return };
         let interest = connection.need.interest();
         connection.step(now, is_ready, self.is_stopping, &mut self.buffer);
+        // Where there is no worker at all the loop is kept busy itself, which is better than to serve nobody.
+        while connection.need == Need::Act && !self.pool.promise(self.scope) {
+            connection.act();
+            connection.step(now, false, self.is_stopping, &mut self.buffer);
+        }
         match connection.need {
             Need::Read | Need::Write => {}
             Need::Change => connection.session.wake_by(self.pool.bell.waker(number)),
-            // Where there is no worker at all the loop is kept busy itself, which is better than to serve nobody.
-            Need::Act if !self.pool.promise(self.scope) => {
-                connection.act();
-                return self.step(number, now, false);
-            }
             Need::Act => {
                 if let Some(connection) = self.untrack(number) {
                     self.pool.lend((number, connection));
