@@ -34,7 +34,7 @@ use crate::sys::{Interest, Poller};
 /// What a large request is read by. One buffer does for all connections, so that those that are idle hold none.
 const BUFFER_BYTES: usize = 64 << 10;
 /// Clients that are accepted in one turn, so that a burst does not keep those that are served waiting.
-const ACCEPTED_MAX: usize = 64;
+const ACCEPTED_MAX: usize = 256;
 /// How long a client waits for a place before it is told `busy`.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Clients that may wait so. One more is closed at once, without a word, so that a flood of clients
