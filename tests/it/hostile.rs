@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::faults::{garbage, p99, reset};
-use crate::modes::{LASTING, SEVERAL, in_modes};
 use crate::process::{
     COUNT, COUNTED, PATIENCE, Process, Temporary, by_shell, eventually, exchange, keepalive_armed, ms, rest,
     side_by_side,
@@ -288,7 +287,7 @@ fn a_web_page_changes_nothing_however_it_asks() {
 
 #[test]
 fn a_server_without_descriptors_rests_and_serves_again_once_there_are_some() {
-    let server = Process::spawn(by_shell("ulimit -n 64; exec", &format!("-q -m {mode}")));
+    let server = Process::spawn(by_shell("ulimit -n 64; exec", "-q"));
     // Each asks, and those that are answered hold on.
     let addr = server.addr;
     let clients: Vec<_> = (0..200)

@@ -5,9 +5,6 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use socket_tables::server::Mode;
-
-use crate::modes::{ALL, LASTING, SEVERAL, in_modes};
 use crate::process::{
     COUNT, COUNTED, PATIENCE, Process, Temporary, eventually, exchange, ms, rest, side_by_side,
 };
@@ -72,7 +69,7 @@ fn nesting_and_keys_hold_to_their_limits() {
 }
 
 #[test]
-fn live_connections_hold_to_their_number_and_one_more_is_told_busy_after_a_second() {
+fn live_connections_hold_to_threads_and_one_more_is_told_busy_after_a_second() {
     let server = Process::start(&["--mode", "pool", "--threads", "3"]);
     let mut held: Vec<TcpStream> = (0..2).map(|_| server.connect()).collect();
     held.iter_mut().for_each(|stream| assert_eq!(exchange(stream, COUNT), COUNTED));
@@ -101,7 +98,7 @@ fn live_connections_hold_to_their_number_and_one_more_is_told_busy_after_a_secon
     drop(waiting);
     eventually("refusals are told", || server.told(&["refused"]) == 4);
     eventually("connections are told", || server.told(&["connections"]) == 3);
-    assert_eq!(server.told(&["workers"]), if mode == Mode::POOL { 3 } else { 0 });
+    assert_eq!(server.told(&["workers"]), 3);
 }
 
 #[test]

@@ -14,7 +14,6 @@ mod json;
 mod json_random;
 mod json_tree;
 mod micro_client_server;
-mod modes;
 mod programs;
 mod readme;
 mod recipes;

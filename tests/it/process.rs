@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use socket_tables::json::Value;
-use socket_tables::server::Mode;
 
 /// Far more than any reply takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,11 +78,6 @@ impl Process {
         Process::spawn(server(flags))
     }
 
-    /// One that serves in this mode.
-    pub fn in_mode(mode: Mode, flags: &[&str]) -> Process {
-        Process::start(&[flags, &["-m", &mode.to_string()]].concat())
-    }
-
     /// A server whose log can be read.
     pub fn logging(flags: &[&str]) -> Process {
         let log = Temporary::new();
@@ -92,10 +86,6 @@ impl Process {
         let mut process = Process::spawn(command);
         process.log = Some(log);
         process
-    }
-
-    pub fn logging_in(mode: Mode, flags: &[&str]) -> Process {
-        Process::logging(&[flags, &["-m", &mode.to_string()]].concat())
     }
 
     /// Starts the server that `command` runs, and waits until it listens.

@@ -1,4 +1,4 @@
-//! The server over real sockets, in every mode.
+//! The server over real sockets, in all three modes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -12,8 +12,10 @@ use socket_tables::json::Value;
 use socket_tables::protocol::Failure;
 use socket_tables::server::{Mode, Options, Server, ShutdownHandle};
 
-use crate::modes::{ALL, LASTING, SEVERAL, in_modes, with_places};
 use crate::support::own_address;
+
+pub const MODES: [Mode; 4] =
+    [Mode::Once, Mode::Iterative, Mode::Pool { threads: 8 }, Mode::Event { connections: 8 }];
 
 /// A server in this process, shut down and joined when it is dropped.
 pub struct Running {
@@ -109,8 +111,8 @@ const ROWS: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn every_request_on_one_connection() {
-    for mode in LASTING {
+fn every_request_in_iterative_and_pool_mode_on_one_connection() {
+    for mode in &MODES[1..] {
         let server = in_mode(*mode);
         let (sent, replies): (Vec<&str>, Vec<&str>) = ROWS.iter().copied().unzip();
         assert_eq!(server.ask(&sent.concat()), replies.concat(), "{mode}, pipelined");
@@ -158,7 +160,7 @@ fn every_request_in_once_mode_is_the_only_one() {
 
 #[test]
 fn the_requests_whose_replies_differ_each_time() {
-    for mode in ALL.iter().copied() {
+    for mode in MODES {
         let first_line = |sent: &str| {
             let server = in_mode(mode);
             let reply = server.ask(sent);
@@ -268,7 +270,7 @@ fn lost_framing_closes_that_connection_and_no_other() {
 
 #[test]
 fn shutdown_answers_what_has_arrived_and_wakes_whoever_waits() {
-    for mode in ALL.iter().copied() {
+    for mode in MODES {
         let mut server = in_mode(mode);
         let mut silent = server.connect();
         if mode != Mode::Once {
@@ -351,7 +353,7 @@ fn shutdown_ends_a_server_whose_client_never_stops_asking() {
 
 #[test]
 fn white_space_neither_begins_a_request_nor_ends_the_silence() {
-    for mode in LASTING {
+    for mode in &MODES[1..] {
         let idle = Some(Duration::from_secs(1));
         let server = start(Options { mode: *mode, idle, ..Options::default() });
         let mut stream = server.connect();

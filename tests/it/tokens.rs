@@ -5,9 +5,7 @@ use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use socket_tables::protocol::{BadToken, TOKEN_BYTES_MAX, Token};
-use socket_tables::server::Mode;
 
-use crate::modes::{LASTING, SEVERAL, in_modes};
 use crate::process::{
     COUNT, COUNTED, Process, Temporary, eventually, exchange, ms, rest, server, side_by_side,
 };
@@ -16,9 +14,9 @@ use crate::support::{run, st};
 const AUTH: &str = r#"{"request":"AUTH","token":"open sesame"}"#;
 const OK: &str = "{\"value\":\"ok\"}\n";
 
-fn guarded(mode: Mode) -> (Process, Temporary) {
+fn guarded() -> (Process, Temporary) {
     let file = Temporary::private(b"open sesame\n");
-    (Process::in_mode(mode, &["--token-file", file.as_str()]), file)
+    (Process::start(&["--token-file", file.as_str()]), file)
 }
 
 fn code(reply: &str, code: &str) -> bool {
@@ -340,7 +338,7 @@ fn beyond_this_machine_only_with_a_token_or_on_demand() {
 
 #[test]
 fn the_client_takes_the_token_from_a_file_or_its_environment() {
-    let (server, file) = guarded(Mode::EVENT);
+    let (server, file) = guarded();
     let addr = server.addr.to_string();
     let client = |flags: &[&str], token: Option<&str>| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_st"));
