@@ -16,12 +16,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use faults::{garbage, p99, reset};
+use faults::{connections, garbage, p99, reset};
 use process::{COUNT, COUNTED, PATIENCE, Process, eventually, exchange, ms, rest};
 
 const CONNECTIONS: u64 = 10_000;
-/// Descriptors that this process and the server need for all else.
-const RESERVED: u64 = 300;
 const FAULTS_TIME: Duration = Duration::from_secs(30);
 /// What an idle connection may hold resident.
 const CONNECTION_BYTES_MAX: u64 = 16 << 10;
@@ -38,16 +36,8 @@ fn soak() {
     mixed_faults();
 }
 
-/// How many connections the limit on descriptors allows.
-fn connections() -> u64 {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    let soft = line.split_whitespace().nth(3).unwrap().parse().unwrap_or(u64::MAX);
-    CONNECTIONS.min(soft.saturating_sub(RESERVED))
-}
-
 fn idle_connections() {
-    let wanted = connections();
+    let wanted = connections(CONNECTIONS);
     if wanted < CONNECTIONS {
         println!("ulimit -n allows {wanted} connections, not {CONNECTIONS}");
     }
@@ -80,7 +70,7 @@ fn idle_connections() {
 
 fn served_once() {
     let server = Process::start(&["-q", "--threads", "2000"]);
-    let clients = 2_000.min(connections());
+    let clients = 2_000.min(connections(CONNECTIONS));
     let since = Instant::now();
     let mut streams: Vec<TcpStream> = (0..clients)
         .map(|_| {

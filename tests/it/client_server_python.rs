@@ -7,9 +7,10 @@ use std::net::TcpStream;
 use socket_tables::actions::{Call, RegisterError};
 use socket_tables::client::Client;
 use socket_tables::json::Value;
-use socket_tables::server::Server;
+use socket_tables::server::{Mode, Server};
 
-use crate::server::{MODES, Running, in_mode, read_once};
+use crate::modes::ALL;
+use crate::server::{Running, in_mode, read_once};
 use crate::support::{self, run, st};
 
 /// What its client does with a reply: the rest of the line, behind the prefix, becomes what it prints.
@@ -44,12 +45,12 @@ impl LineClient {
 
 #[test]
 fn hello_then_close() {
-    for mode in MODES {
+    for mode in ALL.iter().copied() {
         let server = in_mode(mode);
         let mut client = LineClient::new(&server);
         let hello = client.ask("HELLO");
         assert!(hello.len() > "Hello from ".len() && hello.starts_with("Hello from "), "{mode}: {hello}");
-        if mode != MODES[0] {
+        if mode != Mode::Once {
             assert_eq!(client.ask("CLOSE"), "The connection to the server has been closed.");
         }
         assert_eq!(read_once(&mut client.stream, &mut [0]), 0, "{mode}: closed");
@@ -58,7 +59,7 @@ fn hello_then_close() {
 
 #[test]
 fn a_command_that_is_not_found_is_told_and_the_connection_goes_on() {
-    let server = in_mode(MODES[2]);
+    let server = in_mode(Mode::EVENT);
     let mut client = LineClient::new(&server);
     assert_eq!(client.ask("HELO"), "error: no request is named HELO: did you mean HELLO?");
     assert!(client.ask("hello").starts_with("Hello from "));
@@ -88,7 +89,7 @@ fn the_new_command_time_hooked_on_both_sides() {
 
 #[test]
 fn many_clients_at_once_and_one_that_drops_its_connection_disturbs_none() {
-    let server = in_mode(MODES[2]);
+    let server = in_mode(Mode::EVENT);
     let mut clients: Vec<LineClient> = (0..4).map(|_| LineClient::new(&server)).collect();
     for round in 0..3 {
         clients.iter_mut().for_each(|client| assert!(client.ask("HELLO").starts_with("Hello from ")));

@@ -139,7 +139,7 @@ const HEADER: &str = "5                                                         
 
 /// How a connection began, what another dialect's client would say then, and what both are answered.
 #[rustfmt::skip]
-const KEPT: &[(&str, &str, &str)] = &[
+pub const KEPT: &[(&str, &str, &str)] = &[
     (r#"{"request":"COUNT"}"#, "COUNT\n",
      "{\"value\":0}\n{\"error\":{\"code\":\"bad_json\",\"message\":\"a request is a JSON object, so the next byte must be \\\"{\\\"\"}}\n"),
     (r#" {"request":"COUNT"}"#, "19",

@@ -1,6 +1,7 @@
 //! Clients that misbehave, and one that measures how others fare meanwhile; for the tests and the soak.
 
 use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::process::{COUNT, COUNTED, Process};
@@ -52,4 +53,24 @@ pub fn garbage(seed: u64) -> Vec<u8> {
         _ => alphabet[next() as usize % alphabet.len()],
     });
     begun.iter().copied().chain(rest).collect()
+}
+
+/// They end with the test, also where it fails: the scope would wait for their threads for ever.
+pub struct Attackers(pub Vec<TcpStream>);
+
+impl Drop for Attackers {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+    }
+}
+
+/// Descriptors that this process and a server need for all else.
+const RESERVED: u64 = 300;
+
+/// So many connections, or as many as the limit on descriptors allows.
+pub fn connections(wanted: u64) -> u64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let soft = line.split_whitespace().nth(3).unwrap().parse().unwrap_or(u64::MAX);
+    wanted.min(soft.saturating_sub(RESERVED))
 }

@@ -15,7 +15,8 @@ use socket_tables::protocol::Token;
 use socket_tables::protocol::{Code, Failure};
 use socket_tables::server::{Mode, Options, Server};
 
-use crate::server::{MODES, Running, in_mode, start};
+use crate::modes::{ALL, LASTING};
+use crate::server::{Running, in_mode, start};
 use crate::support::own_address;
 
 fn bind() -> Server {
@@ -79,7 +80,7 @@ impl Action for Told {
 
 #[test]
 fn the_example_with_actions_of_ones_own_that_share_state() {
-    for mode in &MODES[1..] {
+    for mode in LASTING {
         let history = Arc::new(Mutex::new(Vec::new()));
         let server = bind().mode(*mode);
         let server = server.action("TELL", Tell(history.clone())).unwrap();
@@ -119,7 +120,7 @@ fn an_exception_is_raised_again_in_the_client_and_the_connection_goes_on() {
     let number = |call: &Call<'_>| Ok(Value::from(call.data_str()?.parse::<i64>()?));
     let no = |_: &Call<'_>| Err::<Value, _>(Failure::new(Code::ActionFailed, "no, \"never\""));
     let panics = |call: &Call<'_>| -> Result<Value, Failure> { panic!("lost {}", call.value()) };
-    for mode in &MODES[1..] {
+    for mode in LASTING {
         let server = bind().mode(*mode).action("NUMBER", number).unwrap().action("NO", no).unwrap();
         let server = Running::run(server.action("PANIC", panics).unwrap());
         let mut client = server.client();
@@ -208,7 +209,7 @@ fn a_taken_port_is_an_error_that_says_so() {
 }
 
 /// An action that says when it is asked, and answers when it is let.
-fn gate() -> (impl Action, Receiver<()>, Sender<()>) {
+pub fn gate() -> (impl Action, Receiver<()>, Sender<()>) {
     let ((asked, is_asked), (open, opened)) = (channel(), channel());
     let opened = Mutex::new(opened);
     let wait = move |_: &Call<'_>| {
@@ -220,7 +221,7 @@ fn gate() -> (impl Action, Receiver<()>, Sender<()>) {
 
 #[test]
 fn shutdown_finishes_the_request_under_way_and_joins_every_thread() {
-    for mode in MODES {
+    for mode in ALL.iter().copied() {
         let (wait, is_asked, open) = gate();
         let server = bind().mode(mode).action("WAIT", wait).unwrap();
         let (address, stop) = (server.local_addr(), server.shutdown_handle());
@@ -245,7 +246,7 @@ fn shutdown_finishes_the_request_under_way_and_joins_every_thread() {
 
 #[test]
 fn shutdown_before_the_start_and_from_within_an_action() {
-    for mode in MODES {
+    for mode in ALL.iter().copied() {
         let server = bind().mode(mode);
         server.shutdown_handle().shutdown();
         server.run().unwrap();

@@ -14,6 +14,7 @@ mod json;
 mod json_random;
 mod json_tree;
 mod micro_client_server;
+mod modes;
 mod programs;
 mod readme;
 mod recipes;
@@ -44,5 +45,9 @@ mod log;
 mod orphans;
 #[cfg(target_os = "linux")]
 mod process;
+#[cfg(target_os = "linux")]
+mod readiness;
+#[cfg(target_os = "linux")]
+mod stopping;
 #[cfg(target_os = "linux")]
 mod tokens;

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use socket_tables::actions::Call;
 use socket_tables::json::Value;
-use socket_tables::server::Server;
+use socket_tables::server::{Mode, Server};
 
-use crate::server::{MODES, Running, read_once};
+use crate::modes::ALL;
+use crate::server::{Running, read_once};
 use crate::support::{self, run, st};
 
 fn frame(payload: &str) -> String {
@@ -37,13 +38,13 @@ fn life(row: &str) -> String {
 
 #[test]
 fn a_callback_over_64_byte_headers() {
-    for mode in MODES {
+    for mode in ALL.iter().copied() {
         let callback = |call: &Call<'_>| Ok(Value::from(life(&call.data_str()?)));
         let server = Server::bind("127.0.0.1:0").unwrap().mode(mode);
         let server = Running::run(server.action("LIFE_GEN", callback).unwrap());
         let mut stream = server.connect();
         assert_eq!(ask(&mut stream, "LIFE_GEN ..#.."), ".#.#.", "{mode}");
-        if mode != MODES[0] {
+        if mode != Mode::Once {
             // JSON for JSON, on the same connection; an answer may be long, and so may a message.
             let json = r#"{"request":"LIFE_GEN","data":"..#.."}"#;
             assert_eq!(ask(&mut stream, json), r#"{"value":".#.#."}"#, "{mode}");

@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use socket_tables::json::Value;
+use socket_tables::server::Mode;
 
 /// Far more than any reply takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -78,6 +79,11 @@ impl Process {
         Process::spawn(server(flags))
     }
 
+    /// One that serves in this mode.
+    pub fn in_mode(mode: Mode, flags: &[&str]) -> Process {
+        Process::start(&[flags, &["-m", &mode.to_string()]].concat())
+    }
+
     /// A server whose log can be read.
     pub fn logging(flags: &[&str]) -> Process {
         let log = Temporary::new();
@@ -86,6 +92,10 @@ impl Process {
         let mut process = Process::spawn(command);
         process.log = Some(log);
         process
+    }
+
+    pub fn logging_in(mode: Mode, flags: &[&str]) -> Process {
+        Process::logging(&[flags, &["-m", &mode.to_string()]].concat())
     }
 
     /// Starts the server that `command` runs, and waits until it listens.
@@ -155,6 +165,25 @@ impl Process {
         let status = fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Sends it a signal, by its name: `TERM`, say.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Whether a signal is among those that are caught (`SigCgt`) or ignored (`SigIgn`).
+    pub fn has_signal(&self, kind: &str, number: u32) -> bool {
+        let status = fs::read_to_string(self.proc("status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(kind)).unwrap();
+        u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap() >> (number - 1) & 1 == 1
+    }
+
+    /// How it has ended, once it has.
+    pub fn ended(&mut self) -> ExitStatus {
+        eventually("it ends", || self.child.try_wait().unwrap().is_some());
+        self.child.wait().unwrap()
     }
 
     pub fn pid(&self) -> u32 {

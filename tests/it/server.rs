@@ -1,4 +1,4 @@
-//! The server over real sockets, in all three modes.
+//! The server over real sockets, in every mode.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -12,10 +12,10 @@ use socket_tables::json::Value;
 use socket_tables::protocol::Failure;
 use socket_tables::server::{Mode, Options, Server, ShutdownHandle};
 
+use crate::dialects::KEPT;
+use crate::modes::{ALL, LASTING, SEVERAL, in_modes, with_places};
+use crate::session::rows;
 use crate::support::own_address;
-
-pub const MODES: [Mode; 4] =
-    [Mode::Once, Mode::Iterative, Mode::Pool { threads: 8 }, Mode::Event { connections: 8 }];
 
 /// A server in this process, shut down and joined when it is dropped.
 pub struct Running {
@@ -51,6 +51,12 @@ impl Running {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
+    }
+
+    /// Tells it to end, and waits until it has.
+    pub fn shutdown(self) {
+        self.stop.shutdown();
+        self.ended();
     }
 
     /// All that is answered to these bytes, once no more will come.
@@ -111,8 +117,8 @@ const ROWS: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn every_request_in_iterative_and_pool_mode_on_one_connection() {
-    for mode in &MODES[1..] {
+fn every_request_on_one_connection() {
+    for mode in LASTING {
         let server = in_mode(*mode);
         let (sent, replies): (Vec<&str>, Vec<&str>) = ROWS.iter().copied().unzip();
         assert_eq!(server.ask(&sent.concat()), replies.concat(), "{mode}, pipelined");
@@ -158,9 +164,42 @@ fn every_request_in_once_mode_is_the_only_one() {
     }
 }
 
+/// The session's own rows, by each way of moving bytes: modes differ in nothing that a client is told.
+#[test]
+fn what_a_session_answers_is_answered_over_sockets_in_every_mode() {
+    in_modes(ALL, |mode| {
+        let kept =
+            KEPT.iter().map(|(began, then, answer)| ("kept", format!("{began}{then}"), (*answer).to_owned()));
+        for (name, sent, answered) in rows().into_iter().chain(kept) {
+            // Where others would wait a watch is refused, which has a test of its own.
+            if sent.contains("WATCH") && !SEVERAL.contains(&mode) {
+                continue;
+            }
+            for slice in [1, 7, usize::MAX] {
+                let server = start(Options { mode, request_bytes_max: 4096, ..Options::default() });
+                let mut stream = server.connect();
+                // It may be refused, and closed, before it has sent all.
+                let all_sent = sent
+                    .as_bytes()
+                    .chunks(slice.max(sent.len() / 100))
+                    .all(|piece| stream.write_all(piece).is_ok());
+                let _ = stream.shutdown(Shutdown::Write);
+                let mut reply = String::new();
+                stream.read_to_string(&mut reply).unwrap();
+                // In `once` the first is answered, and no more.
+                let is_right = match mode {
+                    Mode::Once => answered.starts_with(&reply) && reply.is_empty() == answered.is_empty(),
+                    _ => reply == answered,
+                };
+                assert!(is_right, "{name} by {slice}, all sent: {all_sent}: {reply}");
+            }
+        }
+    });
+}
+
 #[test]
 fn the_requests_whose_replies_differ_each_time() {
-    for mode in MODES {
+    for mode in ALL.iter().copied() {
         let first_line = |sent: &str| {
             let server = in_mode(mode);
             let reply = server.ask(sent);
@@ -183,94 +222,105 @@ fn the_requests_whose_replies_differ_each_time() {
 
 #[test]
 fn eight_threads_incrementing_one_key_lose_nothing() {
-    let server = in_mode(Mode::Pool { threads: 8 });
-    thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| server.ask(&r#"{"request":"INCREMENT","key":"n"}"#.repeat(5_000)));
-        }
+    in_modes(SEVERAL, |mode| {
+        let server = in_mode(with_places(mode, 8));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| server.ask(&r#"{"request":"INCREMENT","key":"n"}"#.repeat(5_000)));
+            }
+        });
+        assert_eq!(server.ask(r#"{"request":"GET","key":"n"}"#), "{\"key\":\"n\",\"value\":40000}\n");
     });
-    assert_eq!(server.ask(r#"{"request":"GET","key":"n"}"#), "{\"key\":\"n\",\"value\":40000}\n");
 }
 
 #[test]
 fn compare_and_set_from_eight_threads_yields_each_value_once() {
-    let server = in_mode(Mode::Pool { threads: 8 });
-    server.ask(r#"{"request":"UPDATE","key":"n","value":0}"#);
-    let taken: Vec<AtomicU64> = (0..400).map(|_| AtomicU64::new(0)).collect();
-    thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                for (from, count) in taken.iter().enumerate() {
-                    let to = from + 1;
-                    let reply = server.ask(&format!(
-                        r#"{{"request":"UPDATE","key":"n","value":{to},"if":{{"equals":{from}}}}}"#
-                    ));
-                    if !reply.contains("error") {
-                        count.fetch_add(1, Ordering::SeqCst);
+    in_modes(SEVERAL, |mode| {
+        let server = in_mode(with_places(mode, 8));
+        server.ask(r#"{"request":"UPDATE","key":"n","value":0}"#);
+        let taken: Vec<AtomicU64> = (0..400).map(|_| AtomicU64::new(0)).collect();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for (from, count) in taken.iter().enumerate() {
+                        let to = from + 1;
+                        let reply = server.ask(&format!(
+                            r#"{{"request":"UPDATE","key":"n","value":{to},"if":{{"equals":{from}}}}}"#
+                        ));
+                        if !reply.contains("error") {
+                            count.fetch_add(1, Ordering::SeqCst);
+                        }
                     }
-                }
-            });
-        }
+                });
+            }
+        });
+        assert!(taken.iter().all(|count| count.load(Ordering::SeqCst) == 1));
     });
-    assert!(taken.iter().all(|count| count.load(Ordering::SeqCst) == 1));
 }
 
 #[test]
 fn a_panicking_action_is_told_and_never_shrinks_the_pool() {
-    let server = Server::bind(&*own_address()).unwrap().mode(Mode::Pool { threads: 2 });
-    let server = server.action("BOOM", |_: &Call<'_>| -> Result<Value, Failure> { panic!("boom") }).unwrap();
-    let server = Running::run(server);
-    let reply = server.ask(&r#"{"request":"BOOM"}"#.repeat(1_000));
-    assert_eq!(reply.lines().count(), 1_000);
-    assert!(reply.lines().all(|line| line.contains("action_failed") && line.contains("boom")));
-    assert_eq!(server.ask(r#"{"request":"COUNT"}"#), "{\"value\":0}\n");
+    in_modes(SEVERAL, |mode| {
+        let server = Server::bind(&*own_address()).unwrap().mode(with_places(mode, 2));
+        let server =
+            server.action("BOOM", |_: &Call<'_>| -> Result<Value, Failure> { panic!("boom") }).unwrap();
+        let server = Running::run(server);
+        let reply = server.ask(&r#"{"request":"BOOM"}"#.repeat(1_000));
+        assert_eq!(reply.lines().count(), 1_000);
+        assert!(reply.lines().all(|line| line.contains("action_failed") && line.contains("boom")));
+        assert_eq!(server.ask(r#"{"request":"COUNT"}"#), "{\"value\":0}\n");
+    });
 }
 
 #[test]
 fn one_connection_over_the_limit_waits_then_is_told_busy() {
-    let server = in_mode(Mode::Pool { threads: 2 });
-    let mut held: Vec<TcpStream> = (0..2).map(|_| server.connect()).collect();
-    for stream in &mut held {
-        stream.write_all(br#"{"request":"COUNT"}"#).unwrap();
-        stream.read_exact(&mut [0; 12]).unwrap();
-    }
-    let since = Instant::now();
-    // It has sent more than anybody reads, and gets its reply all the same.
-    let reply = server.ask(&r#"{"request":"COUNT"}"#.repeat(1_000));
-    assert_eq!(
-        reply,
-        "{\"error\":{\"code\":\"busy\",\"message\":\"this server has as many connections as it takes; try again\"}}\n"
-    );
-    assert!(since.elapsed() >= Duration::from_millis(900), "{:?}", since.elapsed());
-    // One that waits gets the first worker that is free.
-    let mut waiting = server.connect();
-    waiting.write_all(br#"{"request":"COUNT"}"#).unwrap();
-    held.pop();
-    let mut reply = [0; 12];
-    waiting.read_exact(&mut reply).unwrap();
-    assert_eq!(&reply, b"{\"value\":0}\n");
+    in_modes(SEVERAL, |mode| {
+        let server = in_mode(with_places(mode, 2));
+        let mut held: Vec<TcpStream> = (0..2).map(|_| server.connect()).collect();
+        for stream in &mut held {
+            stream.write_all(br#"{"request":"COUNT"}"#).unwrap();
+            stream.read_exact(&mut [0; 12]).unwrap();
+        }
+        let since = Instant::now();
+        // It has sent more than anybody reads, and gets its reply all the same.
+        let reply = server.ask(&r#"{"request":"COUNT"}"#.repeat(1_000));
+        assert_eq!(
+            reply,
+            "{\"error\":{\"code\":\"busy\",\"message\":\"this server has as many connections as it takes; try again\"}}\n"
+        );
+        assert!(since.elapsed() >= Duration::from_millis(900), "{:?}", since.elapsed());
+        // One that waits gets the first worker that is free.
+        let mut waiting = server.connect();
+        waiting.write_all(br#"{"request":"COUNT"}"#).unwrap();
+        held.pop();
+        let mut reply = [0; 12];
+        waiting.read_exact(&mut reply).unwrap();
+        assert_eq!(&reply, b"{\"value\":0}\n");
+    });
 }
 
 #[test]
 fn lost_framing_closes_that_connection_and_no_other() {
-    let server = in_mode(Mode::Pool { threads: 4 });
-    let mut other = server.connect();
-    for bad in ["\u{1}", "[1]", "{]", "{\"request\":\"COUNT\"}}", &"1".repeat(64), "{\"a\":\""] {
-        let reply = server.ask(bad);
-        assert_eq!(reply.matches("\"error\"").count(), 1, "{bad}: {reply}");
-        other.write_all(br#"{"request":"COUNT"}"#).unwrap();
-        other.read_exact(&mut [0; 12]).unwrap();
-    }
-    let mut stream = server.connect();
-    stream.write_all(b"{\"request\":\"ECHO\",\"data\":\"\xc3\x28\"}").unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    assert!(reply.contains("UTF-8"), "{reply}");
+    in_modes(SEVERAL, |mode| {
+        let server = in_mode(with_places(mode, 4));
+        let mut other = server.connect();
+        for bad in ["\u{1}", "[1]", "{]", "{\"request\":\"COUNT\"}}", &"1".repeat(64), "{\"a\":\""] {
+            let reply = server.ask(bad);
+            assert_eq!(reply.matches("\"error\"").count(), 1, "{bad}: {reply}");
+            other.write_all(br#"{"request":"COUNT"}"#).unwrap();
+            other.read_exact(&mut [0; 12]).unwrap();
+        }
+        let mut stream = server.connect();
+        stream.write_all(b"{\"request\":\"ECHO\",\"data\":\"\xc3\x28\"}").unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert!(reply.contains("UTF-8"), "{reply}");
+    });
 }
 
 #[test]
 fn shutdown_answers_what_has_arrived_and_wakes_whoever_waits() {
-    for mode in MODES {
+    for mode in ALL.iter().copied() {
         let mut server = in_mode(mode);
         let mut silent = server.connect();
         if mode != Mode::Once {
@@ -320,40 +370,43 @@ fn idle_connections_and_slow_requests_are_ended_at_their_deadlines() {
 /// One read of a pipelining client must bring all replies: they left in one write.
 #[test]
 fn the_replies_of_a_batch_leave_in_one_write() {
-    let server = in_mode(Mode::Pool { threads: 2 });
-    for requests in [1, 10, 200, 600] {
-        let mut stream = server.connect();
-        stream.write_all(r#"{"request":"COUNT"}"#.repeat(requests).as_bytes()).unwrap();
-        let mut bytes = vec![0; 1 << 16];
-        let n = stream.read(&mut bytes).unwrap();
-        assert_eq!(std::str::from_utf8(&bytes[..n]), Ok("{\"value\":0}\n".repeat(requests).as_str()));
-    }
+    in_modes(SEVERAL, |mode| {
+        let server = in_mode(with_places(mode, 2));
+        for requests in [1, 10, 200, 600] {
+            let mut stream = server.connect();
+            stream.write_all(r#"{"request":"COUNT"}"#.repeat(requests).as_bytes()).unwrap();
+            let mut bytes = vec![0; 1 << 16];
+            let n = stream.read(&mut bytes).unwrap();
+            assert_eq!(std::str::from_utf8(&bytes[..n]), Ok("{\"value\":0}\n".repeat(requests).as_str()));
+        }
+    });
 }
 
 /// A client that never pauses must not keep the server from ending.
 #[test]
 fn shutdown_ends_a_server_whose_client_never_stops_asking() {
-    let mut server = in_mode(Mode::Pool { threads: 4 });
-    let mut writing = server.connect();
-    let mut replies = writing.try_clone().unwrap();
-    let writer =
-        thread::spawn(
-            move || while writing.write_all(&r#"{"request":"COUNT"}"#.repeat(500).into_bytes()).is_ok() {},
-        );
-    let reader = thread::spawn(move || while replies.read(&mut [0; 65_536]).is_ok_and(|n| n > 0) {});
-    thread::sleep(Duration::from_millis(200));
-    let since = Instant::now();
-    server.stop.shutdown();
-    server.thread.take().unwrap().join().unwrap().unwrap();
-    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
-    server.thread = Some(thread::spawn(|| Ok(())));
-    writer.join().unwrap();
-    reader.join().unwrap();
+    in_modes(LASTING, |mode| {
+        let mut server = in_mode(with_places(mode, 4));
+        let mut writing = server.connect();
+        let mut replies = writing.try_clone().unwrap();
+        let writer = thread::spawn(move || {
+            while writing.write_all(&r#"{"request":"COUNT"}"#.repeat(500).into_bytes()).is_ok() {}
+        });
+        let reader = thread::spawn(move || while replies.read(&mut [0; 65_536]).is_ok_and(|n| n > 0) {});
+        thread::sleep(Duration::from_millis(200));
+        let since = Instant::now();
+        server.stop.shutdown();
+        server.thread.take().unwrap().join().unwrap().unwrap();
+        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+        server.thread = Some(thread::spawn(|| Ok(())));
+        writer.join().unwrap();
+        reader.join().unwrap();
+    });
 }
 
 #[test]
 fn white_space_neither_begins_a_request_nor_ends_the_silence() {
-    for mode in &MODES[1..] {
+    for mode in LASTING {
         let idle = Some(Duration::from_secs(1));
         let server = start(Options { mode: *mode, idle, ..Options::default() });
         let mut stream = server.connect();

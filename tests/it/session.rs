@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use socket_tables::actions::{Actions, Call};
-use socket_tables::json::Value;
+use socket_tables::json::{JsonText, Value};
 use socket_tables::protocol::Token;
 use socket_tables::protocol::{Code, Failure};
 use socket_tables::session::{Core, Next, Session, Stats};
@@ -62,7 +62,12 @@ fn ask(bytes: &str) -> String {
 }
 
 macro_rules! rows {
-    ($($name:ident: $sent:expr => $answered:expr,)+) => { $(
+    ($($name:ident: $sent:expr => $answered:expr,)+) => {
+        /// Each with its name, what is sent, and what a new server answers.
+        pub fn rows() -> Vec<(&'static str, String, String)> {
+            vec![$((stringify!($name), String::from($sent), String::from($answered)),)+]
+        }
+    $(
         #[test]
         fn $name() {
             let sent = String::from($sent);
@@ -377,6 +382,130 @@ fn replies_do_not_wait_for_an_action_behind_them_that_may_take_long() {
     assert_eq!(session.advance(), Next::Read, "there is nothing to carry out any more");
 }
 
+/// What may be carried out while others wait, of a request and of a value that it is compared with.
+const LARGE: usize = 128 << 10;
+
+/// How often time is asked for to answer this, and what the answer is.
+fn times_asked(core: &Core, sent: &str) -> (usize, String) {
+    let (mut session, mut asked) = (Session::new(core), 0);
+    session.received(sent.as_bytes());
+    let mut replies = Vec::new();
+    loop {
+        match session.advance() {
+            Next::Act => {
+                asked += 1;
+                session.act();
+            }
+            Next::Write => {
+                replies.extend_from_slice(session.output());
+                session.sent();
+            }
+            Next::Read | Next::Wait | Next::Close => return (asked, String::from_utf8(replies).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_request_of_more_than_128_kib_asks_for_time() {
+    let mut core = core();
+    core.request_bytes_max = 1 << 20;
+    for (bytes, times) in [(LARGE - 1, 0), (LARGE, 0), (LARGE + 1, 1)] {
+        let counted = "{\"value\":0}\n";
+        let two = |sent: String| times_asked(&core, &sent.repeat(2));
+        assert_eq!(two(padded(bytes)), (2 * times, counted.repeat(2)), "JSON of {bytes}");
+        assert_eq!(
+            two(frame(&padded(bytes))),
+            (2 * times, frame(counted.trim_end()).repeat(2)),
+            "a frame of {bytes}"
+        );
+        let said = "x".repeat(bytes - 5);
+        assert_eq!(
+            two(format!("ECHO {said}\n")),
+            (2 * times, format!("MSG {said}\n").repeat(2)),
+            "a line of {bytes}"
+        );
+    }
+}
+
+#[test]
+fn a_comparison_with_a_value_of_more_than_128_kib_asks_for_time() {
+    for (bytes, times) in [(LARGE - 1, 0), (LARGE, 0), (LARGE + 1, 1)] {
+        let core = core();
+        let value = JsonText::string(&"x".repeat(bytes - 2));
+        assert_eq!(value.as_str().len(), bytes);
+        core.store.update("k", &value, None).unwrap();
+        for request in [
+            r#"{"request":"UPDATE","key":"k","value":1,"if":{"equals":0}}"#,
+            r#"{"request":"DELETE","key":"k","if":{"equals":0}}"#,
+        ] {
+            let (asked, reply) = times_asked(&core, request);
+            assert!(asked == times && reply.contains("conflict"), "{bytes}: {asked}, {}", &reply[..80]);
+        }
+        // What needs no comparison is answered at once, however large the value is.
+        for request in [
+            r#"{"request":"UPDATE","key":"k","value":1,"if":{"absent":true}}"#,
+            r#"{"request":"DELETE","key":"other","if":{"equals":0}}"#,
+            r#"{"request":"GET","key":"k"}"#,
+            r#"{"request":"DELETE","key":"k"}"#,
+        ] {
+            assert_eq!(times_asked(&core, request).0, 0, "{bytes}: {request}");
+        }
+    }
+}
+
+/// Whether a request is carried out at once or when there is time for it, and wherever a batch is cut, the replies are the same.
+#[test]
+fn a_batch_with_requests_that_take_long_is_answered_as_one_without() {
+    let slow = || {
+        let mut core = core();
+        core.actions.register("SLOW", "", "", |call: &Call<'_>| Ok(call.value())).unwrap();
+        core
+    };
+    let json = r#"{"request":"SLOW","data":1}{"request":"UPDATE","key":"k","value":2}{"request":"SLOW","data":3}
+        {"request":"SLOW","data":4} {"request":"GETALL"}{"request":"SLOW","data":5}{"request":"WATCH","key":"k"}
+        {"request":"SLOW","data":6}{"request":"COUNT"}{"request":"CLOSE"}{"request":"SLOW","data":7}"#;
+    let text = "SLOW a\nUPDATE k v\nSLOW b\nSLOW c\nGET k\nSLOW d\nWATCH k\nSLOW e\nCLOSE\nSLOW f\n";
+    let framed =
+        ["SLOW a", "UPDATE k v", "SLOW b", "SLOW c", "GET k", "SLOW d", "&END", "SLOW e"].map(frame).concat();
+    for batch in [json, text, &framed] {
+        let expected = ask(&batch.replace("SLOW", "ECHO"));
+        let core = slow();
+        assert!(times_asked(&core, batch).0 >= 4, "{batch}");
+        for cut in 0..=batch.len() {
+            let core = slow();
+            let (first, second) = batch.as_bytes().split_at(cut);
+            assert_eq!(feed(&mut Session::new(&core), [first, second]), expected, "cut at {cut}");
+        }
+        let core = slow();
+        assert_eq!(feed(&mut Session::new(&core), batch.as_bytes().chunks(1)), expected, "byte by byte");
+        // What arrives while one is waiting for its time is kept behind it.
+        for pieces in 1..20 {
+            let core = slow();
+            let (mut session, mut replies) = (Session::new(&core), String::new());
+            let mut pieces = batch.as_bytes().chunks(pieces);
+            loop {
+                match session.advance() {
+                    Next::Act => {
+                        pieces.by_ref().take(3).for_each(|piece| session.received(piece));
+                        assert_eq!(session.advance(), Next::Act);
+                        session.act();
+                    }
+                    Next::Write => {
+                        replies += str::from_utf8(session.output()).unwrap();
+                        session.sent();
+                    }
+                    Next::Read | Next::Wait => match pieces.next() {
+                        Some(piece) => session.received(piece),
+                        None => session.ended(),
+                    },
+                    Next::Close => break,
+                }
+            }
+            assert_eq!(replies, expected);
+        }
+    }
+}
+
 #[test]
 fn what_an_action_says_or_writes_stays_within_its_line_and_its_key() {
     let mut core = core();
@@ -470,7 +599,7 @@ fn a_long_listing_leaves_in_pieces_and_is_whole() {
     let core = core();
     let keys: Vec<String> = (0..5_000).map(|n| format!("key-{n:05}")).collect();
     for key in keys.iter().rev() {
-        core.store.update(key, &socket_tables::json::JsonText::string(key), None).unwrap();
+        core.store.update(key, &JsonText::string(key), None).unwrap();
     }
     let mut session = Session::new(&core);
     let sent = br#"{"request":"GETALL"}{"request":"COUNT"}"#;

@@ -8,6 +8,7 @@ use socket_tables::client::Event;
 use socket_tables::json::Value;
 use socket_tables::server::{Mode, Server};
 
+use crate::modes::LASTING;
 use crate::server::{Running, in_mode, read_once};
 
 /// Its Python client: a connection for each message, and one read of 1,024 bytes for the reply.
@@ -21,7 +22,7 @@ fn message(server: &Running, sent: &str) -> String {
 
 #[test]
 fn demo_usage_one_round_of_the_demo_client_after_another() {
-    for mode in [Mode::Iterative, Mode::Pool { threads: 4 }] {
+    for mode in LASTING.iter().copied() {
         let server = in_mode(mode);
         // It connects once at its start, to see whether the server is there, and says nothing.
         drop(server.connect());
@@ -43,7 +44,7 @@ fn demo_usage_one_round_of_the_demo_client_after_another() {
 
 #[test]
 fn example_client_update_get_with_a_default_delete() {
-    for mode in [Mode::Iterative, Mode::Pool { threads: 4 }] {
+    for mode in LASTING.iter().copied() {
         let server = in_mode(mode);
         let mut client = server.client();
         let get = |client: &mut socket_tables::client::Client| {

@@ -12,7 +12,8 @@ use socket_tables::json::{JsonText, Object, Value};
 use socket_tables::protocol::Failure;
 use socket_tables::server::{Mode, Server};
 
-use crate::server::{MODES, Running};
+use crate::modes::{ALL, SEVERAL};
+use crate::server::Running;
 use crate::support::own_address;
 
 /// The protocol's side of the server.
@@ -46,8 +47,8 @@ fn serve(mode: Mode) -> Running {
 }
 
 #[test]
-fn one_protocol_over_all_three_servers() {
-    for mode in MODES {
+fn one_protocol_over_all_servers() {
+    for mode in ALL.iter().copied() {
         let server = serve(mode);
         let mut counter = WordCounter(server.client());
         assert_eq!(counter.count("to be or not to be").unwrap(), (1.into(), 18.into()), "{mode}");
@@ -100,14 +101,16 @@ fn the_iterative_server_takes_one_client_after_another() {
 #[test]
 fn the_multithreaded_server_serves_clients_at_the_same_time() {
     // Each request waits until all four are being answered.
-    let all = Arc::new(Barrier::new(4));
-    let meet = move |_: &Call<'_>| Ok(Value::Bool(all.wait().is_leader()));
-    let server = Server::bind("127.0.0.1:0").unwrap().mode(Mode::Pool { threads: 4 });
-    let server = Running::run(server.action("MEET", meet).unwrap());
-    let leaders: usize = thread::scope(|scope| {
-        let ask = || server.client().call("MEET", None).unwrap() == Value::Bool(true);
-        let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
-        clients.into_iter().map(|client| usize::from(client.join().unwrap())).sum()
-    });
-    assert_eq!(leaders, 1);
+    for mode in SEVERAL {
+        let all = Arc::new(Barrier::new(4));
+        let meet = move |_: &Call<'_>| Ok(Value::Bool(all.wait().is_leader()));
+        let server = Server::bind("127.0.0.1:0").unwrap().mode(*mode);
+        let server = Running::run(server.action("MEET", meet).unwrap());
+        let leaders: usize = thread::scope(|scope| {
+            let ask = || server.client().call("MEET", None).unwrap() == Value::Bool(true);
+            let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            clients.into_iter().map(|client| usize::from(client.join().unwrap())).sum()
+        });
+        assert_eq!(leaders, 1, "{mode}");
+    }
 }

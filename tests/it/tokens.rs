@@ -5,7 +5,9 @@ use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use socket_tables::protocol::{BadToken, TOKEN_BYTES_MAX, Token};
+use socket_tables::server::Mode;
 
+use crate::modes::{LASTING, SEVERAL, in_modes};
 use crate::process::{
     COUNT, COUNTED, Process, Temporary, eventually, exchange, ms, rest, server, side_by_side,
 };
@@ -14,9 +16,9 @@ use crate::support::{run, st};
 const AUTH: &str = r#"{"request":"AUTH","token":"open sesame"}"#;
 const OK: &str = "{\"value\":\"ok\"}\n";
 
-fn guarded() -> (Process, Temporary) {
+fn guarded(mode: Mode) -> (Process, Temporary) {
     let file = Temporary::private(b"open sesame\n");
-    (Process::start(&["--token-file", file.as_str()]), file)
+    (Process::in_mode(mode, &["--token-file", file.as_str()]), file)
 }
 
 fn code(reply: &str, code: &str) -> bool {
@@ -25,92 +27,96 @@ fn code(reply: &str, code: &str) -> bool {
 
 #[test]
 fn who_shows_the_token_is_let_in_and_nobody_else() {
-    let (server, _file) = guarded();
-    assert_eq!(server.ask([AUTH, COUNT, COUNT].concat()), [OK, COUNTED, COUNTED].concat());
-    assert_eq!(server.ask("AUTH open sesame\r\nCOUNT\n"), "MSG ok\nMSG 0\n");
-    let large = format!("{{\"request\":\"ECHO\",\"data\":\"{}\"}}", "x".repeat(100_000));
-    assert!(server.ask([AUTH, &large].concat()).len() > 100_000, "once known, the usual limits hold");
-    for denied in [
-        COUNT,
-        r#"{"request":"UPDATE","key":"k","value":1}"#,
-        r#"{"request":"GETALL"}"#,
-        r#"{"request":"WATCH","prefix":""}"#,
-        r#"{"request":"HELLO"}"#,
-        r#"{"request":"INFO"}"#,
-        r#"{"request":"CLOSE"}"#,
-        r#"{"request":"NO SUCH"}"#,
-        r#"{"request":"AUTH","token":"open sesam"}"#,
-        r#"{"request":"AUTH","token":"open sesamee"}"#,
-        r#"{"request":"AUTH","token":""}"#,
-        r#"{"request":"AUTH","token":"Open sesame"}"#,
-    ] {
-        // One reply, and what comes after is not even looked at.
-        let reply = server.ask([denied, AUTH, COUNT].concat());
-        assert!(code(&reply, "denied"), "{denied}: {reply}");
-    }
-    for bad in [r#"{"request":"AUTH"}"#, r#"{"request":"AUTH","token":1}"#, r#"{"key":"k"}"#, "{]"] {
-        let reply = server.ask([bad, AUTH, COUNT].concat());
-        assert!(reply.lines().count() == 1 && reply.contains("\"bad_"), "{bad}: {reply}");
-    }
-    for line in ["COUNT\n", "AUTH open\n", "AUTH\n", "open sesame\n"] {
-        assert!(server.ask(line.to_owned() + "AUTH open sesame\n").starts_with("MSG error: "), "{line}");
-    }
-    let count = r#"{"request":"AUTH","token":"open sesame"}{"request":"COUNT"}"#;
-    assert_eq!(server.ask(count), [OK, COUNTED].concat(), "and nothing was changed");
-    // A server without a token takes any.
-    assert_eq!(Process::start(&[]).ask([AUTH, COUNT].concat()), [OK, COUNTED].concat());
+    in_modes(LASTING, |mode| {
+        let (server, _file) = guarded(mode);
+        assert_eq!(server.ask([AUTH, COUNT, COUNT].concat()), [OK, COUNTED, COUNTED].concat());
+        assert_eq!(server.ask("AUTH open sesame\r\nCOUNT\n"), "MSG ok\nMSG 0\n");
+        let large = format!("{{\"request\":\"ECHO\",\"data\":\"{}\"}}", "x".repeat(100_000));
+        assert!(server.ask([AUTH, &large].concat()).len() > 100_000, "once known, the usual limits hold");
+        for denied in [
+            COUNT,
+            r#"{"request":"UPDATE","key":"k","value":1}"#,
+            r#"{"request":"GETALL"}"#,
+            r#"{"request":"WATCH","prefix":""}"#,
+            r#"{"request":"HELLO"}"#,
+            r#"{"request":"INFO"}"#,
+            r#"{"request":"CLOSE"}"#,
+            r#"{"request":"NO SUCH"}"#,
+            r#"{"request":"AUTH","token":"open sesam"}"#,
+            r#"{"request":"AUTH","token":"open sesamee"}"#,
+            r#"{"request":"AUTH","token":""}"#,
+            r#"{"request":"AUTH","token":"Open sesame"}"#,
+        ] {
+            // One reply, and what comes after is not even looked at.
+            let reply = server.ask([denied, AUTH, COUNT].concat());
+            assert!(code(&reply, "denied"), "{denied}: {reply}");
+        }
+        for bad in [r#"{"request":"AUTH"}"#, r#"{"request":"AUTH","token":1}"#, r#"{"key":"k"}"#, "{]"] {
+            let reply = server.ask([bad, AUTH, COUNT].concat());
+            assert!(reply.lines().count() == 1 && reply.contains("\"bad_"), "{bad}: {reply}");
+        }
+        for line in ["COUNT\n", "AUTH open\n", "AUTH\n", "open sesame\n"] {
+            assert!(server.ask(line.to_owned() + "AUTH open sesame\n").starts_with("MSG error: "), "{line}");
+        }
+        let count = r#"{"request":"AUTH","token":"open sesame"}{"request":"COUNT"}"#;
+        assert_eq!(server.ask(count), [OK, COUNTED].concat(), "and nothing was changed");
+        // A server without a token takes any.
+        assert_eq!(Process::in_mode(mode, &[]).ask([AUTH, COUNT].concat()), [OK, COUNTED].concat());
+    });
 }
 
 #[test]
 fn before_auth_size_and_time_are_short() {
-    let (server, _file) = guarded();
-    for (bytes, fits) in [(4095, true), (4096, true), (4097, false)] {
-        let sent = AUTH.replace('}', &format!(",\"pad\":\"{}\"}}", "x".repeat(bytes - AUTH.len() - 9)));
-        assert_eq!(sent.len(), bytes);
-        let reply = server.ask(sent + COUNT);
-        assert!(
-            if fits { reply == [OK, COUNTED].concat() } else { code(&reply, "denied") },
-            "{bytes}: {reply}"
-        );
-    }
-    let five = Duration::from_secs(5);
-    let denied_at_five = |mut say: Box<dyn FnMut(&mut std::net::TcpStream)>| {
-        let since = Instant::now();
-        let mut stream = server.connect();
-        let mut writer = stream.try_clone().unwrap();
-        let reading = std::thread::spawn(move || rest(&mut stream));
-        while !reading.is_finished() {
-            say(&mut writer);
-            std::thread::sleep(ms(50));
+    in_modes(SEVERAL, |mode| {
+        let (server, _file) = guarded(mode);
+        for (bytes, fits) in [(4095, true), (4096, true), (4097, false)] {
+            let sent = AUTH.replace('}', &format!(",\"pad\":\"{}\"}}", "x".repeat(bytes - AUTH.len() - 9)));
+            assert_eq!(sent.len(), bytes);
+            let reply = server.ask(sent + COUNT);
+            assert!(
+                if fits { reply == [OK, COUNTED].concat() } else { code(&reply, "denied") },
+                "{bytes}: {reply}"
+            );
         }
-        let (reply, took) = (reading.join().unwrap(), since.elapsed());
-        assert!(reply.contains("denied") || reply.starts_with("MSG error: no token"), "{reply}");
-        assert!(took + ms(20) >= five && took < five + Duration::from_secs(3), "{took:?}");
-    };
-    side_by_side(&[
-        &|| denied_at_five(Box::new(|_| {})),
-        &|| denied_at_five(Box::new(|stream| drop(stream.write_all(b"\n")))),
-        &|| denied_at_five(Box::new(|stream| drop(stream.write_all(b"{")))),
-        &|| denied_at_five(Box::new(|stream| drop(stream.write_all(b"A")))),
-        &|| {
-            // Who is known may be silent for longer.
-            let mut stream = server.connect();
-            std::thread::sleep(ms(3000));
-            assert_eq!(exchange(&mut stream, AUTH), OK);
-            std::thread::sleep(ms(3000));
-            assert_eq!(exchange(&mut stream, COUNT), COUNTED);
-        },
-        &|| {
-            // A shorter deadline of the server's own holds, too, and denies as well.
-            let file = Temporary::private(b"open sesame");
-            let server = Process::start(&["--token-file", file.as_str(), "--deadline", "0.5"]);
-            let mut stream = server.connect();
+        let five = Duration::from_secs(5);
+        let denied_at_five = |mut say: Box<dyn FnMut(&mut std::net::TcpStream)>| {
             let since = Instant::now();
-            stream.write_all(b"{").unwrap();
-            assert!(code(&rest(&mut stream), "denied"));
-            assert!(since.elapsed() >= ms(480) && since.elapsed() < five, "{:?}", since.elapsed());
-        },
-    ]);
+            let mut stream = server.connect();
+            let mut writer = stream.try_clone().unwrap();
+            let reading = std::thread::spawn(move || rest(&mut stream));
+            while !reading.is_finished() {
+                say(&mut writer);
+                std::thread::sleep(ms(50));
+            }
+            let (reply, took) = (reading.join().unwrap(), since.elapsed());
+            assert!(reply.contains("denied") || reply.starts_with("MSG error: no token"), "{reply}");
+            assert!(took + ms(20) >= five && took < five + Duration::from_secs(3), "{took:?}");
+        };
+        side_by_side(&[
+            &|| denied_at_five(Box::new(|_| {})),
+            &|| denied_at_five(Box::new(|stream| drop(stream.write_all(b"\n")))),
+            &|| denied_at_five(Box::new(|stream| drop(stream.write_all(b"{")))),
+            &|| denied_at_five(Box::new(|stream| drop(stream.write_all(b"A")))),
+            &|| {
+                // Who is known may be silent for longer.
+                let mut stream = server.connect();
+                std::thread::sleep(ms(3000));
+                assert_eq!(exchange(&mut stream, AUTH), OK);
+                std::thread::sleep(ms(3000));
+                assert_eq!(exchange(&mut stream, COUNT), COUNTED);
+            },
+            &|| {
+                // A shorter deadline of the server's own holds, too, and denies as well.
+                let file = Temporary::private(b"open sesame");
+                let server = Process::in_mode(mode, &["--token-file", file.as_str(), "--deadline", "0.5"]);
+                let mut stream = server.connect();
+                let since = Instant::now();
+                stream.write_all(b"{").unwrap();
+                assert!(code(&rest(&mut stream), "denied"));
+                assert!(since.elapsed() >= ms(480) && since.elapsed() < five, "{:?}", since.elapsed());
+            },
+        ]);
+    });
 }
 
 /// What becomes of a server that should not start.
@@ -262,32 +268,34 @@ fn the_server_takes_the_token_from_its_environment_too() {
 
 #[test]
 fn a_refused_auth_is_logged_with_its_peer_a_few_times_a_second_and_without_the_token() {
-    let file = Temporary::private(b"open sesame");
-    let server = Process::logging(&["--token-file", file.as_str()]);
-    assert_eq!(server.ask(AUTH), OK);
-    assert!(code(&server.ask(COUNT), "denied"), "this is no guess");
-    let guess = AUTH.replace("open", "hush");
-    let mut stream = server.connect();
-    assert!(code(&exchange(&mut stream, &guess), "denied"));
-    let peer = stream.local_addr().unwrap();
-    drop(stream);
-    let told = |log: &str| log.lines().filter(|line| line.contains("event=auth_refused")).count();
-    eventually("it is told", || told(&server.log()) == 1);
-    let log = server.log();
-    let line = log.lines().find(|line| line.contains("auth_refused")).unwrap();
-    assert!(line.contains("level=info") && line.ends_with(&format!("peer={peer}")), "{line}");
-    // Many are told a few times a second, and counted, as what repeats is.
-    let sum = |log: &str| -> usize {
-        let refused = log.lines().filter(|line| line.contains("event=auth_refused"));
-        let count = |line: &str| line.split_once("suppressed=").map_or(1, |(_, n)| n.parse().unwrap());
-        refused.map(count).sum()
-    };
-    for line in std::iter::repeat_n(["AUTH hush\n", &guess], 100).flatten() {
-        assert!(server.ask(line).contains("not the token"));
-    }
-    eventually("every one is told or counted", || sum(&server.log()) == 201);
-    let log = server.log();
-    assert!(!log.contains("hush") && !log.contains("sesame") && told(&log) < 201, "{log}");
+    in_modes(LASTING, |mode| {
+        let file = Temporary::private(b"open sesame");
+        let server = Process::logging_in(mode, &["--token-file", file.as_str()]);
+        assert_eq!(server.ask(AUTH), OK);
+        assert!(code(&server.ask(COUNT), "denied"), "this is no guess");
+        let guess = AUTH.replace("open", "hush");
+        let mut stream = server.connect();
+        assert!(code(&exchange(&mut stream, &guess), "denied"));
+        let peer = stream.local_addr().unwrap();
+        drop(stream);
+        let told = |log: &str| log.lines().filter(|line| line.contains("event=auth_refused")).count();
+        eventually("it is told", || told(&server.log()) == 1);
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains("auth_refused")).unwrap();
+        assert!(line.contains("level=info") && line.ends_with(&format!("peer={peer}")), "{line}");
+        // Many are told a few times a second, and counted, as what repeats is.
+        let sum = |log: &str| -> usize {
+            let refused = log.lines().filter(|line| line.contains("event=auth_refused"));
+            let count = |line: &str| line.split_once("suppressed=").map_or(1, |(_, n)| n.parse().unwrap());
+            refused.map(count).sum()
+        };
+        for line in std::iter::repeat_n(["AUTH hush\n", &guess], 100).flatten() {
+            assert!(server.ask(line).contains("not the token"));
+        }
+        eventually("every one is told or counted", || sum(&server.log()) == 201);
+        let log = server.log();
+        assert!(!log.contains("hush") && !log.contains("sesame") && told(&log) < 201, "{log}");
+    });
 }
 
 #[test]
@@ -338,7 +346,7 @@ fn beyond_this_machine_only_with_a_token_or_on_demand() {
 
 #[test]
 fn the_client_takes_the_token_from_a_file_or_its_environment() {
-    let (server, file) = guarded();
+    let (server, file) = guarded(Mode::EVENT);
     let addr = server.addr.to_string();
     let client = |flags: &[&str], token: Option<&str>| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_st"));

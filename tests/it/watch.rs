@@ -14,12 +14,9 @@ use socket_tables::server::{Mode, Options, Server};
 use socket_tables::session::{Next, Session};
 use socket_tables::store::{ChangeKind, Store};
 
+use crate::modes::{ALL, SEVERAL, in_modes, with_places};
 use crate::server::{Running, eventually, in_mode, read_once, start};
 use crate::session::{core, feed};
-
-fn pool() -> Running {
-    in_mode(Mode::Pool { threads: 64 })
-}
 
 /// A client that watches, and reads a line at a time.
 struct Watcher(BufReader<TcpStream>);
@@ -42,39 +39,43 @@ const READY: &str = "{\"request\":\"READY\"}\n";
 
 #[test]
 fn the_state_comes_first_then_ready_then_changes_of_this_scope_alone() {
-    let server = pool();
-    server.ask(r#"{"request":"UPDATE","key":"b","value":1}{"request":"UPDATE","key":"a/2","value":[2]}{"request":"UPDATE","key":"a/1","value":"x"}"#);
-    let mut prefix = Watcher::new(&server, r#"{"request":"WATCH","prefix":"a/"}"#);
-    let mut key = Watcher::new(&server, r#"{"request":"WATCH","key":"b"}"#);
-    let mut missing = Watcher::new(&server, "watch c\n");
-    assert_eq!(prefix.line(), "{\"request\":\"UPDATE\",\"key\":\"a/1\",\"value\":\"x\"}\n");
-    assert_eq!(prefix.line(), "{\"request\":\"UPDATE\",\"key\":\"a/2\",\"value\":[2]}\n");
-    assert_eq!(prefix.line(), READY);
-    assert_eq!(key.line(), "{\"request\":\"UPDATE\",\"key\":\"b\",\"value\":1}\n");
-    assert_eq!(key.line(), READY);
-    assert_eq!(missing.line(), format!("MSG {READY}"));
-    server.ask(
+    in_modes(SEVERAL, |mode| {
+        let server = in_mode(mode);
+        server.ask(r#"{"request":"UPDATE","key":"b","value":1}{"request":"UPDATE","key":"a/2","value":[2]}{"request":"UPDATE","key":"a/1","value":"x"}"#);
+        let mut prefix = Watcher::new(&server, r#"{"request":"WATCH","prefix":"a/"}"#);
+        let mut key = Watcher::new(&server, r#"{"request":"WATCH","key":"b"}"#);
+        let mut missing = Watcher::new(&server, "watch c\n");
+        assert_eq!(prefix.line(), "{\"request\":\"UPDATE\",\"key\":\"a/1\",\"value\":\"x\"}\n");
+        assert_eq!(prefix.line(), "{\"request\":\"UPDATE\",\"key\":\"a/2\",\"value\":[2]}\n");
+        assert_eq!(prefix.line(), READY);
+        assert_eq!(key.line(), "{\"request\":\"UPDATE\",\"key\":\"b\",\"value\":1}\n");
+        assert_eq!(key.line(), READY);
+        assert_eq!(missing.line(), format!("MSG {READY}"));
+        server.ask(
         r#"{"request":"DELETE","key":"b"}{"request":"DELETE","key":"b"}{"request":"INCREMENT","key":"a/3"}
            {"request":"UPDATE","key":"a/1","value":0,"if":{"absent":true}}{"request":"UPDATE","key":"c","value":" é "}
            {"request":"UPDATE","key":"b","value":null}"#,
     );
-    assert_eq!(key.line(), "{\"request\":\"DELETE\",\"key\":\"b\",\"value\":1}\n");
-    assert_eq!(key.line(), "{\"request\":\"UPDATE\",\"key\":\"b\",\"value\":null}\n");
-    assert_eq!(prefix.line(), "{\"request\":\"UPDATE\",\"key\":\"a/3\",\"value\":1}\n");
-    assert_eq!(missing.line(), "MSG {\"request\":\"UPDATE\",\"key\":\"c\",\"value\":\" é \"}\n");
-    // A watcher may say CLOSE, and nothing else.
-    prefix.0.get_mut().write_all(br#"{"request":"COUNT"}{"request":"CLOSE"}"#).unwrap();
-    assert!(prefix.line().contains("this connection watches"));
-    assert_eq!(prefix.line(), "{\"value\":\"CLOSE CONFIRM\"}\n");
-    assert_eq!(prefix.line(), "");
+        assert_eq!(key.line(), "{\"request\":\"DELETE\",\"key\":\"b\",\"value\":1}\n");
+        assert_eq!(key.line(), "{\"request\":\"UPDATE\",\"key\":\"b\",\"value\":null}\n");
+        assert_eq!(prefix.line(), "{\"request\":\"UPDATE\",\"key\":\"a/3\",\"value\":1}\n");
+        assert_eq!(missing.line(), "MSG {\"request\":\"UPDATE\",\"key\":\"c\",\"value\":\" é \"}\n");
+        // A watcher may say CLOSE, and nothing else.
+        prefix.0.get_mut().write_all(br#"{"request":"COUNT"}{"request":"CLOSE"}"#).unwrap();
+        assert!(prefix.line().contains("this connection watches"));
+        assert_eq!(prefix.line(), "{\"value\":\"CLOSE CONFIRM\"}\n");
+        assert_eq!(prefix.line(), "");
+    });
 }
 
 #[test]
 fn one_that_has_shut_its_writing_side_is_told_the_state_and_closed() {
-    let server = pool();
-    server.ask(r#"{"request":"UPDATE","key":"a","value":1}"#);
-    let told = format!("{{\"request\":\"UPDATE\",\"key\":\"a\",\"value\":1}}\n{READY}");
-    assert_eq!(server.ask(r#"{"request":"WATCH","prefix":""}"#), told);
+    in_modes(SEVERAL, |mode| {
+        let server = in_mode(mode);
+        server.ask(r#"{"request":"UPDATE","key":"a","value":1}"#);
+        let told = format!("{{\"request\":\"UPDATE\",\"key\":\"a\",\"value\":1}}\n{READY}");
+        assert_eq!(server.ask(r#"{"request":"WATCH","prefix":""}"#), told);
+    });
 }
 
 #[test]
@@ -197,71 +198,75 @@ fn all_watchers_together_hold_no_more_than_their_budget() {
 
 #[test]
 fn a_watcher_that_is_gone_frees_its_worker() {
-    let server = start(Options { mode: Mode::Pool { threads: 2 }, ..Options::default() });
-    let mut first = Watcher::new(&server, r#"{"request":"WATCH","prefix":""}"#);
-    assert_eq!(first.line(), READY);
-    drop(first);
-    eventually(|| server.ask(r#"{"request":"INFO"}"#).contains("\"connections\":1,"));
+    in_modes(SEVERAL, |mode| {
+        let server = start(Options { mode: with_places(mode, 2), ..Options::default() });
+        let mut first = Watcher::new(&server, r#"{"request":"WATCH","prefix":""}"#);
+        assert_eq!(first.line(), READY);
+        drop(first);
+        eventually(|| server.ask(r#"{"request":"INFO"}"#).contains("\"connections\":1,"));
+    });
 }
 
 #[test]
 fn eight_writers_and_eight_watchers_see_a_hundred_thousand_changes_without_a_gap() {
-    const WRITERS: usize = 8;
-    const CHANGES: usize = 12_500;
-    /// Fewer than close a watcher, however late the machine lets it run.
-    const AHEAD_MAX: usize = 1_000;
-    let server = pool();
-    let (asked, told): (AtomicUsize, [AtomicUsize; 8]) = Default::default();
-    let watch = |mut watcher: Watcher, told: &AtomicUsize| {
-        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        while seen.len() < WRITERS || seen.values().any(|last| *last < CHANGES) {
-            let line = watcher.line();
-            let change = Value::parse(&line).unwrap();
-            let key = change.get("key").and_then(Value::as_str).unwrap_or_else(|| panic!("{line}"));
-            let value: usize = change.get("value").unwrap().to_string().parse().unwrap();
-            let last = seen.entry(key.to_owned()).or_default();
-            assert_eq!(value, *last + 1, "{key}");
-            *last = value;
-            told.fetch_add(1, Ordering::SeqCst);
-        }
-    };
-    // Writers may be ahead of the slowest watcher, but not by so much that it would be given up on.
-    let may_ask = |n: usize| {
-        let upto = asked.fetch_add(n, Ordering::SeqCst) + n;
-        let slowest = || told.iter().map(|told| told.load(Ordering::SeqCst)).min().unwrap();
-        eventually(|| slowest() + AHEAD_MAX >= upto);
-    };
-    thread::scope(|scope| {
-        for told in &told {
-            let mut watcher = Watcher::new(&server, r#"{"request":"WATCH","prefix":"w"}"#);
-            assert_eq!(watcher.line(), READY);
-            let watch = &watch;
-            scope.spawn(move || watch(watcher, told));
-        }
-        for writer in 0..WRITERS {
-            let (mut stream, may_ask) = (server.connect(), &may_ask);
-            scope.spawn(move || {
-                // Pipelined by 50: faster than any watcher could be woken for each.
-                let request = format!("{{\"request\":\"INCREMENT\",\"key\":\"w{writer}\"}}\n").repeat(50);
-                for _ in 0..CHANGES / 50 {
-                    may_ask(50);
-                    stream.write_all(request.as_bytes()).unwrap();
-                    let mut lines = 0;
-                    while lines < 50 {
-                        let mut bytes = [0; 4096];
-                        let n = read_once(&stream, &mut bytes);
-                        lines += bytes[..n].iter().filter(|byte| **byte == b'\n').count();
+    in_modes(SEVERAL, |mode| {
+        const WRITERS: usize = 8;
+        const CHANGES: usize = 12_500;
+        /// Fewer than close a watcher, however late the machine lets it run.
+        const AHEAD_MAX: usize = 1_000;
+        let server = in_mode(mode);
+        let (asked, told): (AtomicUsize, [AtomicUsize; 8]) = Default::default();
+        let watch = |mut watcher: Watcher, told: &AtomicUsize| {
+            let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+            while seen.len() < WRITERS || seen.values().any(|last| *last < CHANGES) {
+                let line = watcher.line();
+                let change = Value::parse(&line).unwrap();
+                let key = change.get("key").and_then(Value::as_str).unwrap_or_else(|| panic!("{line}"));
+                let value: usize = change.get("value").unwrap().to_string().parse().unwrap();
+                let last = seen.entry(key.to_owned()).or_default();
+                assert_eq!(value, *last + 1, "{key}");
+                *last = value;
+                told.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        // Writers may be ahead of the slowest watcher, but not by so much that it would be given up on.
+        let may_ask = |n: usize| {
+            let upto = asked.fetch_add(n, Ordering::SeqCst) + n;
+            let slowest = || told.iter().map(|told| told.load(Ordering::SeqCst)).min().unwrap();
+            eventually(|| slowest() + AHEAD_MAX >= upto);
+        };
+        thread::scope(|scope| {
+            for told in &told {
+                let mut watcher = Watcher::new(&server, r#"{"request":"WATCH","prefix":"w"}"#);
+                assert_eq!(watcher.line(), READY);
+                let watch = &watch;
+                scope.spawn(move || watch(watcher, told));
+            }
+            for writer in 0..WRITERS {
+                let (mut stream, may_ask) = (server.connect(), &may_ask);
+                scope.spawn(move || {
+                    // Pipelined by 50: faster than any watcher could be woken for each.
+                    let request = format!("{{\"request\":\"INCREMENT\",\"key\":\"w{writer}\"}}\n").repeat(50);
+                    for _ in 0..CHANGES / 50 {
+                        may_ask(50);
+                        stream.write_all(request.as_bytes()).unwrap();
+                        let mut lines = 0;
+                        while lines < 50 {
+                            let mut bytes = [0; 4096];
+                            let n = read_once(&stream, &mut bytes);
+                            lines += bytes[..n].iter().filter(|byte| **byte == b'\n').count();
+                        }
                     }
-                }
-                stream.shutdown(Shutdown::Write).unwrap();
-            });
-        }
+                    stream.shutdown(Shutdown::Write).unwrap();
+                });
+            }
+        });
     });
 }
 
 #[test]
 fn callbacks_are_told_of_their_key_or_prefix_in_every_mode() {
-    for mode in [Mode::Once, Mode::Iterative, Mode::Pool { threads: 4 }] {
+    for mode in ALL.iter().copied() {
         let (told, changes) = mpsc::channel();
         let (told_too, changes_too) = mpsc::channel();
         let server = Server::bind("127.0.0.1:0")
@@ -294,11 +299,13 @@ fn callbacks_are_told_of_their_key_or_prefix_in_every_mode() {
 
 #[test]
 fn shutdown_does_not_wait_for_watchers() {
-    let server = pool();
-    let mut watcher = Watcher::new(&server, r#"{"request":"WATCH","prefix":""}"#);
-    assert_eq!(watcher.line(), READY);
-    let since = Instant::now();
-    drop(server);
-    assert!(since.elapsed() < Duration::from_secs(5));
-    assert_eq!(watcher.line(), "");
+    in_modes(SEVERAL, |mode| {
+        let server = in_mode(mode);
+        let mut watcher = Watcher::new(&server, r#"{"request":"WATCH","prefix":""}"#);
+        assert_eq!(watcher.line(), READY);
+        let since = Instant::now();
+        drop(server);
+        assert!(since.elapsed() < Duration::from_secs(5));
+        assert_eq!(watcher.line(), "");
+    });
 }

@@ -1,0 +1,179 @@
+//! The end: by a signal or by the handle, in every mode, whatever the clients are at. What is under way is answered, and
+//! nothing keeps the server for ever.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::process::ExitStatusExt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket_tables::server::{Mode, Options, Server};
+
+use crate::modes::{ALL, LASTING, in_modes, with_places};
+use crate::process::{COUNT, COUNTED, Process, by_shell, eventually, ms, rest};
+use crate::programs::Dir;
+use crate::server::{Running, start};
+use crate::support::own_address;
+
+const SIGINT: u32 = 2;
+const SIGTERM: u32 = 15;
+
+/// A server with an action WAIT: a program that makes the file `asked`, and answers once there is a file `open`.
+fn waiting_in(mode: Mode) -> (Process, Dir) {
+    let dir = Dir::new();
+    // Where the server has ended without it, it ends when the directory is gone.
+    let wait =
+        "touch $dir/asked; while [ -e $dir/asked ] && ! [ -e $dir/open ]; do sleep 0.02; done; echo done";
+    let script = dir.script_file(wait);
+    let action = format!("WAIT={}", script.display());
+    (Process::in_mode(mode, &["--action", &action, "--action-timeout", "60"]), dir)
+}
+
+#[test]
+fn a_signal_ends_the_server_and_what_is_under_way_is_answered() {
+    in_modes(ALL, |mode| {
+        for name in ["TERM", "INT"] {
+            let mut idle = Process::in_mode(mode, &[]);
+            idle.signal(name);
+            assert_eq!(idle.ended().code(), Some(0), "{name}");
+
+            let (mut server, dir) = waiting_in(mode);
+            let mut client = server.connect();
+            client.write_all(b"WAIT\n").unwrap();
+            eventually("it is asked", || dir.path("asked").exists());
+            server.signal(name);
+            eventually("it has heard", || !server.has_signal("SigCgt", SIGTERM));
+            fs::write(dir.path("open"), "").unwrap();
+            assert_eq!(rest(&mut client), "MSG done\n", "{name}");
+            assert_eq!(server.ended().code(), Some(0), "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    in_modes(ALL, |mode| {
+        for (second, number) in [("TERM", SIGTERM), ("INT", SIGINT)] {
+            let (mut server, dir) = waiting_in(mode);
+            let mut client = server.connect();
+            client.write_all(b"WAIT\n").unwrap();
+            eventually("it is asked", || dir.path("asked").exists());
+            server.signal("TERM");
+            eventually("it has heard", || !server.has_signal("SigCgt", number));
+            server.signal(second);
+            assert_eq!(server.ended().signal(), Some(number as i32), "{mode} by {second}");
+        }
+    });
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_so() {
+    in_modes(ALL, |mode| {
+        let mut server = Process::spawn(by_shell("trap '' INT; exec", &format!("-q -m {mode}")));
+        assert!(server.has_signal("SigIgn", SIGINT) && server.has_signal("SigCgt", SIGTERM), "{mode}");
+        server.signal("INT");
+        assert_eq!(server.ask(COUNT), COUNTED);
+        if mode != Mode::Once {
+            server.signal("TERM");
+        }
+        assert_eq!(server.ended().code(), Some(0), "{mode}");
+    });
+}
+
+/// What clients may be at when the server is told to end; they are given back, so that they stay at it.
+type Situation = fn(&Running) -> Vec<TcpStream>;
+
+const SITUATIONS: &[(&str, Situation)] = &[
+    ("nobody is there", |_| Vec::new()),
+    ("silent since they came", |server| (0..5).map(|_| server.connect()).collect()),
+    ("within a request", |server| vec![said(server, b"{\"request\":")]),
+    ("within a large request", |server| vec![said(server, &[b"UPDATE k ", &[b'x'; 500_000][..]].concat())]),
+    ("more clients than places", |server| (0..10).map(|_| said(server, COUNT.as_bytes())).collect()),
+    ("gone by a reset", |server| {
+        let stream = said(server, &COUNT.as_bytes().repeat(100));
+        let _ = stream.peek(&mut [0]);
+        Vec::new()
+    }),
+    ("told that it has come to an end, and not closing", |server| {
+        let mut stream = said(server, b"{]");
+        let _ = stream.read(&mut [0]);
+        vec![stream]
+    }),
+    ("asking for more than they read", |server| {
+        said(server, format!("UPDATE k {}\n", "x".repeat(900_000)).as_bytes());
+        let asking = said(server, &b"GET k\n".repeat(20));
+        let _ = asking.peek(&mut [0]);
+        vec![asking]
+    }),
+];
+
+fn said(server: &Running, bytes: &[u8]) -> TcpStream {
+    let mut stream = server.connect();
+    stream.write_all(bytes).unwrap();
+    stream
+}
+
+#[test]
+fn shutdown_ends_the_server_whatever_its_clients_are_at() {
+    in_modes(ALL, |mode| {
+        thread::scope(|scope| {
+            for (situation, begin) in SITUATIONS {
+                scope.spawn(move || {
+                    let mode = with_places(mode, 3);
+                    // A reply that is not taken holds it for as long as a deadline, and no longer.
+                    let server = start(Options { mode, deadline: ms(1000), ..Options::default() });
+                    let clients = begin(&server);
+                    let since = Instant::now();
+                    server.shutdown();
+                    let took = since.elapsed();
+                    assert!(took < Duration::from_secs(6), "{mode}, {situation}: {took:?}");
+                    drop(clients);
+                });
+            }
+        });
+    });
+}
+
+/// A client that asks without pause and reads late gets a reply to all that was carried out, the last one whole.
+#[test]
+fn whatever_was_carried_out_at_the_end_is_answered() {
+    in_modes(LASTING, |mode| {
+        let server = Server::bind(&*own_address()).unwrap().mode(mode);
+        let table = server.store();
+        let server = Running::run(server);
+        let mut stream = server.connect();
+        let mut writing = stream.try_clone().unwrap();
+        let asks = b"{\"request\":\"INCREMENT\",\"key\":\"n\"}".repeat(100);
+        let writer = thread::spawn(move || while writing.write_all(&asks).is_ok() {});
+        let carried_out = || table.get("n", |value| value.map_or(0, |n| n.to_string().parse().unwrap()));
+        // Until it has so much to read that nothing is carried out any more.
+        let mut last = 0;
+        eventually("replies wait", || {
+            thread::sleep(ms(100));
+            let before = std::mem::replace(&mut last, carried_out());
+            last > 0 && last == before
+        });
+        let stop = thread::spawn(move || server.shutdown());
+        let (mut replies, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+        while let Ok(n @ 1..) = stream.read(&mut piece) {
+            replies.extend_from_slice(&piece[..n]);
+            // Slowly, so that the last replies wait when the server has nothing more to do.
+            thread::sleep(ms(1));
+        }
+        let _ = stream.shutdown(Shutdown::Both);
+        writer.join().unwrap();
+        stop.join().unwrap();
+        let expected: String =
+            (1..=carried_out()).map(|n: u64| format!("{{\"key\":\"n\",\"value\":{n}}}\n")).collect();
+        let replies = String::from_utf8(replies).unwrap();
+        // The end may have come within a request, which is told last.
+        let last = replies.strip_prefix(&expected);
+        assert!(
+            last.is_some_and(|last| last.is_empty() || last.contains("bad_request")),
+            "{mode}: {} bytes, expected {}",
+            replies.len(),
+            expected.len()
+        );
+    });
+}
