@@ -271,7 +271,14 @@ impl<'c> Connection<'c> {
                     return Ok(if next == Next::Wait { Need::Change } else { Need::Read });
                 }
                 Next::Act => return Ok(Need::Act),
-                Next::Close if self.session.has_ended() => return Ok(Need::End),
+                // At the server's end a client may have sent more than is answered. Closing before that is read would cut
+                // off the replies that it has not received yet.
+                Next::Close
+                    if self.session.has_ended()
+                        && !(is_stopping && self.stream.peek(&mut [0]).is_ok_and(|n| n > 0)) =>
+                {
+                    return Ok(Need::End);
+                }
                 // We tell the client that no more will come, and wait until it closes its side as well.
                 Next::Close => {
                     self.stream.shutdown(Shutdown::Write)?;
