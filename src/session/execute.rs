@@ -81,7 +81,7 @@ impl Session<'_> {
         };
         match request {
             Err(failure) => self.conclude(form, None, Err(failure)),
-            Ok(request) if time == Time::Short && self.may_take_long(&request) => {
+            Ok(request) if time == Time::Short && self.may_take_long(form, &request) => {
                 self.phase = Phase::Deferred;
             }
             Ok(request) => {
@@ -92,13 +92,17 @@ impl Session<'_> {
     }
 
     /// Whether this calls an action that may run for seconds, or compares with a large value.
-    fn may_take_long(&self, request: &Request<'_>) -> bool {
+    fn may_take_long(&self, form: Form, request: &Request<'_>) -> bool {
         let compares = matches!(
             request,
             Request::Update { condition: Some(Condition::Equals(_)), .. }
                 | Request::Delete { condition: Some(Condition::Equals(_)), .. }
         );
         match request {
+            // A frame's listing is made whole, and thrown away where it is too long.
+            Request::GetAll { .. } | Request::Keys { .. } => {
+                matches!(form, Form::FramedJson | Form::FramedBare) && self.core.store.bytes() > LARGE_BYTES
+            }
             Request::Call { name, .. } => self.authenticated && self.core.actions.may_take_long(name),
             _ if !compares => false,
             _ => request.key().is_some_and(|key| {

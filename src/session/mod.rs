@@ -278,6 +278,10 @@ impl<'c> Session<'c> {
         if let Phase::Deferred = self.phase {
             self.phase = Phase::Requests;
             self.next_request(Time::Any);
+            // Of a listing that takes long, the first piece is all.
+            if let Phase::Listing(_) = self.phase {
+                self.step();
+            }
         }
     }
 

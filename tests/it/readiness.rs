@@ -68,12 +68,15 @@ fn whatever_others_do_a_get_is_answered_soon() {
     let megabyte =
         format!("{{\"request\":\"UPDATE\",\"key\":\"u\",\"value\":\"{}\"}}", "u".repeat(1_000_000));
     let pipelined = GET.repeat(2_000);
+    let framed = format!("{:<64}GETALL", 6).repeat(100);
     let waits = waits(
         &server,
         &[
             &|stream| ask_without_end(stream, br#"{"request":"GETALL"}"#),
             &|stream| ask_without_end(stream, megabyte.as_bytes()),
             &|stream| ask_without_end(stream, pipelined.as_bytes()),
+            // Each puts together a megabyte, and is then told that it is too long for a frame.
+            &|stream| ask_without_end(stream, framed.as_bytes()),
             &|mut stream| {
                 while stream.write_all(b" ").is_ok() {
                     thread::sleep(ms(1));

@@ -453,6 +453,37 @@ fn a_comparison_with_a_value_of_more_than_128_kib_asks_for_time() {
     }
 }
 
+/// A frame begins with its length, so what it lists is put together first; one that is too long was put together in vain.
+#[test]
+fn a_framed_listing_of_a_large_table_asks_for_time() {
+    let core = core();
+    let list = |n: usize| {
+        (0..n).for_each(|n| {
+            core.store.update(&format!("k{n:06}"), &JsonText::from(Value::from(0)), None).unwrap()
+        })
+    };
+    for (keys, times, reply) in
+        [(10, 0, "k000009"), (10_000, 1, "k009999"), (150_000, 1, "too long for a frame")]
+    {
+        list(keys);
+        for request in ["GETALL", "KEYS", r#"{"request":"GETALL"}"#, r#"{"request":"KEYS"}"#] {
+            let (mut session, sent) = (Session::new(&core), frame(request).repeat(2));
+            session.received(sent.as_bytes());
+            for _ in 0..2 * times {
+                assert_eq!(session.advance(), Next::Act);
+                session.act();
+                assert!(str::from_utf8(session.output()).unwrap().contains(reply), "{request}: made by then");
+                assert_eq!(session.advance(), Next::Write);
+                session.sent();
+            }
+            let (asked, replies) = times_asked(&core, &sent);
+            assert!(asked == 2 * times && replies.matches(reply).count() == 2, "{keys} {request}");
+        }
+        // The other dialects send pieces.
+        assert_eq!(times_asked(&core, "KEYS\nGETALL\n").0, 0);
+    }
+}
+
 /// Whether a request is carried out at once or when there is time for it, and wherever a batch is cut, the replies are the same.
 #[test]
 fn a_batch_with_requests_that_take_long_is_answered_as_one_without() {
