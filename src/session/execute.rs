@@ -118,7 +118,7 @@ impl Session<'_> {
 
     /// Counts and writes an error reply.
     fn refuse(&mut self, form: Form, failure: &Failure) {
-        self.counts.errors[failure.code as usize] += 1;
+        self.core.stats.error(failure.code);
         Reply::Failure(failure).write_to(form, &mut self.output);
     }
 
