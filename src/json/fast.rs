@@ -61,6 +61,16 @@ pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
     })
 }
 
+/// The place where a short run of digits ends. Before a point there are seldom more than three, and looking at eight at
+/// once took a file of such numbers 10% longer.
+#[inline(always)]
+pub(super) fn few_digits(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    at
+}
+
 /// The place of the first byte, from `at` on, that `marks` marks; the length where there is none. `marks` is given
 /// eight bytes, the first of them lowest, and sets the high bit of those that are sought. Only the lowest mark
 /// of a word must be right.

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 
 use super::failure::bad;
 use super::{Code, Condition, Failure, KeyError, Request, Scope, Verb, check_key};
-use crate::json::{Error, JsonText, Parser, Value};
+use crate::json::{Error, JsonText, Parser, Str, Value};
 
 words! {
     /// The members that some request takes; every other one is passed over.
@@ -34,10 +34,17 @@ words! {
 /// What a request's object held, by [`Member`], not yet judged.
 #[derive(Default)]
 struct Members<'a> {
-    values: [Option<JsonText<'a>>; Member::ALL.len()],
+    values: [Option<Held<'a>>; Member::ALL.len()],
     /// Those that came more than once. JSON's standard leaves open which of two counts, and a proxy that checks the
     /// first while we obey the second could be fooled. So two are an error, but only of a request that takes them.
     repeated: [bool; Member::ALL.len()],
+}
+
+/// A member's value. Most are strings, and what the parser knows of one is kept: where strings are taken for any
+/// value and searched for escapes once more, a GET takes 17% more instructions.
+enum Held<'a> {
+    String(Str<'a>),
+    Other(JsonText<'a>),
 }
 
 impl<'a> Request<'a> {
@@ -112,8 +119,11 @@ impl<'a> Members<'a> {
             let Some(member) = Member::from_word(&name.unescape()) else { return parser.skip() };
             // A value will stand one level deeper in GETALL's reply, and in an "if", than it does here. What is
             // stored must fit there, or a client could not parse the listing.
-            let text = parser.compact_with_room(usize::from(member == Member::Value))?;
-            self.repeated[member as usize] = self.values[member as usize].replace(text).is_some();
+            let value = match parser.string()? {
+                Some(string) => Held::String(string),
+                None => Held::Other(parser.compact_with_room(usize::from(member == Member::Value))?),
+            };
+            self.repeated[member as usize] = self.values[member as usize].replace(value).is_some();
             Ok(())
         })?;
         parser.end()
@@ -154,15 +164,20 @@ impl<'a> Members<'a> {
     /// A member's value. It is taken out, since it may be long and a request takes it once.
     fn take(&mut self, member: Member) -> Result<Option<JsonText<'a>>, Failure> {
         self.refuse_repeated(member)?;
-        Ok(self.values[member as usize].take())
+        Ok(self.values[member as usize].take().map(|value| match value {
+            Held::String(string) => string.quoted(),
+            Held::Other(text) => text,
+        }))
     }
 
     /// A member that must be a string. It stays, since the key is asked for again where the request is a bad one.
     fn string(&self, member: Member) -> Result<Option<Cow<'a, str>>, Failure> {
         self.refuse_repeated(member)?;
-        let Some(text) = self.values[member as usize].clone() else { return Ok(None) };
-        let string = text.into_string();
-        string.map(Some).ok_or_else(|| bad(format!("the member {:?} must be a string", member.as_str())))
+        match &self.values[member as usize] {
+            None => Ok(None),
+            Some(Held::String(string)) => Ok(Some(string.unescape())),
+            Some(Held::Other(_)) => Err(bad(format!("the member {:?} must be a string", member.as_str()))),
+        }
     }
 
     fn refuse_repeated(&self, member: Member) -> Result<(), Failure> {
