@@ -184,6 +184,11 @@ impl<'t> Parser<'t> {
         next
     }
 
+    /// Where the parser stands, in bytes from the start of the text.
+    pub(crate) fn offset(&self) -> usize {
+        self.at
+    }
+
     /// Nothing but white space may be left.
     pub fn end(&mut self) -> Result<(), Error> {
         self.peek();

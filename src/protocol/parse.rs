@@ -52,12 +52,17 @@ impl<'a> Request<'a> {
     /// `bad_request` and the key.
     pub fn parse_json(text: &'a str) -> Result<Request<'a>, Failure> {
         let mut members = Members::default();
-        members.read(text).map_err(|error| Failure::new(Code::BadJson, error.to_string()))?;
-        members.request().map_err(|failure| {
-            // A client that sent many requests learns from the key which of them failed.
-            let key = members.string(Member::Key).ok().flatten().filter(|key| check_key(key).is_ok());
-            Failure { key: key.map(Cow::into_owned), ..failure }
-        })
+        let read = members.read(text).and_then(|mut parser| parser.end());
+        read.map_err(|error| Failure::new(Code::BadJson, error.to_string()))?;
+        members.request()
+    }
+
+    /// Reads the request that a text begins with, and tells where it ends. `None` where the text begins with no JSON
+    /// object: perhaps it is not all there.
+    pub fn parse_first(text: &'a str) -> Option<(Result<Request<'a>, Failure>, usize)> {
+        let mut members = Members::default();
+        let end = members.read(text).ok()?.offset();
+        Some((members.request(), end))
     }
 
     /// Reads a request from a line: a name in any case, and its arguments separated by spaces. People type these, so
@@ -113,7 +118,8 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Members<'a> {
-    fn read(&mut self, text: &'a str) -> Result<(), Error> {
+    /// Takes the members of the object that the text begins with. Gives the parser, which stands behind it.
+    fn read(&mut self, text: &'a str) -> Result<Parser<'a>, Error> {
         let mut parser = Parser::new(text);
         parser.object(|parser, name| {
             let Some(member) = Member::from_word(&name.unescape()) else { return parser.skip() };
@@ -126,12 +132,20 @@ impl<'a> Members<'a> {
             self.repeated[member as usize] = self.values[member as usize].replace(value).is_some();
             Ok(())
         })?;
-        parser.end()
+        Ok(parser)
+    }
+
+    /// What the members ask for. A client that sent many requests learns from the key which of them failed.
+    fn request(&mut self) -> Result<Request<'a>, Failure> {
+        self.judge().map_err(|failure| {
+            let key = self.string(Member::Key).ok().flatten().filter(|key| check_key(key).is_ok());
+            Failure { key: key.map(Cow::into_owned), ..failure }
+        })
     }
 
     /// Judges the members by the request's name. The key is judged before the value, and the value before the
     /// condition, so that of several things wrong the client is told the first.
-    fn request(&mut self) -> Result<Request<'a>, Failure> {
+    fn judge(&mut self) -> Result<Request<'a>, Failure> {
         let name = self.string(Member::Request)?.ok_or_else(|| {
             bad(r#"an object without the member "request"; one is {"request":"GET","key":"door"}"#)
         })?;

@@ -26,23 +26,29 @@ impl Session<'_> {
     pub(super) fn next_request(&mut self) -> Option<Next> {
         let space = self.input.data().iter().take_while(|b| b" \t\r\n".contains(b)).count();
         self.input.start += space;
-        let data = self.input.data();
-        if data.is_empty() {
+        if self.input.data().is_empty() {
             return self.unless_ended(Next::Read);
         }
         let request_bytes_max = match self.authenticated {
             true => self.core.request_bytes_max,
             false => UNAUTHENTICATED_REQUEST_BYTES_MAX,
         };
-        match self.framer.next(data, self.ended, request_bytes_max) {
-            Frame::Incomplete => return Some(Next::Read),
-            Frame::Complete { payload, next } => {
-                // Taken out for a moment: the request is a slice of it, and answering changes the session.
-                let input = mem::take(&mut self.input);
-                self.answer(&input.data()[payload]);
-                self.input = input;
-                self.input.start += next;
+        // Taken out for a moment: the request is a slice of it, and answering changes the session.
+        let input = mem::take(&mut self.input);
+        let (mut used, mut must) = (0, None);
+        match self.framer.next(input.data(), self.ended, request_bytes_max) {
+            Frame::Read { request, next } => {
+                self.answer(Form::Json, request);
+                used = next;
             }
+            Frame::Complete { payload, next } => {
+                let payload = &input.data()[payload];
+                let form = self.framer.form(Some(payload));
+                let request = self.read(form, payload);
+                self.answer(form, request);
+                used = next;
+            }
+            Frame::Incomplete => must = Some(Next::Read),
             Frame::Lost(failure) if failure.code == Code::TooLarge && !self.authenticated => {
                 let message = format!("before AUTH a client may send {request_bytes_max} bytes");
                 self.refuse_and_close(&Failure::new(Code::Denied, message));
@@ -53,16 +59,14 @@ impl Session<'_> {
                 self.phase = Phase::Closing;
             }
         }
-        None
+        self.input = input;
+        self.input.start += used;
+        must
     }
 
-    /// Answers a request. One that must wait for the replies before it is kept, as it was read.
-    fn answer(&mut self, payload: &[u8]) {
-        let form = self.framer.form(Some(payload));
-        if self.output.is_empty() {
-            self.output.reserve(self.output_bytes);
-        }
-        let request = match (str::from_utf8(payload), form) {
+    /// Reads a request that was cut out.
+    fn read<'d>(&mut self, form: Form, payload: &'d [u8]) -> Result<Request<'d>, Failure> {
+        match (str::from_utf8(payload), form) {
             (Ok(text), Form::Json | Form::FramedJson) => Request::parse_json(text),
             (Ok(text), Form::Line | Form::FramedBare) => Request::parse_line(text),
             (Err(error), _) => {
@@ -71,7 +75,14 @@ impl Session<'_> {
                 let message = format!("the bytes are not UTF-8 from byte {at} of the request on");
                 Err(Failure::new(Code::BadJson, message))
             }
-        };
+        }
+    }
+
+    /// Answers a request. One that must wait for the replies before it is kept, as it was read.
+    fn answer(&mut self, form: Form, request: Result<Request<'_>, Failure>) {
+        if self.output.is_empty() {
+            self.output.reserve(self.output_bytes);
+        }
         match request {
             Err(failure) => self.conclude(form, None, Err(failure)),
             Ok(Request::Call { name, data }) if self.must_wait(&name) => {
