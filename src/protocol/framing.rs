@@ -23,7 +23,7 @@ use crate::json::{Scan, Scanner, newline};
 
 /// How far a line of JSON may reach to be parsed at once. So many objects on one line do not make each of them cost a
 /// look at all of it, and a long line costs this look in vain.
-const LINE_BYTES_MAX: usize = 1 << 10;
+const LINE_BYTES_MAX: usize = 256;
 
 /// The next request in the buffer, as far as it has come.
 #[derive(Debug, PartialEq)]
