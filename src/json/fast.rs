@@ -61,6 +61,25 @@ pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
     })
 }
 
+/// The place where a short run of digits ends. Before a point there are seldom more than three, and looking at eight at
+/// once took a file of such numbers 10% longer.
+#[inline(always)]
+pub(super) fn few_digits(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    at
+}
+
+/// The place of the first newline; the length where there is none. The compiler makes of each chunk two comparisons of
+/// sixteen bytes. With a loop over bytes a GET takes 6% more instructions, an UPDATE 9%.
+pub(crate) fn newline(bytes: &[u8]) -> usize {
+    let lacks = |chunk: &&[u8; 32]| !chunk.iter().fold(false, |found, byte| found | (*byte == b'\n'));
+    let from = 32 * bytes.as_chunks().0.iter().take_while(lacks).count();
+    let rest = bytes[from..].iter().take_while(|byte| **byte != b'\n');
+    from + rest.count()
+}
+
 /// The place of the first byte, from `at` on, that `marks` marks; the length where there is none. `marks` is given
 /// eight bytes, the first of them lowest, and sets the high bit of those that are sought. Only the lowest mark
 /// of a word must be right.
@@ -278,6 +297,11 @@ impl Scanner {
         }
         self.at = at;
         Scan::Incomplete
+    }
+
+    /// Whether it has seen nothing yet of the object that comes next.
+    pub(crate) fn is_new(&self) -> bool {
+        self.at == 0
     }
 
     fn done(&mut self, scan: Scan) -> Scan {

@@ -51,6 +51,7 @@ mod parser;
 mod text;
 mod value;
 
+pub(crate) use fast::newline;
 pub use fast::{Scan, Scanner, Short};
 pub use number::Number;
 pub use parser::{DEPTH_MAX, Parser, Sink};

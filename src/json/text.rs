@@ -156,6 +156,11 @@ impl<'t> Str<'t> {
         &self.text[self.from..self.to]
     }
 
+    /// The string as a value, with its quotes. Not for a number, which has none.
+    pub(crate) fn quoted(self) -> JsonText<'t> {
+        JsonText(Cow::Borrowed(&self.text[self.from - 1..=self.to]))
+    }
+
     /// What is meant: each escape is replaced by its character. Borrowed where there are none. This cannot
     /// fail, because the parser has refused escapes that mean nothing.
     #[inline]

@@ -9,17 +9,32 @@
 //! nobody can say where the next request begins, so the connection cannot go on; a request that is well framed
 //! and makes no sense costs its sender one error reply.
 //!
+//! Most requests are a short line of JSON, and all there. Such a line is parsed at once, and the parser comes by the
+//! request's end anyway. All else is cut out first and then parsed: what is long, has come in pieces, is spread over
+//! lines, or is no JSON.
+//!
 //! Whatever is incomplete is not looked at twice: scanner and line remember how far they have looked. A client who
 //! sends a megabyte byte by byte would otherwise cost the server 500,000,000,000 looks.
 
 use std::ops::Range;
 
-use super::{Code, Failure, Form, HEADER_BYTES};
-use crate::json::{Scan, Scanner};
+use super::{Code, Failure, Form, HEADER_BYTES, Request};
+use crate::json::{Scan, Scanner, newline};
+
+/// How far a line of JSON may reach to be parsed at once. So many objects on one line do not make each of them cost a
+/// look at all of it, and a long line costs this look in vain.
+const LINE_BYTES_MAX: usize = 256;
 
 /// The next request in the buffer, as far as it has come.
 #[derive(Debug, PartialEq)]
-pub enum Frame {
+pub enum Frame<'d> {
+    /// It is all there, a JSON object, and was read on the way to its end.
+    Read {
+        /// What it says, or why it makes no sense.
+        request: Result<Request<'d>, Failure>,
+        /// Where the next one begins.
+        next: usize,
+    },
     /// It is all there.
     Complete {
         /// Where its own bytes are.
@@ -50,7 +65,12 @@ pub struct Framer {
 impl Framer {
     /// Looks for a request at the start of `data`, which has no white space before it, is not empty
     /// and goes on where it was left if the last answer was `Incomplete`. `ended`: no more will come.
-    pub fn next(&mut self, data: &[u8], ended: bool, request_bytes_max: usize) -> Frame {
+    pub fn next<'d>(&mut self, data: &'d [u8], ended: bool, request_bytes_max: usize) -> Frame<'d> {
+        let line = self.json_line(data, request_bytes_max);
+        if let Some((request, next)) = line.and_then(Request::parse_first) {
+            self.dialect = Some(Form::Json);
+            return Frame::Read { request, next };
+        }
         let dialect = match (self.dialect, data[0]) {
             (Some(dialect), _) => dialect,
             (None, b'{') => Form::Json,
@@ -93,7 +113,20 @@ impl Framer {
         }
     }
 
-    fn json(&mut self, data: &[u8]) -> Frame {
+    /// The line that stands first, where it may hold a whole request in JSON that nobody has looked at yet. A line that
+    /// was cut off seldom ends in a brace, and then is not parsed in vain. With every request cut out first, a GET or
+    /// an UPDATE takes 12% more instructions.
+    fn json_line<'d>(&self, data: &'d [u8], request_bytes_max: usize) -> Option<&'d str> {
+        let is_json = data[0] == b'{' && self.dialect.unwrap_or(Form::Json) == Form::Json;
+        if !is_json || !self.scanner.is_new() {
+            return None;
+        }
+        let near = &data[..data.len().min(LINE_BYTES_MAX).min(request_bytes_max)];
+        let line = near[..newline(near)].trim_ascii_end();
+        line.ends_with(b"}").then(|| str::from_utf8(line).ok()).flatten()
+    }
+
+    fn json(&mut self, data: &[u8]) -> Frame<'static> {
         if data[0] != b'{' {
             return lost(Code::BadJson, "a request is a JSON object, so the next byte must be \"{\"");
         }
@@ -107,16 +140,12 @@ impl Framer {
         }
     }
 
-    fn line(&mut self, data: &[u8], ended: bool) -> Frame {
-        let newline = data[self.no_newline..].iter().position(|&byte| byte == b'\n');
-        let (end, next) = match newline {
-            Some(at) => (self.no_newline + at, self.no_newline + at + 1),
-            None if ended => (data.len(), data.len()),
-            None => {
-                self.no_newline = data.len();
-                return Frame::Incomplete;
-            }
-        };
+    fn line(&mut self, data: &[u8], ended: bool) -> Frame<'static> {
+        let end = self.no_newline + newline(&data[self.no_newline..]);
+        if end == data.len() && !ended {
+            self.no_newline = end;
+            return Frame::Incomplete;
+        }
         self.no_newline = 0;
         // Telnet and Windows end lines by both.
         let line = data[..end].strip_suffix(b"\r").unwrap_or(&data[..end]);
@@ -124,13 +153,13 @@ impl Framer {
         if is_host_header(line) || is_first && is_http_request(line) {
             return Frame::Http;
         }
-        Frame::Complete { payload: 0..line.len(), next }
+        Frame::Complete { payload: 0..line.len(), next: data.len().min(end + 1) }
     }
 }
 
 /// A frame: a header of decimal digits, then spaces, 64 bytes in all; then as many bytes of payload. One that is too
 /// large is refused when its header is there, before the rest has come.
-fn framed(data: &[u8], request_bytes_max: usize) -> Frame {
+fn framed(data: &[u8], request_bytes_max: usize) -> Frame<'static> {
     let header = &data[..data.len().min(HEADER_BYTES)];
     let digits = header.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits == 0 || header[digits..].iter().any(|&byte| byte != b' ') {
@@ -171,13 +200,13 @@ fn is_host_header(line: &[u8]) -> bool {
     line.first_chunk::<5>().is_some_and(|name| name.eq_ignore_ascii_case(b"Host:"))
 }
 
-fn too_large(request_bytes_max: usize) -> Frame {
+fn too_large(request_bytes_max: usize) -> Frame<'static> {
     lost(
         Code::TooLarge,
         format!("a request may have {request_bytes_max} bytes here: the server's --max-request"),
     )
 }
 
-fn lost(code: Code, message: impl Into<String>) -> Frame {
+fn lost(code: Code, message: impl Into<String>) -> Frame<'static> {
     Frame::Lost(Failure::new(code, message))
 }

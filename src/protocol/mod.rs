@@ -225,8 +225,10 @@ pub fn check_key(key: &str) -> Result<(), KeyError> {
     if key.len() > KEY_BYTES_MAX {
         return Err(KeyError::TooLong(key.len()));
     }
-    // Nearly every key is printable ASCII, and bytes are quicker to look at than characters.
-    if key.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+    // Nearly every key is printable ASCII, and bytes are quicker to look at than characters. All of them are looked at,
+    // since the compiler makes of that a loop over many at once: an UPDATE takes 4% more instructions with `all` where
+    // its key has 16 bytes, and 12% where it has 32.
+    if key.bytes().fold(true, |all, b| all & (0x20..0x7f).contains(&b)) {
         return Ok(());
     }
     key.chars().find(|c| c.is_control()).map_or(Ok(()), |c| Err(KeyError::Control(c)))

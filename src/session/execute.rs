@@ -11,7 +11,7 @@ use std::mem;
 
 use super::{LARGE_BYTES, Next, OUTPUT_BYTES_HIGH, Phase, Session, Time, TurnedAway};
 use crate::json::{JsonText, write_str};
-use crate::protocol::{Code, Condition, Failure, Form, Frame, Reply, Request, begin_reply, end_reply};
+use crate::protocol::{Code, Failure, Form, Frame, Reply, Request, begin_reply, end_reply};
 use crate::store::{Change, ChangeKind, Rejected, Store, WatchEnd, Watcher};
 
 /// The largest request of a client that has not shown the token, where one is set. Any token that a server takes
@@ -27,25 +27,32 @@ impl Session<'_> {
     pub(super) fn next_request(&mut self, time: Time) -> Option<Next> {
         let space = self.input.data().iter().take_while(|b| b" \t\r\n".contains(b)).count();
         self.input.consume(space);
-        let data = self.input.data();
-        if data.is_empty() {
+        if self.input.data().is_empty() {
             return self.unless_ended(Next::Read);
         }
         let request_bytes_max = match self.authenticated {
             true => self.core.request_bytes_max,
             false => UNAUTHENTICATED_REQUEST_BYTES_MAX,
         };
-        match self.framer.next(data, self.ended, request_bytes_max) {
-            Frame::Incomplete => return Some(Next::Read),
-            Frame::Complete { payload, next } => {
-                // Taken out for a moment: the request is a slice of it, and answering changes the session.
-                let input = mem::take(&mut self.input);
-                self.answer(&input.data()[payload], time);
-                self.input = input;
-                if !matches!(self.phase, Phase::Deferred) {
-                    self.input.consume(next);
-                }
+        // Taken out for a moment: the request is a slice of it, and answering changes the session.
+        let mut input = mem::take(&mut self.input);
+        let (mut used, mut must) = (0, None);
+        match self.framer.next(input.data(), self.ended, request_bytes_max) {
+            Frame::Read { request, next } => {
+                self.answer(Form::Json, request, time);
+                used = next;
             }
+            Frame::Complete { payload, .. } if time == Time::Short && payload.len() > LARGE_BYTES => {
+                self.phase = Phase::Deferred;
+            }
+            Frame::Complete { payload, next } => {
+                let payload = &input.data()[payload];
+                let form = self.framer.form(Some(payload));
+                let request = self.read(form, payload);
+                self.answer(form, request, time);
+                used = next;
+            }
+            Frame::Incomplete => must = Some(Next::Read),
             Frame::Lost(failure) if failure.code == Code::TooLarge && !self.authenticated => {
                 let message = format!("before AUTH a client may send {request_bytes_max} bytes");
                 self.refuse_and_close(&Failure::new(Code::Denied, message));
@@ -56,20 +63,16 @@ impl Session<'_> {
                 self.phase = Phase::Closing;
             }
         }
-        None
+        if !matches!(self.phase, Phase::Deferred) {
+            input.consume(used);
+        }
+        self.input = input;
+        must
     }
 
-    /// Answers a request. One that may take longer than `time` is left for [`Session::act`], which comes here again.
-    fn answer(&mut self, payload: &[u8], time: Time) {
-        if time == Time::Short && payload.len() > LARGE_BYTES {
-            self.phase = Phase::Deferred;
-            return;
-        }
-        let form = self.framer.form(Some(payload));
-        if self.output.is_empty() {
-            self.output.reserve(self.output_bytes);
-        }
-        let request = match (str::from_utf8(payload), form) {
+    /// Reads a request that was cut out.
+    fn read<'d>(&mut self, form: Form, payload: &'d [u8]) -> Result<Request<'d>, Failure> {
+        match (str::from_utf8(payload), form) {
             (Ok(text), Form::Json | Form::FramedJson) => Request::parse_json(text),
             (Ok(text), Form::Line | Form::FramedBare) => Request::parse_line(text),
             (Err(error), _) => {
@@ -78,7 +81,14 @@ impl Session<'_> {
                 let message = format!("the bytes are not UTF-8 from byte {at} of the request on");
                 Err(Failure::new(Code::BadJson, message))
             }
-        };
+        }
+    }
+
+    /// Answers a request. One that may take longer than `time` is left for [`Session::act`], which comes here again.
+    fn answer(&mut self, form: Form, request: Result<Request<'_>, Failure>, time: Time) {
+        if self.output.is_empty() {
+            self.output.reserve(self.output_bytes);
+        }
         match request {
             Err(failure) => self.conclude(form, None, Err(failure)),
             Ok(request) if time == Time::Short && self.may_take_long(form, &request) => {
@@ -88,26 +98,6 @@ impl Session<'_> {
                 let outcome = self.admit(&request).and_then(|()| self.execute(form, &request));
                 self.conclude(form, Some(&request), outcome);
             }
-        }
-    }
-
-    /// Whether this calls an action that may run for seconds, or compares with a large value.
-    fn may_take_long(&self, form: Form, request: &Request<'_>) -> bool {
-        let compares = matches!(
-            request,
-            Request::Update { condition: Some(Condition::Equals(_)), .. }
-                | Request::Delete { condition: Some(Condition::Equals(_)), .. }
-        );
-        match request {
-            // A frame's listing is made whole, and thrown away where it is too long.
-            Request::GetAll { .. } | Request::Keys { .. } => {
-                matches!(form, Form::FramedJson | Form::FramedBare) && self.core.store.bytes() > LARGE_BYTES
-            }
-            Request::Call { name, .. } => self.authenticated && self.core.actions.may_take_long(name),
-            _ if !compares => false,
-            _ => request.key().is_some_and(|key| {
-                self.core.store.get(key, |value| value.is_some_and(|value| value.len() > LARGE_BYTES))
-            }),
         }
     }
 
@@ -135,7 +125,7 @@ impl Session<'_> {
 
     /// Counts and writes an error reply.
     fn refuse(&mut self, form: Form, failure: &Failure) {
-        self.counts.errors[failure.code as usize] += 1;
+        self.core.stats.error(failure.code);
         Reply::Failure(failure).write_to(form, &mut self.output);
     }
 
@@ -205,8 +195,7 @@ impl Session<'_> {
             Request::Count { prefix } => Reply::Value(&store.count(prefix).to_string()).write_to(form, out),
             // A mode that serves one client at a time would serve nobody else until the watcher leaves.
             Request::Watch { .. } if !self.core.may_watch => {
-                let message =
-                    "WATCH needs a server in event or pool mode: here it would keep all others waiting";
+                let message = "WATCH needs event or pool mode: here it would keep all others waiting";
                 return Err(Failure::new(Code::Denied, message));
             }
             Request::Watch { scope } => {

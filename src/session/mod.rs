@@ -60,7 +60,7 @@ mod shared;
 
 use std::task::Waker;
 
-use crate::protocol::{Code, Failure, Framer};
+use crate::protocol::{Code, Condition, Failure, Form, Framer, Request};
 use execute::{Left, Listing, Watching};
 use shared::Counts;
 pub use shared::{Core, Stats};
@@ -288,6 +288,24 @@ impl<'c> Session<'c> {
     /// Whether the client has said that it will send no more.
     pub fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    /// Whether this may take long: an action that is not our own, a listing that must be made whole to be framed, or a
+    /// comparison with a large value.
+    fn may_take_long(&self, form: Form, request: &Request<'_>) -> bool {
+        let Core { store, actions, .. } = self.core;
+        let is_framed = matches!(form, Form::FramedJson | Form::FramedBare);
+        match request {
+            Request::Call { name, .. } => self.authenticated && actions.may_take_long(name),
+            Request::GetAll { .. } | Request::Keys { .. } => is_framed && store.bytes() > LARGE_BYTES,
+            Request::Update { key, condition: Some(Condition::Equals(_)), .. }
+            | Request::Delete { key, condition: Some(Condition::Equals(_)) } => {
+                store.get(key, |value| value.is_some_and(|value| value.len() > LARGE_BYTES))
+            }
+            Request::Get { .. } | Request::Update { .. } | Request::Delete { .. } => false,
+            Request::Increment { .. } | Request::Count { .. } | Request::Watch { .. } => false,
+            Request::Auth { .. } | Request::Close => false,
+        }
     }
 
     /// Does the next thing, whatever the phase. Where nothing can be done, it says what must happen first.

@@ -4,6 +4,7 @@
 //! than a GET's own work. So a session counts for itself, in [`Counts`], and adds up once a batch.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -68,6 +69,11 @@ impl Stats {
         }
     }
 
+    /// Counts an error reply.
+    pub fn error(&self, code: Code) {
+        self.errors[code as usize].fetch_add(1, Relaxed);
+    }
+
     /// The counters as members of INFO.
     pub fn members(&self) -> Vec<(&'static str, Value)> {
         let number = |counter: &AtomicU64| Value::from(counter.load(Relaxed));
@@ -94,13 +100,12 @@ fn above_zero<'n>(counters: impl Iterator<Item = (&'n str, &'n AtomicU64)>) -> V
     Value::Object(counts.filter(|(_, n)| *n > 0).collect())
 }
 
-/// What one session has counted and not yet added up.
+/// What one session has counted and not yet added up. Errors are added one by one, since they are rare: to look at
+/// their counters after each batch, too, took 1,000 instructions of the 4,400 of a GET that came alone.
 #[derive(Default)]
 pub(super) struct Counts {
     /// By [`Verb`].
     pub requests: [u32; Verb::ALL.len()],
-    /// By [`Code`].
-    pub errors: [u32; Code::ALL.len()],
     pub bytes_in: u64,
     pub bytes_out: u64,
 }
@@ -108,13 +113,15 @@ pub(super) struct Counts {
 impl Counts {
     /// Adds all to the server's counters. What is zero is not added: most are, and each addition locks a cache line.
     pub fn flush(&mut self, stats: &Stats) {
-        let counters = stats.requests.iter().zip(&mut self.requests);
-        for (total, n) in counters.chain(stats.errors.iter().zip(&mut self.errors)) {
+        for (total, n) in stats.requests.iter().zip(&mut self.requests) {
             if *n > 0 {
-                total.fetch_add(u64::from(std::mem::take(n)), Relaxed);
+                total.fetch_add(u64::from(mem::take(n)), Relaxed);
             }
         }
-        stats.bytes_in.fetch_add(std::mem::take(&mut self.bytes_in), Relaxed);
-        stats.bytes_out.fetch_add(std::mem::take(&mut self.bytes_out), Relaxed);
+        for (total, n) in [(&stats.bytes_in, &mut self.bytes_in), (&stats.bytes_out, &mut self.bytes_out)] {
+            if *n > 0 {
+                total.fetch_add(mem::take(n), Relaxed);
+            }
+        }
     }
 }

@@ -219,11 +219,12 @@ fn any_request() -> impl Strategy<Value = String> {
         "get",
         "NOPE",
     ]);
-    (name, key, value.clone(), value, any::<bool>()).prop_map(|(name, key, value, wanted, pretty)| {
+    let end = prop::sample::select(vec!["", "\n", "\r\n", " \t", "\n\n"]);
+    (name, key, value.clone(), value, any::<bool>(), end).prop_map(|(name, key, value, wanted, pretty, end)| {
         let space = if pretty { " \n\t" } else { "" };
         let condition = if wanted.len() % 2 == 0 { format!(",\"if\":{{\"equals\":{wanted}}}") } else { String::new() };
         format!(
-            "{{{space}\"request\":\"{name}\",{space}\"key\":\"{key}\",\"value\":{value},\"data\":{value}{condition}{space}}}{space}"
+            "{{{space}\"request\":\"{name}\",{space}\"key\":\"{key}\",\"value\":{value},\"data\":{value}{condition}{space}}}{end}"
         )
     })
 }
@@ -241,6 +242,8 @@ proptest! {
         }
         let stream = requests.concat();
         let whole = ask(&stream);
+        let core = core();
+        prop_assert_eq!(feed(&mut Session::new(&core), stream.as_bytes().chunks(1)), whole.as_str());
         let mut at: Vec<usize> = cuts.drain(..).map(|cut| cut.index(stream.len() + 1)).collect();
         at.sort_unstable();
         let mut pieces = Vec::new();
@@ -249,7 +252,7 @@ proptest! {
             pieces.push(&stream.as_bytes()[from..to]);
             from = to;
         }
-        let core = core();
+        let core = self::core();
         prop_assert_eq!(feed(&mut Session::new(&core), pieces), whole);
     }
 
@@ -338,6 +341,27 @@ fn the_request_limit_holds_to_the_byte() {
     );
     assert_eq!(ask(&format!("{:<64}{}", 4097, "x")), frame(too_large.trim_end()));
     assert_eq!(ask(&format!("{}{}", "{\"", "x".repeat(100_000))), too_large);
+}
+
+/// A line that has come whole is read at once, up to 256 bytes; any other request is cut out first. Neither limit may show.
+#[test]
+fn how_a_request_arrives_and_ends_changes_no_limit() {
+    for max in [60, 255, 256, 257, 258, 1024] {
+        let core = || Core { request_bytes_max: max, ..core() };
+        let too_large = format!(
+            "{{\"error\":{{\"code\":\"too_large\",\"message\":\"a request may have {max} bytes here: the server's --max-request\"}}}}\n"
+        );
+        for (bytes, end) in
+            (max - 1..=max + 1).flat_map(|bytes| ["", "\n", "\r\n", " "].map(|end| (bytes, end)))
+        {
+            let sent = (padded(bytes) + end).repeat(2) + "{\"request\":\"COUNT\"}";
+            let expected = if bytes > max { too_large.clone() } else { "{\"value\":0}\n".repeat(3) };
+            for piece in [1, 1000, usize::MAX] {
+                let replies = feed(&mut Session::new(&core()), sent.as_bytes().chunks(piece));
+                assert_eq!(replies, expected, "{bytes} of {max} bytes and {end:?}, {piece} at a time");
+            }
+        }
+    }
 }
 
 #[test]
@@ -586,13 +610,18 @@ fn keys_hold_to_their_limit_to_the_byte() {
 
 #[test]
 fn invalid_utf8_ends_the_connection_with_one_error() {
-    let core = core();
-    let sent = b"{\"request\":\"ECHO\",\"data\":\"\xff\"}{\"request\":\"COUNT\"}";
-    let reply = feed(&mut Session::new(&core), [&sent[..]]);
-    assert_eq!(
-        reply,
-        "{\"error\":{\"code\":\"bad_json\",\"message\":\"the bytes are not UTF-8 from byte 26 of the request on\"}}\n"
-    );
+    let error = "{\"error\":{\"code\":\"bad_json\",\"message\":\"the bytes are not UTF-8 from byte 26 of the request on\"}}\n";
+    let (count, bad) = (&b"{\"request\":\"COUNT\"}"[..], &b"{\"request\":\"ECHO\",\"data\":\"\xff\"}"[..]);
+    for (sent, replies) in [
+        ([bad, count].concat(), error.to_owned()),
+        ([bad, b"\n", count].concat(), error.to_owned()),
+        // What stands behind a good request on its line is no business of that request.
+        ([count, bad, b"\n", count].concat(), format!("{{\"value\":0}}\n{error}")),
+    ] {
+        for piece in [1, usize::MAX] {
+            assert_eq!(feed(&mut Session::new(&core()), sent.chunks(piece)), replies);
+        }
+    }
 }
 
 #[test]
