@@ -1,9 +1,9 @@
 //! System calls that std lacks, declared by hand. This is the only file with unsafe code.
 //!
 //! std opens sockets, starts programs and reads files, but it has no word for some things that a server needs from its
-//! system. Each is declared here as C has it, called in one place, and wrapped in a function whose arguments prove what the
-//! call asks for: a `BorrowedFd` is an open descriptor, an array is memory that may be read and written. Whoever calls
-//! these functions needs no unsafe code. Each constant has its name from C, or beside it; its number is the platform's.
+//! system. Each is declared here as C has it, called in one place, and wrapped in a function whose arguments prove what
+//! the call asks for: a `BorrowedFd` is an open descriptor, an array is memory that may be read and written. Whoever
+//! calls these functions needs no unsafe code. Constants have their names from C, and the platform's numbers.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_ulong, c_void};
@@ -135,8 +135,8 @@ pub fn keepalive(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a listener the longest queue of clients that are not accepted yet: 4,096 on Linux, where std asks for 128. A burst
-/// fills those in three milliseconds; a client whose SYN is then dropped tries again a second later. 10,000 took 3 s.
+/// Gives a listener the longest queue of clients that are not accepted yet: 4,096 on Linux, where std asks for 128. A
+/// burst fills those in three milliseconds, and a client whose SYN is then dropped tries again a second later.
 pub fn lengthen_queue(listener: impl AsFd) -> io::Result<()> {
     check(listen(listener.as_fd().as_raw_fd(), c_int::MAX)).map(drop)
 }
@@ -163,8 +163,8 @@ const SIG_IGN: usize = 1;
 /// The pipe that [`on_signal`] writes to.
 static SIGNALLED: AtomicI32 = AtomicI32::new(-1);
 
-/// Has SIGINT or SIGTERM, whichever comes first, write a byte into `pipe`. The next one ends the process at once. One that
-/// is ignored, as a shell has it for what runs in the background, stays so.
+/// Has SIGINT or SIGTERM, whichever comes first, write a byte into `pipe`. The next one ends the process at once. One
+/// that is ignored, as a shell has it for what runs in the background, stays so.
 pub fn signals_to(pipe: PipeWriter) {
     SIGNALLED.store(pipe.into_raw_fd(), SeqCst);
     for number in [SIGINT, SIGTERM] {

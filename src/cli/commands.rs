@@ -83,7 +83,7 @@ impl Run<'_> {
         // It is looked at before the server is asked, or a script would learn of a slip in it only
         // on the day when the key is missing.
         let default = default.map(|default| value(args, "DEFAULT", default)).transpose()?;
-        // A GET goes first, since a server that is not in pool mode answers no WATCH.
+        // A GET goes first, since a server in iterative mode answers no WATCH.
         let found = match self.client.ask(&Request::Get { key: key.into() })?.found() {
             None => follow::wait(self, args, key)?.map(JsonText::from),
             found => found,

@@ -1,8 +1,8 @@
 //! The bell: how other threads wake one that waits for sockets.
 //!
-//! Whoever waits for descriptors hears of nothing else. So news are made to look like a socket: there is a pipe that the
-//! waiting thread waits for, too, and whoever has news for it writes a byte. News are numbers of connections: one that has a
-//! change to be told, or one that comes back from a worker.
+//! Whoever waits for descriptors hears of nothing else. So news are made to look like a socket: there is a pipe that
+//! the waiting thread waits for, too, and whoever has news for it writes a byte. News are numbers of connections: one
+//! that has a change to be told, or one that comes back from a worker.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
 use std::mem;
@@ -32,8 +32,8 @@ impl Bell {
     pub fn ring(&self, number: u64) {
         let mut numbers = self.lock();
         numbers.push(number);
-        // The pipe holds one byte while numbers wait, and else none. So it is never full, and a thousand changes that come
-        // before the loop has time for them cost one system call.
+        // The pipe holds one byte while numbers wait, and else none. So it is never full, and a thousand changes that
+        // come before the loop has time for them cost one system call.
         if numbers.len() == 1 {
             let _ = (&self.writer).write_all(&[0]);
         }

@@ -24,7 +24,8 @@ use crate::sys::Interest;
 
 /// How long a connection that is being closed is still read from. Were it closed with bytes unread, the
 /// kernel would send a reset instead of an orderly end, and a client that receives a reset throws away
-/// what it has not read yet: the reply that says why it was refused would be lost.
+/// what it has not read yet: the reply that says why it was refused would be lost, and at the server's end the replies
+/// to what it had asked before.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 /// How long a client may take to show the token, where one is set. A stranger may not hold a connection for
 /// as long as a client that is allowed in.
@@ -32,8 +33,8 @@ const AUTH_MAX: Duration = Duration::from_secs(5);
 /// What is read at once, but of a large request. A client that sends and never reads has no more held for it, and a
 /// turn of 16 KiB keeps other clients waiting for a tenth of a millisecond.
 const READ_BYTES_MAX: usize = 16 << 10;
-/// What is written at once. Where twenty clients read values of a megabyte without pause, and all that the kernel took was
-/// written, a small GET of another waited 29 ms.
+/// What is written at once. Where twenty clients read values of a megabyte without pause, and all that the kernel took
+/// was written, a small GET of another waited 29 ms.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 /// No deadline is later than this. A server may be given longer times, and an [`Instant`] would overflow.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -112,9 +113,10 @@ pub(super) struct Connection<'c> {
 }
 
 impl<'c> Connection<'c> {
-    /// Begins a session on a connection as it was accepted. Where there is no place for it, the session does nothing but
-    /// tell the client so, in the dialect that its first bytes choose. Closing without a word would leave it guessing whether
-    /// the server is down; `busy` says that a later try may succeed, and that nothing has been carried out.
+    /// Begins a session on a connection as it was accepted. Where there is no place for it, the session does nothing
+    /// but tell the client so, in the dialect that its first bytes choose. Closing without a word would leave it
+    /// guessing whether the server is down; `busy` says that a later try may succeed, and that nothing has been carried
+    /// out.
     pub fn new(
         server: &'c Server,
         (stream, peer): Accepted,
@@ -182,11 +184,13 @@ impl<'c> Connection<'c> {
         }
     }
 
-    /// Does what can be done now, and leaves in [`Connection::need`] what must happen first before it can do more. `is_ready`:
-    /// the socket is ready for what was needed; `is_stopping`: what has arrived by now is answered, and no more.
+    /// Does what can be done now, and leaves in [`Connection::need`] what must happen first before it can do more.
+    /// `is_ready`: the socket is ready for what was needed; `is_stopping`: what has arrived by now is answered, and no
+    /// more.
     ///
-    /// It reads once, into `buffer`, and writes one piece, so that no client keeps the others waiting for long. With
-    /// pieces of 256 KiB instead of 16, one reader of a large table cut all others from 120,000 requests a second to 9,000.
+    /// It reads once, by way of `buffer`, and writes one piece, so that no client keeps the others waiting for long.
+    /// With pieces of 256 KiB instead of 16, one reader of a large table cut all others from 120,000 requests a second
+    /// to 9,000.
     pub fn step(&mut self, now: Instant, is_ready: bool, is_stopping: bool, buffer: &mut [u8]) {
         self.go_on(|connection| connection.exchange(now, is_ready, is_stopping, buffer));
     }
@@ -271,12 +275,7 @@ impl<'c> Connection<'c> {
                     return Ok(if next == Next::Wait { Need::Change } else { Need::Read });
                 }
                 Next::Act => return Ok(Need::Act),
-                // At the server's end a client may have sent more than is answered. Closing before that is read would cut
-                // off the replies that it has not received yet.
-                Next::Close
-                    if self.session.has_ended()
-                        && !(is_stopping && self.stream.peek(&mut [0]).is_ok_and(|n| n > 0)) =>
-                {
+                Next::Close if self.session.has_ended() && !(is_stopping && self.has_unread()) => {
                     return Ok(Need::End);
                 }
                 // We tell the client that no more will come, and wait until it closes its side as well.
@@ -289,8 +288,8 @@ impl<'c> Connection<'c> {
         }
     }
 
-    /// Ends what has taken too long. A client that was silent between requests has done nothing wrong and is told nothing: it may be
-    /// about to send a request, and would take an error for the reply.
+    /// Ends what has taken too long. A client that was silent between requests has done nothing wrong and is told
+    /// nothing: it may be about to send a request, and would take an error for the reply.
     fn run_out_of_time(&mut self, now: Instant) -> Need {
         if self.linger_due.is_some() {
             return Need::End;
@@ -308,8 +307,8 @@ impl<'c> Connection<'c> {
         Need::Write
     }
 
-    /// Sets the deadline for what the client must say next. It is a new one with each request that is complete and with the
-    /// first byte of the next. White space is neither, so newlines hold no connection for ever.
+    /// Sets the deadline for what the client must say next. It is a new one with each request that is complete and with
+    /// the first byte of the next. White space is neither, so newlines hold no connection for ever.
     fn await_request(&mut self, now: Instant) {
         let awaited = (self.session.requests(), self.session.has_begun(), self.session.is_watching());
         if awaited != self.awaited {
@@ -350,24 +349,31 @@ impl<'c> Connection<'c> {
         Ok(is_taken)
     }
 
-    /// Reads what has arrived, up to a bound: all of a batch is to be answered by one write. Where the buffer is not filled, there
-    /// is no more.
+    /// Reads what has arrived, up to a bound: all of a batch is to be answered by one write. Where the buffer is not
+    /// filled, there is no more.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         let mut left = if self.session.has_large_request() { buffer.len() } else { READ_BYTES_MAX };
-        while left > 0 {
+        loop {
             let room = left.min(buffer.len());
-            let n = match self.stream.read(&mut buffer[..room]) {
-                Err(error) if is_for_later(&error) => 0,
-                Ok(0) => {
-                    self.session.ended();
-                    0
+            match self.stream.read(&mut buffer[..room]) {
+                Ok(0) => self.session.ended(),
+                Ok(n) => {
+                    self.session.received(&buffer[..n]);
+                    left -= n;
+                    if n == room && left > 0 {
+                        continue;
+                    }
                 }
-                read => read?,
-            };
-            self.session.received(&buffer[..n]);
-            left = if n < room { 0 } else { left - n };
+                Err(error) if is_for_later(&error) => {}
+                Err(error) => return Err(error),
+            }
+            return Ok(());
         }
-        Ok(())
+    }
+
+    /// Whether something has arrived that has not been read.
+    fn has_unread(&self) -> bool {
+        self.stream.peek(&mut [0]).is_ok_and(|n| n > 0)
     }
 
     /// Reads once what a client sends to a connection that is being closed, and throws it away.

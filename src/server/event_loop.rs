@@ -7,10 +7,10 @@
 //! }
 //! ```
 //!
-//! A thread for each client costs a switch of threads for each request, and 15 KiB for each client that says nothing. Here a thread
-//! answers what fifty clients have sent before it waits again, and a silent client costs half a kibibyte: the
-//! buffer is lent to each connection in its turn. The price is that no step may take long, since all others wait for it.
-//! What may take long is lent to a worker, connection and all.
+//! A thread for each client costs a switch of threads for each request, and 15 KiB for each client that says nothing.
+//! Here a thread answers what fifty clients have sent before it waits again, and a silent client costs half a kibibyte:
+//! the buffer is lent to each connection in its turn. The price is that no step may take long, since all others wait
+//! for it. What may take long is lent to a worker, connection and all.
 //!
 //! The loop also accepts for pool mode, which is the same but for one thing: each new connection is lent to a worker at
 //! once, until it ends.

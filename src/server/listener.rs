@@ -1,7 +1,7 @@
 //! The listening socket: taking a port, accepting connections, and being told to end.
 //!
-//! Nothing here waits. Whoever serves waits for the listener and for [`ShutdownHandle::told`] along with its clients' sockets, so
-//! that it hears of each at once, and no thread has to be woken out of a system call.
+//! Nothing here waits. Whoever serves waits for the listener and for [`ShutdownHandle::told`] along with its clients'
+//! sockets, so that it hears of each at once, and no thread has to be woken out of a system call.
 //!
 //! What the accepted bytes mean, and who serves them, is not decided here.
 
@@ -119,8 +119,8 @@ pub struct ShutdownHandle(Arc<Stop>);
 struct Stop {
     stopping: AtomicBool,
     address: SocketAddr,
-    /// A pipe that every thread of the server waits for. The byte that is written into it is never read, so that each of them
-    /// sees it.
+    /// A pipe that every thread of the server waits for. The byte that is written into it is never read, so that each
+    /// of them sees it.
     reader: PipeReader,
     writer: PipeWriter,
 }

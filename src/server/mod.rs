@@ -13,10 +13,10 @@
 //! All of them serve the same `Connection`; they differ in how many connections a thread waits for. Who asks for
 //! the mode is this file alone: for what a session is, how long a client may be silent, and whether it may WATCH.
 //!
-//! Read the files in this order: `listener` (taking a port, accepting, stopping), `connection` (one client), `pool` (threads
-//! that serve or help), `bell` (waking what waits), `event_loop` (many), `log`. What the bytes mean is the session's
-//! business and not known here. Considered and left: a thread for each connection without a bound (a flood of clients would
-//! take all memory).
+//! Read the files in this order: `listener` (taking a port, accepting, stopping), `connection` (one client), `pool`
+//! (threads that serve or help), `bell` (waking what waits), `event_loop` (many), `log`. What the bytes mean is the
+//! session's business and not known here. Considered and left: a thread for each connection without a bound (a flood of
+//! clients would take all memory).
 
 mod bell;
 mod connection;
@@ -105,7 +105,8 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Event mode with 10,000 connections, 1 MiB a request, 10 s for it, an empty table without a limit, no token, no log.
+    /// Event mode with 10,000 connections, 1 MiB a request, 10 s for it, an empty table without a limit, no token, no
+    /// log.
     fn default() -> Options {
         Options {
             mode: Mode::EVENT,

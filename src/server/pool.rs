@@ -1,9 +1,9 @@
 //! Worker threads, to which a loop lends connections.
 //!
-//! In pool mode a worker serves a connection from its first byte to its last: the kernel switches between clients. In event
-//! mode it carries out one request that may take long, while the loop goes on with its other connections. Either
-//! way the connection itself is handed over, and comes back by a channel. It is the loop's or a worker's and never both's, so
-//! no lock is needed for it.
+//! In pool mode a worker serves a connection from its first byte to its last: the kernel switches between clients. In
+//! event mode it carries out one request that may take long, while the loop goes on with its other connections. Either
+//! way the connection itself is handed over, and comes back by a channel. It is the loop's or a worker's and never
+//! both's, so no lock is needed for it.
 //!
 //! Workers are started as connections come, up to a limit, and end when they have had nothing to do for a while, so there
 //! are as many as the load needs. They are scoped: `thread::scope` does not return before each has ended.
@@ -77,9 +77,9 @@ impl<'c> Pool<'c> {
         Ok((Pool { server, work, threads_max, home, bell, queue, wake }, returned))
     }
 
-    /// Promises a worker for one connection, starting one where none is free. Where the system has no thread for it, or there
-    /// are enough, the answer is no to a connection that would keep a worker for as long as it likes; a request that may take long
-    /// waits for one of those that there are.
+    /// Promises a worker for one connection, starting one where none is free. Where the system has no thread for it, or
+    /// there are enough, the answer is no to a connection that would keep a worker for as long as it likes; a request
+    /// that may take long waits for one of those that there are.
     pub fn promise<'s>(&'s self, scope: &'s Scope<'s, '_>) -> bool {
         let mut queue = self.lock();
         if queue.spare <= 0 && queue.threads < self.threads_max {

@@ -22,8 +22,8 @@ const UNAUTHENTICATED_REQUEST_BYTES_MAX: usize = 4 << 10;
 const FRAME_BYTES_MAX: usize = 1 << 20;
 
 impl Session<'_> {
-    /// Answers the next request, unless it takes more than this `time`. If it is not all there, this says what must happen
-    /// first.
+    /// Answers the next request, unless it takes more than this `time`. If it is not all there, this says what must
+    /// happen first.
     pub(super) fn next_request(&mut self, time: Time) -> Option<Next> {
         let space = self.input.data().iter().take_while(|b| b" \t\r\n".contains(b)).count();
         self.input.consume(space);

@@ -68,8 +68,8 @@ pub use shared::{Core, Stats};
 /// Output that is sent before more is made. One reply can go past it by its own size.
 pub const OUTPUT_BYTES_HIGH: usize = 16 << 10;
 
-/// A request of more bytes than this may take a millisecond, and so may a comparison with a value of as many. Other clients
-/// of the same thread are not to wait for it.
+/// A request of more bytes than this may take a millisecond, and so may a comparison with a value of as many. Other
+/// clients of the same thread are not to wait for it.
 const LARGE_BYTES: usize = 128 << 10;
 
 /// Unknown names for which the one that was meant is looked up. A person makes no more slips on one connection, and
@@ -79,7 +79,8 @@ const HINTS_MAX: u32 = 16;
 /// What a session needs before it can go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// More bytes from the client: hand them to [`Session::received`], or tell [`Session::ended`] where there are no more.
+    /// More bytes from the client: hand them to [`Session::received`], or tell [`Session::ended`] where there are no
+    /// more.
     Read,
     /// Its output taken: send all of [`Session::output`], then tell [`Session::sent`].
     Write,
@@ -347,7 +348,8 @@ enum Time {
     Any,
 }
 
-/// What has arrived and is not yet used. It holds no memory while there is nothing, so an idle connection costs no buffer.
+/// What has arrived and is not yet used. It holds no memory while there is nothing, so an idle connection costs no
+/// buffer.
 #[derive(Default)]
 struct Input {
     bytes: Vec<u8>,
