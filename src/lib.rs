@@ -33,10 +33,10 @@
 //!
 //! # One request, from its first byte to its last
 //!
-//! A GET passes eight files: `server/connection` reads its bytes from the socket, `session/mod` takes them,
-//! `protocol/framing` finds where the request ends and `protocol/parse` what it says, `session/execute` carries it out,
-//! `store/mod` locks the table, `store/table` finds the key, and `protocol/reply` writes the answer where
-//! `server/connection` sends it from. Three of them ask the room `json` for what is JSON about it.
+//! A GET passes nine files: `server/event_loop` is told that its bytes have come, `server/connection` reads them,
+//! `session/mod` takes them, `protocol/framing` finds where the request ends and `protocol/parse` what it says,
+//! `session/execute` carries it out, `store/mod` locks the table, `store/table` finds the key, and `protocol/reply` writes
+//! the answer where `server/connection` sends it from. Three of them ask the room `json` for what is JSON about it.
 //!
 //! # What always holds
 //!
