@@ -1,19 +1,20 @@
 //! The listening socket: taking a port, accepting connections, and being told to end.
 //!
-//! Nothing here waits. Whoever serves waits for the listener and for [`ShutdownHandle::told`] along with its clients'
+//! `accept` does not wait. Whoever serves waits for the listener and for [`ShutdownHandle::told`] along with its clients'
 //! sockets, so that it hears of each at once, and no thread has to be woken out of a system call.
 //!
 //! What the accepted bytes mean, and who serves them, is not decided here.
 
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Write, pipe};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use std::{error, fmt};
+use std::{error, fmt, thread};
 
 use super::{Level, Server};
-use crate::sys;
+use crate::sys::{self, Interest};
 
 /// How long accepting rests after a failure.
 pub(super) const REST: Duration = Duration::from_millis(100);
@@ -97,6 +98,21 @@ impl Server {
                     self.log.event(Level::Error, "accept", &[("error", &error)]);
                     return Err(error);
                 }
+            }
+        }
+    }
+
+    /// Waits for the next client; `None` when the server is to end. For those who serve one client at a time.
+    pub(super) fn wait_for_client(&self) -> Option<Accepted> {
+        loop {
+            let fds = [self.stop.told().as_fd(), self.listener.as_fd()].map(|fd| (Some(fd), Interest::Read));
+            if let [true, _] = sys::wait_ready(fds, Duration::MAX) {
+                return None;
+            }
+            match self.accept() {
+                Ok(None) => {}
+                Ok(accepted) => return accepted,
+                Err(_) => thread::sleep(REST),
             }
         }
     }

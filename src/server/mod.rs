@@ -26,7 +26,6 @@ mod log;
 mod pool;
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -40,11 +39,11 @@ use crate::json::{Object, Value};
 use crate::protocol::{Scope, Spec, Token};
 use crate::session::{Core, Session, Stats};
 use crate::store::{Change, Store, WatchEnd, Watcher};
-use crate::sys::{Interest, raise_descriptors, wait_ready};
+use crate::sys::raise_descriptors;
 use connection::{Connection, Place};
 use event_loop::{EventLoop, WAITING_MAX};
+use listener::listen;
 pub use listener::{BindError, ShutdownHandle};
-use listener::{REST, listen};
 pub use log::{Level, Log};
 use pool::{Pool, Work, serve};
 
@@ -241,7 +240,10 @@ impl Server {
                 Builder::new().spawn_scoped(scope, || server.call_back(watch, callback)).map(drop)
             });
             let ended = started.and_then(|()| match server.mode {
-                Mode::Once | Mode::Iterative => server.run_iterative(),
+                Mode::Once | Mode::Iterative => {
+                    server.run_iterative();
+                    Ok(())
+                }
                 Mode::Event { connections } => server.run_event_loop(connections, Work::Act, HELPERS_MAX),
                 Mode::Pool { threads } => server.run_event_loop(threads, Work::Serve, threads),
             });
@@ -252,24 +254,13 @@ impl Server {
     }
 
     /// Serves one client after another, until a session has had all the requests that it takes.
-    fn run_iterative(&self) -> io::Result<()> {
+    fn run_iterative(&self) {
         let mut buffer = vec![0; 16 << 10];
-        loop {
-            let fds = [self.stop.told().as_fd(), self.listener.as_fd()].map(|fd| (Some(fd), Interest::Read));
-            if let [true, _] = wait_ready(fds, Duration::MAX) {
-                return Ok(());
-            }
-            match self.accept() {
-                Ok(None) => {}
-                Ok(Some(accepted)) => {
-                    let mut connection =
-                        Connection::new(self, accepted, Place::take(self, 1), Instant::now());
-                    serve(&mut connection, &mut buffer);
-                    if connection.session.is_spent() {
-                        return Ok(());
-                    }
-                }
-                Err(_) => thread::sleep(REST),
+        while let Some(accepted) = self.wait_for_client() {
+            let mut connection = Connection::new(self, accepted, Place::take(self, 1), Instant::now());
+            serve(&mut connection, &mut buffer);
+            if connection.session.is_spent() {
+                break;
             }
         }
     }
