@@ -60,7 +60,7 @@
 //! - **A dialect** (RESP, as Redis speaks it, 46 lines): a variant of `Form` in `protocol/reply`; the compiler asks for its
 //!   first byte and its end (`protocol/framing`), its replies (`protocol/reply`), and who reads it (`protocol/parse`,
 //!   `session/execute`). The client, the server and the store never hear of it.
-//! - **A mode** (a thread for each client, 18 lines): a variant of `Mode` and a method beside `run_iterative` in
+//! - **A mode** (a thread for each client, 21 lines): a variant of `Mode` and a method beside `run_iterative` in
 //!   `server/mod`, which calls `pool::serve` for each connection, and its word in `cli/server`.
 //! - **An action** (REVERSE, 6 lines): a function and a row in `actions/builtin`; without touching the source,
 //!   `Server::action` in your own program, or `--action NAME=PROGRAM`.
