@@ -180,8 +180,8 @@ pub fn signals_to(pipe: PipeWriter) {
 extern "C" fn on_signal(_: c_int) {
     // SAFETY: the byte lives through the call, and the pipe is open for ever, since `signals_to` gave its number away.
     unsafe {
-        signal(SIGINT, SIG_DFL);
-        signal(SIGTERM, SIG_DFL);
+        let is_ignored = |number: &c_int| signal(*number, SIG_DFL) == SIG_IGN;
+        [SIGINT, SIGTERM].into_iter().filter(is_ignored).for_each(|number| _ = signal(number, SIG_IGN));
         write(SIGNALLED.load(SeqCst), [0_u8].as_ptr().cast(), 1);
     }
 }

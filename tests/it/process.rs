@@ -161,6 +161,11 @@ impl Process {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
+    /// How often the thread that began it, which is the one that waits for clients, has gone to sleep.
+    pub fn sleeps(&self) -> u64 {
+        self.status("voluntary_ctxt_switches")
+    }
+
     fn status(&self, name: &str) -> u64 {
         let status = fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use socket_tables::server::{Mode, Options, Server};
 
 use crate::modes::{ALL, LASTING, in_modes, with_places};
-use crate::process::{COUNT, COUNTED, Process, by_shell, eventually, ms, rest};
+use crate::process::{COUNT, Process, by_shell, eventually, ms, rest};
 use crate::programs::Dir;
 use crate::server::{Running, start};
 use crate::support::own_address;
@@ -19,14 +19,18 @@ use crate::support::own_address;
 const SIGINT: u32 = 2;
 const SIGTERM: u32 = 15;
 
-/// A server with an action WAIT: a program that makes the file `asked`, and answers once there is a file `open`.
-fn waiting_in(mode: Mode) -> (Process, Dir) {
+/// `--action`'s word for WAIT: a program that makes the file `asked`, and answers once there is a file `open`.
+fn waiting() -> (String, Dir) {
     let dir = Dir::new();
     // Where the server has ended without it, it ends when the directory is gone.
     let wait =
         "touch $dir/asked; while [ -e $dir/asked ] && ! [ -e $dir/open ]; do sleep 0.02; done; echo done";
-    let script = dir.script_file(wait);
-    let action = format!("WAIT={}", script.display());
+    (format!("WAIT={}", dir.script_file(wait).display()), dir)
+}
+
+/// A server with that action, and time for it.
+fn waiting_in(mode: Mode) -> (Process, Dir) {
+    let (action, dir) = waiting();
     (Process::in_mode(mode, &["--action", &action, "--action-timeout", "60"]), dir)
 }
 
@@ -68,15 +72,21 @@ fn a_second_signal_ends_the_server_at_once() {
 }
 
 #[test]
-fn a_signal_that_was_ignored_at_the_start_stays_so() {
+fn a_signal_that_was_ignored_at_the_start_stays_so_to_the_end() {
     in_modes(ALL, |mode| {
-        let mut server = Process::spawn(by_shell("trap '' INT; exec", &format!("-q -m {mode}")));
+        let (action, dir) = waiting();
+        let flags = format!("-q -m {mode} --action {action}");
+        let mut server = Process::spawn(by_shell("trap '' INT; exec", &flags));
         assert!(server.has_signal("SigIgn", SIGINT) && server.has_signal("SigCgt", SIGTERM), "{mode}");
         server.signal("INT");
-        assert_eq!(server.ask(COUNT), COUNTED);
-        if mode != Mode::Once {
-            server.signal("TERM");
-        }
+        let mut client = server.connect();
+        client.write_all(b"WAIT\n").unwrap();
+        eventually("it is asked", || dir.path("asked").exists());
+        server.signal("TERM");
+        eventually("it has heard", || !server.has_signal("SigCgt", SIGTERM));
+        server.signal("INT");
+        fs::write(dir.path("open"), "").unwrap();
+        assert_eq!(rest(&mut client), "MSG done\n", "{mode}");
         assert_eq!(server.ended().code(), Some(0), "{mode}");
     });
 }
