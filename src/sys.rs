@@ -163,26 +163,26 @@ const SIG_IGN: usize = 1;
 /// The pipe that [`on_signal`] writes to.
 static SIGNALLED: AtomicI32 = AtomicI32::new(-1);
 
-/// Has SIGINT or SIGTERM, whichever comes first, write a byte into `pipe`. The next one ends the process at once. One
-/// that is ignored, as a shell has it for what runs in the background, stays so.
+/// Has SIGINT or SIGTERM, whichever comes first, write a byte into `pipe`. The next one ends the process at once.
 pub fn signals_to(pipe: PipeWriter) {
     SIGNALLED.store(pipe.into_raw_fd(), SeqCst);
-    for number in [SIGINT, SIGTERM] {
-        // SAFETY: `on_signal` is a handler by its type, and makes only calls that POSIX allows in one.
-        unsafe {
-            if signal(number, on_signal as *const () as usize) == SIG_IGN {
-                signal(number, SIG_IGN);
-            }
-        }
-    }
+    handle_signals(on_signal as *const () as usize);
 }
 
 extern "C" fn on_signal(_: c_int) {
+    handle_signals(SIG_DFL);
     // SAFETY: the byte lives through the call, and the pipe is open for ever, since `signals_to` gave its number away.
-    unsafe {
-        let is_ignored = |number: &c_int| signal(*number, SIG_DFL) == SIG_IGN;
-        [SIGINT, SIGTERM].into_iter().filter(is_ignored).for_each(|number| _ = signal(number, SIG_IGN));
-        write(SIGNALLED.load(SeqCst), [0_u8].as_ptr().cast(), 1);
+    unsafe { write(SIGNALLED.load(SeqCst), [0_u8].as_ptr().cast(), 1) };
+}
+
+/// One that is ignored, as a shell has it for what runs in the background, stays so.
+fn handle_signals(handler: usize) {
+    for number in [SIGINT, SIGTERM] {
+        // SAFETY: the handler is `on_signal`, which makes only calls that POSIX allows in one, or the system's.
+        if unsafe { signal(number, handler) } == SIG_IGN {
+            // SAFETY: as above.
+            unsafe { signal(number, SIG_IGN) };
+        }
     }
 }
 
