@@ -73,9 +73,9 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.shutdown();
-        let ended = self.thread.take().map(thread::JoinHandle::join);
-        if let Some(ended) = ended.filter(|_| !thread::panicking()) {
-            ended.unwrap().unwrap();
+        // Where a test has failed, an action may be under way that waits for the test.
+        if let Some(thread) = self.thread.take().filter(|_| !thread::panicking()) {
+            thread.join().unwrap().unwrap();
         }
     }
 }
