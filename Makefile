@@ -29,7 +29,7 @@ check:
 	cargo test
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
-# Two and a half minutes of hostile load, in figures. It opens up to 10,000 connections, as far as `ulimit -n` allows.
+# Two minutes of hostile load, in figures. It opens up to 10,000 connections, as far as `ulimit -n` allows.
 soak:
 	cargo test --release --test soak -- --nocapture
 

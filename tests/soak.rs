@@ -1,4 +1,4 @@
-//! The soak (`make soak`): ten thousand connections, then half a minute of every fault at once, while
+//! The soak (`make soak`): ten thousand connections, then a quarter of a minute of every fault at once, while
 //! clients that behave check every reply; all in each mode that serves clients side by side. It prints figures, and fails
 //! on a wrong reply, a leak or growth.
 //! Too long and too large for `cargo test`, which leaves it out.
@@ -26,7 +26,7 @@ use modes::SEVERAL;
 use process::{COUNT, COUNTED, PATIENCE, Process, eventually, exchange, ms, rest};
 
 const CONNECTIONS: u64 = 10_000;
-const FAULTS_TIME: Duration = Duration::from_secs(30);
+const FAULTS_TIME: Duration = Duration::from_secs(15);
 /// What may be resident at the end of the faults and was not at their start: the allocator's own.
 const GROWTH_BYTES_MAX: u64 = 8 << 20;
 const MIB: f64 = (1 << 20) as f64;

@@ -332,7 +332,9 @@ fn beyond_this_machine_only_with_a_token_or_on_demand() {
         command.stderr(std::fs::File::create(&log.0).unwrap());
         let server = Process::spawn(command);
         assert_eq!(server.ask([AUTH, COUNT].concat()), [OK, COUNTED].concat());
-        let told = std::fs::read_to_string(&log.0).unwrap();
+        let told = || std::fs::read_to_string(&log.0).unwrap();
+        eventually("there is a warning", || told().contains("event=listening"));
+        let told = told();
         let warning = told.lines().find(|line| line.contains("event=exposed")).expect("a warning");
         assert!(warning.contains("encrypted") && warning.contains("ssh -L"), "{warning}");
     }
