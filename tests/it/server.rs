@@ -339,14 +339,15 @@ fn shutdown_answers_what_has_arrived_and_wakes_whoever_waits() {
 fn idle_connections_and_slow_requests_are_ended_at_their_deadlines() {
     let second = Duration::from_secs(1);
     let server = start(Options { idle: Some(second), deadline: second, ..Options::default() });
-    let idle = server.connect();
+    // The server's clock may begin before `connect` returns here.
     let since = Instant::now();
+    let idle = server.connect();
     assert_eq!(read_once(&idle, &mut [0]), 0);
     let took = since.elapsed();
     assert!(took >= second && took < 2 * second, "{took:?}");
     // A byte now and then does not stretch the deadline.
-    let mut slow = server.connect();
     let since = Instant::now();
+    let mut slow = server.connect();
     slow.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let mut reply = Vec::new();
     let mut sent = b"{\"request\":\"ECHO\",\"data\":\"".iter().chain([b'x'].iter().cycle());
