@@ -410,9 +410,9 @@ fn white_space_neither_begins_a_request_nor_ends_the_silence() {
     for mode in LASTING {
         let idle = Some(Duration::from_secs(1));
         let server = start(Options { mode: *mode, idle, ..Options::default() });
+        let since = Instant::now();
         let mut stream = server.connect();
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        let since = Instant::now();
         loop {
             let _ = stream.write_all(b" ");
             match stream.read(&mut [0]) {
