@@ -266,6 +266,11 @@ impl Request<'_> {
         }
     }
 
+    /// Whether it may change the table by itself, without an action.
+    pub fn may_write(&self) -> bool {
+        matches!(self, Request::Update { .. } | Request::Increment { .. } | Request::Delete { .. })
+    }
+
     /// Appends the request as compact JSON with a newline, as [`Request::parse_json`] reads it. Members that have
     /// their default are left out.
     pub fn write_to(&self, out: &mut Vec<u8>) {

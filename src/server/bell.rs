@@ -9,6 +9,9 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
+/// Numbers that are taken at once. A change may wake thousands of watchers, and others are to have their turn between.
+const ANSWERED_MAX: usize = 64;
+
 /// Where others leave numbers.
 pub(super) struct Bell {
     numbers: Mutex<Vec<u64>>,
@@ -39,13 +42,15 @@ impl Bell {
         }
     }
 
-    /// Takes all numbers, once [`Bell::reader`] is ready.
+    /// Takes the numbers that came first, once [`Bell::reader`] is ready; it stays so where there are more.
     pub fn answer(&self) -> Vec<u64> {
         let mut numbers = self.lock();
-        if !numbers.is_empty() {
+        let first = numbers.len().min(ANSWERED_MAX);
+        let later = numbers.split_off(first);
+        if later.is_empty() && !numbers.is_empty() {
             let _ = (&self.reader).read_exact(&mut [0]);
         }
-        mem::take(&mut numbers)
+        mem::replace(&mut numbers, later)
     }
 
     /// Rings for one connection when it is woken: what a watch is given.

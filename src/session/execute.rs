@@ -96,6 +96,9 @@ impl Session<'_> {
             }
             Ok(request) => {
                 let outcome = self.admit(&request).and_then(|()| self.execute(form, &request));
+                if request.may_write() {
+                    self.told += self.core.store.watchers().0;
+                }
                 self.conclude(form, Some(&request), outcome);
             }
         }

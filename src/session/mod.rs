@@ -72,6 +72,10 @@ pub const OUTPUT_BYTES_HIGH: usize = 16 << 10;
 /// clients of the same thread are not to wait for it.
 const LARGE_BYTES: usize = 128 << 10;
 
+/// Watchers that one client's changes may tell before its replies are sent and others have their turn. A turn of 1,490
+/// short UPDATEs of a key that 3,000 clients watch took 1.5 s.
+const TOLD_MAX: usize = 2_000;
+
 /// Unknown names for which the one that was meant is looked up. A person makes no more slips on one connection, and
 /// a program that sends such names without end should get no more of the processor than it could by GET.
 const HINTS_MAX: u32 = 16;
@@ -128,6 +132,8 @@ pub struct Session<'c> {
     output: Vec<u8>,
     /// How long the last output was. As much is reserved for the next: a GET takes 4% more instructions without.
     output_bytes: usize,
+    /// At most so many watchers have been told of changes since output was sent last.
+    told: usize,
     /// The client has shown the token, or none is set.
     authenticated: bool,
     counts: Counts,
@@ -157,6 +163,7 @@ impl<'c> Session<'c> {
             framer: Framer::default(),
             output: Vec::new(),
             output_bytes: 0,
+            told: 0,
             authenticated: core.token.is_none(),
             counts: Counts::default(),
             hints: HINTS_MAX,
@@ -175,7 +182,7 @@ impl<'c> Session<'c> {
     /// Works on what there is, and says what must happen before it can go on.
     pub fn advance(&mut self) -> Next {
         let next = loop {
-            if self.output.len() >= OUTPUT_BYTES_HIGH {
+            if self.output.len() >= OUTPUT_BYTES_HIGH || self.told >= TOLD_MAX {
                 break Next::Write;
             }
             if let Some(next) = self.step() {
@@ -231,7 +238,7 @@ impl<'c> Session<'c> {
 
     /// All of the output has been sent.
     pub fn sent(&mut self) {
-        self.output_bytes = self.output.len();
+        (self.output_bytes, self.told) = (self.output.len(), 0);
         // Memory given back here is what keeps an idle connection small; it costs a few nanoseconds.
         self.output = Vec::new();
     }

@@ -379,6 +379,28 @@ fn the_depth_limit_holds_to_the_level_and_the_connection_goes_on() {
     }
 }
 
+/// A turn of a thousand UPDATEs of a key that thousands watch would keep everybody else waiting for seconds.
+#[test]
+fn a_batch_of_changes_that_many_watch_is_answered_in_pieces() {
+    for (watchers, changes_in_a_piece) in
+        [(0, 20), (100, 20), (101, 20), (106, 19), (1_000, 2), (2_000, 1), (2_001, 1)]
+    {
+        let core = core();
+        let watch = |_| core.store.watch("w".into(), false);
+        let _watches: Vec<_> = (0..watchers).map(watch).collect();
+        let mut session = Session::new(&core);
+        session.received("UPDATE w v\n".repeat(20).as_bytes());
+        let mut replies = 0;
+        while session.advance() == Next::Write {
+            let piece = std::str::from_utf8(session.output()).unwrap().matches("MSG v\n").count();
+            assert_eq!(piece, changes_in_a_piece.min(20 - replies), "{watchers} watchers");
+            replies += piece;
+            session.sent();
+        }
+        assert_eq!(replies, 20);
+    }
+}
+
 #[test]
 fn replies_do_not_wait_for_an_action_behind_them_that_may_take_long() {
     let mut core = core();
