@@ -207,7 +207,9 @@ fn connections_that_come_and_go_leave_nothing_behind() {
         let (before, descriptors) = (server.memory("VmRSS"), server.descriptors());
         come_and_go(20_000);
         let (after, now) = (server.memory("VmRSS"), server.descriptors());
-        assert!(after <= before + (256 << 10), "{} KiB more", (after - before) >> 10);
+        // Each worker's allocations have a place of their own, which they fill one after another.
+        let growth_max = if mode == Mode::EVENT { 256 << 10 } else { 1 << 20 };
+        assert!(after <= before + growth_max, "{} KiB more", (after - before) >> 10);
         assert!(now <= descriptors + 1, "{descriptors} and now {now}");
     });
 }
