@@ -38,7 +38,7 @@ const ACCEPTED_MAX: usize = 256;
 /// How long a client waits for a place before it is told `busy`.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Clients that may wait so. One more is closed at once, without a word, so that a flood of clients
-/// takes no more than this many descriptors from those that are served.
+/// takes no more than this many descriptors from those that are served, and as many for those that are told `busy`.
 pub(super) const WAITING_MAX: usize = 4096;
 
 // What poller and alarms know beside connections, which count from 0.
@@ -115,6 +115,7 @@ impl<'s, 'e, 'c> EventLoop<'s, 'e, 'c> {
             let now = Instant::now();
             for number in found.drain(..) {
                 match number {
+                    LISTENER if self.is_stopping => {}
                     LISTENER => self.accept(now)?,
                     STOP => self.stop(now)?,
                     BELL => self.answer_bell(now),

@@ -268,7 +268,7 @@ impl Server {
     /// Serves clients side by side, by one thread that waits for all of them and workers.
     fn run_event_loop(&self, places: usize, work: Work, workers_max: usize) -> io::Result<()> {
         // Where the system grants fewer descriptors, accepting fails at times and is tried again.
-        let _ = raise_descriptors((places + WAITING_MAX + 1024) as u64);
+        let _ = raise_descriptors((places + 2 * WAITING_MAX + 1024) as u64);
         let (pool, returned) = Pool::new(self, work, workers_max)?;
         thread::scope(|scope| {
             let event_loop = EventLoop::new(self, places, (&pool, returned), scope);

@@ -112,7 +112,6 @@ impl<'c> Pool<'c> {
         let mut buffer = vec![0; BUFFER_BYTES];
         while let Some(lent) = self.next() {
             self.work_on(lent, &mut buffer);
-            self.lock().spare += 1;
         }
         workers.fetch_sub(1, Relaxed);
     }
@@ -122,6 +121,8 @@ impl<'c> Pool<'c> {
             Work::Act => connection.act(),
             Work::Serve => serve(&mut connection, buffer),
         }
+        // First of all: the loop may have another connection for this worker as soon as it has this one.
+        self.lock().spare += 1;
         // While anything is lent, the loop is there to take it back.
         let _ = self.home.send((number, connection));
         self.bell.ring(number);
@@ -136,13 +137,13 @@ impl<'c> Pool<'c> {
             queue = woken.unwrap_or_else(PoisonError::into_inner).0;
             let lent = queue.waiting.pop_front();
             // One that is promised stays.
-            if lent.is_some() || queue.spare > 0 || queue.is_closed {
-                (queue.threads, queue.spare) = match lent {
-                    Some(_) => (queue.threads, queue.spare),
-                    None => (queue.threads - 1, queue.spare - 1),
-                };
-                return lent;
+            if lent.is_none() && (queue.spare > 0 || queue.is_closed) {
+                queue.threads -= 1;
+                queue.spare -= 1;
+            } else if lent.is_none() {
+                continue;
             }
+            return lent;
         }
     }
 

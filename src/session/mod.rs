@@ -72,6 +72,9 @@ pub const OUTPUT_BYTES_HIGH: usize = 16 << 10;
 /// clients of the same thread are not to wait for it.
 const LARGE_BYTES: usize = 128 << 10;
 
+/// Input of more than this is a large request's as a rule.
+const INPUT_BYTES_HIGH: usize = 16 << 10;
+
 /// Watchers that one client's changes may tell before its replies are sent and others have their turn. A turn of 1,490
 /// short UPDATEs of a key that 3,000 clients watch took 1.5 s.
 const TOLD_MAX: usize = 2_000;
@@ -203,9 +206,9 @@ impl<'c> Session<'c> {
         self.input.append(bytes);
     }
 
-    /// Whether a request is under way of which so much has come that more is best read at a time.
+    /// Whether so much has come and is not used that there is a large request, or more than is answered at a time.
     pub fn has_large_request(&self) -> bool {
-        self.input.data().len() >= OUTPUT_BYTES_HIGH
+        self.input.data().len() >= INPUT_BYTES_HIGH
     }
 
     /// The client will send no more. It still gets all its replies.

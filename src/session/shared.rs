@@ -46,9 +46,9 @@ pub struct Stats {
     pub accepted: AtomicU64,
     /// Connections open.
     pub connections: AtomicU64,
-    /// Threads that serve connections.
+    /// Threads that serve connections, or help the one that does.
     pub workers: AtomicU64,
-    /// Connections turned away because every worker had one.
+    /// Connections turned away because there were as many as there may be.
     pub refused: AtomicU64,
     /// Connections closed because a deadline passed.
     pub timed_out: AtomicU64,

@@ -10,7 +10,7 @@ use socket_tables::server::{Mode, Server};
 
 use crate::faults::{Attackers, connections, reset};
 use crate::isocket::gate;
-use crate::modes::{SEVERAL, in_modes};
+use crate::modes::{SEVERAL, in_modes, with_places};
 use crate::process::{COUNT, COUNTED, PATIENCE, Process, Temporary, eventually, exchange, ms, rest};
 use crate::server::Running;
 use crate::support::own_address;
@@ -211,5 +211,47 @@ fn connections_that_come_and_go_leave_nothing_behind() {
         let growth_max = if mode == Mode::EVENT { 256 << 10 } else { 1 << 20 };
         assert!(after <= before + growth_max, "{} KiB more", (after - before) >> 10);
         assert!(now <= descriptors + 1, "{descriptors} and now {now}");
+    });
+}
+
+/// A worker that is free must be known to be before its last connection has gone, or the next one waits for its second.
+#[test]
+fn one_place_is_handed_over_at_once() {
+    in_modes(SEVERAL, |mode| {
+        let server = Process::in_mode(with_places(mode, 1), &["-q"]);
+        let mut held = server.connect();
+        assert_eq!(exchange(&mut held, COUNT), COUNTED);
+        let slow = (0..200).filter(|_| {
+            let mut next = server.connect();
+            next.write_all(COUNT.as_bytes()).unwrap();
+            let since = Instant::now();
+            drop(std::mem::replace(&mut held, next));
+            assert_eq!(exchange(&mut held, ""), COUNTED);
+            since.elapsed() > ms(900)
+        });
+        // On a machine that is busy with something else one may be late.
+        let slow = slow.count();
+        assert!(slow <= 1, "{slow} of 200 waited for a second");
+    });
+}
+
+/// What a watcher says is answered more slowly than it can come, since it is told changes as well.
+#[test]
+fn a_watcher_that_talks_without_end_has_no_more_held_for_it() {
+    in_modes(SEVERAL, |mode| {
+        let server = Process::in_mode(mode, &["-q"]);
+        let mut stream = server.connect();
+        stream.write_all(b"WATCH w\n").unwrap();
+        let before = server.memory("VmRSS");
+        let mut replies = stream.try_clone().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || while replies.read(&mut [0; 65_536]).is_ok_and(|n| n > 0) {});
+            let since = Instant::now();
+            let talk = "A\n".repeat(8 << 10);
+            while since.elapsed() < ms(1500) && stream.write_all(talk.as_bytes()).is_ok() {}
+            let after = server.memory("VmRSS");
+            let _ = stream.shutdown(Shutdown::Both);
+            assert!(after < before + (4 << 20), "{} KiB more", (after - before) >> 10);
+        });
     });
 }

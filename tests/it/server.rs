@@ -20,7 +20,7 @@ use crate::support::own_address;
 /// A server in this process, shut down and joined when it is dropped.
 pub struct Running {
     pub address: SocketAddr,
-    stop: ShutdownHandle,
+    pub stop: ShutdownHandle,
     thread: Option<thread::JoinHandle<std::io::Result<()>>>,
 }
 

@@ -5,13 +5,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use socket_tables::server::{Mode, Options, Server};
+use socket_tables::store::Store;
 
 use crate::modes::{ALL, LASTING, in_modes, with_places};
-use crate::process::{COUNT, Process, by_shell, eventually, ms, rest};
+use crate::process::{COUNT, Process, by_shell, eventually, exchange, ms, rest};
 use crate::programs::Dir;
 use crate::server::{Running, start};
 use crate::support::own_address;
@@ -185,5 +187,22 @@ fn whatever_was_carried_out_at_the_end_is_answered() {
             replies.len(),
             expected.len()
         );
+    });
+}
+
+#[test]
+fn half_a_request_that_the_end_cuts_off_is_not_carried_out() {
+    in_modes(ALL, |mode| {
+        let store = Arc::new(Store::new(None));
+        let server = start(Options { mode, store: store.clone(), ..Options::default() });
+        let mut stream = server.connect();
+        stream.write_all(b"UPDATE whole 1\n").unwrap();
+        let half = if mode == Mode::Once { "" } else { "UPDATE balance 1000" };
+        assert_eq!(exchange(&mut stream, half), "MSG 1\n");
+        server.stop.shutdown();
+        let replies = rest(&mut stream);
+        assert!(!replies.contains("1000") && !replies.contains("error"), "{mode}: {replies}");
+        drop(server);
+        assert!(store.get("balance", |value| value.is_none()), "{mode}");
     });
 }
