@@ -13,10 +13,10 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::listener::Accepted;
+use super::listener::{Accepted, Place};
 use super::{Level, Server};
 use crate::protocol::{Code, Failure};
 use crate::session::{Next, Session, TurnedAway};
@@ -61,31 +61,6 @@ impl Need {
     }
 }
 
-/// A connection's place among those that are served at once. Dropping it makes room for another.
-pub(super) struct Place<'c>(&'c AtomicU64);
-
-impl Place<'_> {
-    /// A place, if fewer than `max` are taken.
-    pub fn take(server: &Server, max: usize) -> Option<Place<'_>> {
-        // One thread takes places, so nobody comes between.
-        (Place::taken(server) < max).then(|| {
-            server.core.stats.connections.fetch_add(1, Relaxed);
-            Place(&server.core.stats.connections)
-        })
-    }
-
-    /// How many are taken.
-    pub fn taken(server: &Server) -> usize {
-        server.core.stats.connections.load(Relaxed) as usize
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
 /// A client's connection: its socket, its session and its deadlines.
 pub(super) struct Connection<'c> {
     pub server: &'c Server,
@@ -108,8 +83,8 @@ pub(super) struct Connection<'c> {
     reply_due: Option<Instant>,
     /// We have closed our side; when the client must have closed its own.
     linger_due: Option<Instant>,
-    /// The server ends; when this must have ended, whatever its client does.
-    stop_due: Option<Instant>,
+    /// Since when the server is to end.
+    stopping: Option<Instant>,
     /// A deadline has passed, and the client was told so.
     is_overdue: bool,
 }
@@ -161,7 +136,7 @@ impl<'c> Connection<'c> {
             request_due: now + server.idle().min(YEAR),
             reply_due: None,
             linger_due: None,
-            stop_due: None,
+            stopping: None,
             is_overdue: false,
         })
     }
@@ -185,7 +160,12 @@ impl<'c> Connection<'c> {
             (None, Some(reply)) => reply,
             (None, None) => request,
         };
-        self.stop_due.map_or(due, |stop| due.min(stop))
+        self.stop_due().map_or(due, |stop| due.min(stop))
+    }
+
+    /// When it must have ended, whatever its client does, once the server is to end.
+    fn stop_due(&self) -> Option<Instant> {
+        self.stopping.map(|since| since + self.server.deadline.min(YEAR))
     }
 
     /// Does what can be done now, and leaves in [`Connection::need`] what must happen first before it can do more.
@@ -244,7 +224,7 @@ impl<'c> Connection<'c> {
         buffer: &mut [u8],
     ) -> io::Result<Need> {
         if is_stopping {
-            self.stop_due.get_or_insert(now + self.server.deadline.min(YEAR));
+            self.stopping.get_or_insert(now);
         }
         // While an action ran, nothing was waited for.
         if self.need != Need::Act && now >= self.due() && self.run_out_of_time(now) {
@@ -273,8 +253,13 @@ impl<'c> Connection<'c> {
                     self.read(buffer)?;
                     may_read = false;
                 }
-                // Half a request that has arrived by now is not carried out: the rest may mean something else.
-                Next::Read | Next::Wait if is_stopping && !self.has_unread() => self.session.close(),
+                // All that has arrived is answered, for a second. Half a request is not carried out: with the rest it may
+                // mean something else.
+                Next::Read | Next::Wait
+                    if self.stopping.is_some_and(|since| now >= since + LINGER_MAX || !self.has_unread()) =>
+                {
+                    self.session.close();
+                }
                 next @ (Next::Read | Next::Wait) => {
                     self.await_request(now);
                     return Ok(if next == Next::Wait { Need::Change } else { Need::Read });
@@ -299,7 +284,7 @@ impl<'c> Connection<'c> {
         if self.linger_due.is_some() {
             return true;
         }
-        if [self.reply_due, self.stop_due].into_iter().flatten().any(|due| now >= due) {
+        if [self.reply_due, self.stop_due()].into_iter().flatten().any(|due| now >= due) {
             self.is_overdue = true;
             return true;
         }

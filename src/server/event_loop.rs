@@ -25,8 +25,8 @@ use std::sync::mpsc::Receiver;
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, Need, Place};
-use super::listener::{Accepted, REST};
+use super::connection::{Connection, Need};
+use super::listener::{Accepted, Place, REST};
 use super::pool::{Lent, Pool, Work};
 use super::{Level, Server};
 use crate::sys::{Interest, Poller};

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, PipeReader, PipeWriter, Write, pipe};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 use std::{error, fmt, thread};
 
@@ -88,7 +88,7 @@ impl Server {
         loop {
             match self.listener.accept() {
                 Ok(accepted) => {
-                    self.core.stats.accepted.fetch_add(1, Ordering::Relaxed);
+                    self.core.stats.accepted.fetch_add(1, Relaxed);
                     return Ok(Some(accepted));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
@@ -115,6 +115,31 @@ impl Server {
                 Err(_) => thread::sleep(REST),
             }
         }
+    }
+}
+
+/// A connection's place among those that are served at once. Dropping it makes room for another.
+pub(super) struct Place<'c>(&'c AtomicU64);
+
+impl Place<'_> {
+    /// A place, if fewer than `max` are taken.
+    pub fn take(server: &Server, max: usize) -> Option<Place<'_>> {
+        // One thread takes places, so nobody comes between.
+        (Place::taken(server) < max).then(|| {
+            server.core.stats.connections.fetch_add(1, Relaxed);
+            Place(&server.core.stats.connections)
+        })
+    }
+
+    /// How many are taken.
+    pub fn taken(server: &Server) -> usize {
+        server.core.stats.connections.load(Relaxed) as usize
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -149,7 +174,7 @@ impl ShutdownHandle {
 
     /// Tells the server to end. Returns at once; `run` returns when the requests under way are answered.
     pub fn shutdown(&self) {
-        if !self.0.stopping.swap(true, Ordering::SeqCst) {
+        if !self.0.stopping.swap(true, SeqCst) {
             // Both ends are open, and there is room in the pipe.
             let _ = (&self.0.writer).write_all(&[0]);
         }

@@ -40,10 +40,10 @@ use crate::protocol::{Scope, Spec, Token};
 use crate::session::{Core, Session, Stats};
 use crate::store::{Change, Store, WatchEnd, Watcher};
 use crate::sys::raise_descriptors;
-use connection::{Connection, Place};
+use connection::Connection;
 use event_loop::{EventLoop, WAITING_MAX};
-use listener::listen;
 pub use listener::{BindError, ShutdownHandle};
+use listener::{Place, listen};
 pub use log::{Level, Log};
 use pool::{Pool, Work, serve};
 
