@@ -253,13 +253,7 @@ impl<'c> Connection<'c> {
                     self.read(buffer)?;
                     may_read = false;
                 }
-                // All that has arrived is answered, for a second. Half a request is not carried out: with the rest it may
-                // mean something else.
-                Next::Read | Next::Wait
-                    if self.stopping.is_some_and(|since| now >= since + LINGER_MAX || !self.has_unread()) =>
-                {
-                    self.session.close();
-                }
+                Next::Read | Next::Wait if self.has_heard_all(now) => self.session.close(),
                 next @ (Next::Read | Next::Wait) => {
                     self.await_request(now);
                     return Ok(if next == Next::Wait { Need::Change } else { Need::Read });
@@ -360,6 +354,12 @@ impl<'c> Connection<'c> {
             }
             return Ok(());
         }
+    }
+
+    /// At the server's end all that has arrived is answered, for a second. Half a request is not carried out: with the
+    /// rest it may mean something else.
+    fn has_heard_all(&self, now: Instant) -> bool {
+        self.stopping.is_some_and(|since| now >= since + LINGER_MAX || !self.has_unread())
     }
 
     /// Whether something has arrived that has not been read.
