@@ -234,8 +234,8 @@ impl<'c> Connection<'c> {
         if self.linger_due.is_some() {
             return if may_read { self.linger(buffer) } else { Ok(Need::Read) };
         }
-        // A watcher may have so much to be told that there is always something to write, so it is heard before. But what it
-        // says may be answered more slowly than it comes.
+        // A watcher may have so much to be told that there is always something to write, so it is heard before. But
+        // what it says may be answered more slowly than it comes.
         if is_ready && self.session.is_watching() && !self.session.has_large_request() {
             self.read(buffer)?;
             may_read = false;

@@ -136,14 +136,15 @@ impl<'c> Pool<'c> {
             let woken = self.wake.wait_timeout_while(queue, IDLE_MAX, is_idle);
             queue = woken.unwrap_or_else(PoisonError::into_inner).0;
             let lent = queue.waiting.pop_front();
+            if lent.is_some() {
+                return lent;
+            }
             // One that is promised stays.
-            if lent.is_none() && (queue.spare > 0 || queue.is_closed) {
+            if queue.spare > 0 || queue.is_closed {
                 queue.threads -= 1;
                 queue.spare -= 1;
-            } else if lent.is_none() {
-                continue;
+                return None;
             }
-            return lent;
         }
     }
 
