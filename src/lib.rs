@@ -20,7 +20,7 @@
 //!    text. What is there for speed alone stands in one file.
 //! 2. [`protocol`]: requests, replies and errors; three ways to cut a stream into messages; addresses and the token.
 //! 3. [`store`]: keys and values, found by hash and listed in order, behind one lock; conditional writes; watching without
-//!    gaps. The only state there is.
+//!    gaps; the journal, which is a write-ahead log. The only state there is.
 //! 4. [`actions`]: what is answered by name: built in, a closure of yours, a program of the operator's.
 //! 5. [`session`]: one connection as a pure machine, bytes in and bytes out. The heart; a whole server of fifteen lines
 //!    stands at its head, and is the place to begin.
@@ -45,6 +45,7 @@
 //! - Whatever grows because of what a client does has a bound: requests, replies, queues, threads, logs.
 //! - Nothing is read or carried out while output waits to be sent, so a client that does not read stops only itself.
 //! - A connection is one thread's at a time: it is handed over whole, so no lock guards it.
+//! - With a journal, no byte of output leaves before every change that it could have seen is as durable as promised.
 //! - No input makes a panic. Should one happen all the same, it ends the connection or the action in which it
 //!   happened, and is logged; the server goes on.
 //!

@@ -21,6 +21,8 @@ unsafe extern "C" {
     fn getrlimit(resource: c_int, limits: *mut [u64; 2]) -> c_int;
     fn setrlimit(resource: c_int, limits: *const [u64; 2]) -> c_int;
     fn signal(signal: c_int, handler: usize) -> usize;
+    #[cfg(target_os = "linux")]
+    fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
     fn write(fd: c_int, bytes: *const c_void, count: usize) -> isize;
     safe fn kill(pid: c_int, signal: c_int) -> c_int;
     safe fn listen(socket: c_int, backlog: c_int) -> c_int;
@@ -153,6 +155,33 @@ pub fn raise_descriptors(wanted: u64) -> io::Result<()> {
     let limits = [wanted.min(hard).max(soft), hard];
     // SAFETY: as above; it lives through the call, which only reads it.
     check(unsafe { setrlimit(RLIMIT_NOFILE, &raw const limits) }).map(drop)
+}
+
+/// Whether nobody else has this file open; where the system cannot tell, the answer is no.
+#[cfg(target_os = "linux")]
+pub fn is_open_once(file: impl AsFd) -> bool {
+    const F_SETLEASE: c_int = 1024;
+    const F_WRLCK: c_int = 1;
+    const F_UNLCK: c_int = 2;
+    // The system grants a lease for writing only to one who is alone.
+    let set = |lease: c_int| {
+        // SAFETY: the descriptor is open, and the kernel takes numbers.
+        check(unsafe { fcntl(file.as_fd().as_raw_fd(), F_SETLEASE, lease) })
+    };
+    set(F_WRLCK).and_then(|_| set(F_UNLCK)).is_ok()
+}
+
+/// See above.
+#[cfg(not(target_os = "linux"))]
+pub fn is_open_once(_: impl AsFd) -> bool {
+    false
+}
+
+/// Has a write past the limit of a file's size fail, as one to a full disk does. Otherwise it would be the end of us.
+pub fn survive_size_limit() {
+    const SIGXFSZ: c_int = 25;
+    // SAFETY: to ignore a signal takes no handler.
+    unsafe { signal(SIGXFSZ, SIG_IGN) };
 }
 
 const SIGINT: c_int = 2;
@@ -318,46 +347,8 @@ impl Poller {
     }
 }
 
-/// The same by poll(2), for systems without epoll.
 #[cfg(any(test, not(target_os = "linux")))]
-mod by_poll {
-    use super::*;
-
-    pub struct Poller(Vec<(PollFd, u64)>);
-
-    impl Poller {
-        pub fn new() -> io::Result<Poller> {
-            Ok(Poller(Vec::new()))
-        }
-
-        pub fn add(&mut self, fd: impl AsFd, number: u64, interest: Interest) -> io::Result<()> {
-            let fd = PollFd { fd: fd.as_fd().as_raw_fd(), events: interest as i16, revents: 0 };
-            self.0.push((fd, number));
-            Ok(())
-        }
-
-        pub fn remove(&mut self, fd: impl AsFd) -> io::Result<()> {
-            let fd = fd.as_fd().as_raw_fd();
-            let at = self.0.iter().position(|(polled, _)| polled.fd == fd).ok_or(ErrorKind::NotFound)?;
-            self.0.swap_remove(at);
-            Ok(())
-        }
-
-        pub fn change(&mut self, fd: impl AsFd, number: u64, interest: Interest) -> io::Result<()> {
-            self.remove(&fd)?;
-            self.add(fd, number, interest)
-        }
-
-        pub fn wait(&mut self, found: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
-            let mut fds: Vec<PollFd> = self.0.iter().map(|(fd, _)| *fd).collect();
-            ready(poll_all(&mut fds, timeout))?;
-            let all = fds.iter().zip(&self.0);
-            found.clear();
-            found.extend(all.filter(|(fd, _)| fd.revents != 0).map(|(_, (_, number))| *number));
-            Ok(())
-        }
-    }
-}
+mod by_poll;
 #[cfg(not(target_os = "linux"))]
 pub use by_poll::Poller;
 

@@ -12,7 +12,7 @@
 use super::client::{self, COMMANDS, CommandRow};
 use super::message::{Exit, Topic};
 use super::words::Opt;
-use super::{json, server};
+use super::{journal, json, server};
 use crate::actions::Actions;
 use crate::protocol::Spec;
 
@@ -23,6 +23,7 @@ const PROGRAM: &str = "\
   {st} server [OPTIONS] [ADDR]     serve a table
   {st} client [OPTIONS] COMMAND …  ask a server
   {st} json [OPTIONS] [FILE]       check or reformat JSON
+  {st} journal check|repair FILE   look at a server's journal
   {st} --version
 
 Try it, in two terminals:
@@ -30,7 +31,7 @@ Try it, in two terminals:
   {st} server
   {st} client update door open && {st} client get door
 
-More: {st} server --help, {st} client --help, {st} json --help
+More: --help after each of these
 ";
 
 /// `{requests}` and `{options}` stand for lines made from tables, here and below.
@@ -81,6 +82,18 @@ It takes one value or many, one after another. Nothing is written before all hav
 Exit: 0 it is JSON; 1 it is not (stderr tells line and column); 2 usage; 6 input or output failed.
 ";
 
+/// Two verbs, which have no options of their own.
+const JOURNAL: &str = "\
+{st} journal check FILE: what a journal holds, where it ends, and whether it is whole
+{st} journal repair FILE: keep what is good of it, and move the rest to FILE.broken
+
+What a crash leaves, a server clears away by itself. It refuses a journal in which records that had
+been durable are damaged: then restore a copy, or let repair keep those before them.
+
+{options}
+Exit: 0 it is whole, or was repaired; 1 it is not whole; 2 usage; 6 in use, or cannot be read.
+";
+
 /// The text for a topic; `program` is the name that the program was called by.
 pub fn help(program: &str, topic: Topic) -> String {
     let text = match topic {
@@ -103,6 +116,7 @@ pub fn help(program: &str, topic: Topic) -> String {
             COMMANDS.iter().find(|row| row.names[0] == name).map(command).unwrap_or_default()
         }
         Topic::Json => JSON.replace("{options}", &options(json::OPTIONS, None)),
+        Topic::Journal => JOURNAL.replace("{options}", &options(journal::OPTIONS, None)),
     };
     text.replace("{st}", program)
 }

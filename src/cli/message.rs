@@ -67,6 +67,8 @@ pub enum Topic {
     ClientCommand(&'static str),
     /// `st json`.
     Json,
+    /// `st journal`.
+    Journal,
 }
 
 impl Topic {
@@ -74,7 +76,7 @@ impl Topic {
     pub(super) fn command(self) -> &'static str {
         match self {
             Topic::ClientCommand(command) => command,
-            Topic::Program | Topic::Server | Topic::Client | Topic::Json => "",
+            Topic::Program | Topic::Server | Topic::Client | Topic::Json | Topic::Journal => "",
         }
     }
 }
@@ -88,6 +90,7 @@ impl Display for Topic {
             Topic::Client => write!(f, " client"),
             Topic::ClientCommand(command) => write!(f, " client {command}"),
             Topic::Json => write!(f, " json"),
+            Topic::Journal => write!(f, " journal"),
         }
     }
 }

@@ -5,6 +5,7 @@
 //!   argv ──parse──▶ Command ─┬─▶ client   ask a server: commands, or repl for many of them
 //!          (words)           ├─▶ server   serve
 //!                            ├─▶ json     check or reformat
+//!                            ├─▶ journal  check or repair
 //!                            └─▶ help
 //!                                  └───▶ Ok, or Trouble: a line on stderr ──▶ Exit
 //! ```
@@ -19,6 +20,7 @@ mod client;
 mod commands;
 mod follow;
 mod help;
+mod journal;
 mod json;
 mod message;
 mod repl;
@@ -31,6 +33,7 @@ use std::path::Path;
 
 pub use client::{ClientArgs, ClientCommand};
 pub use help::help;
+pub use journal::JournalArgs;
 pub use json::{JsonArgs, Layout, ReformatError, reformat};
 pub use message::{Exit, Problem, Topic, UsageError};
 use message::{Messages, Trouble};
@@ -62,6 +65,8 @@ pub enum Command {
     Client(ClientArgs),
     /// To check or reformat JSON.
     Json(JsonArgs),
+    /// To look at a journal.
+    Journal(JournalArgs),
 }
 
 /// The standard streams. They are std's own handles and not any reader or writer, since some
@@ -120,6 +125,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>, env: Env<'_>, io: Io) -> Ex
         Ok(Command::Server(args)) => server::serve(&messages.program, &args, env, stdout, log),
         Ok(Command::Client(args)) => ask(&args, env, stdin, stdout, &mut messages),
         Ok(Command::Json(args)) => json::run_json(&args, stdin, stdout),
+        Ok(Command::Journal(args)) => journal::run_journal(&args, stdout),
         Err(UsageError { program, topic, problem, quiet }) => {
             messages.quiet = quiet;
             Err(Trouble::usage(&program, topic, problem))
@@ -179,6 +185,7 @@ fn dispatch(words: &mut WordReader<'_>) -> Result<Command, Problem> {
         "server" => server::parse(words).map(Command::Server),
         "client" => client::parse(words, ClientArgs::new()).map(Command::Client),
         "json" => json::parse(words).map(Command::Json),
+        "journal" => journal::parse(words).map(Command::Journal),
         "-h" | "--help" => Err(Problem::Help),
         "-V" | "--version" | "version" => words.end().map(|()| Command::Version),
         word if word.starts_with('-') => {
@@ -188,7 +195,8 @@ fn dispatch(words: &mut WordReader<'_>) -> Result<Command, Problem> {
         word => {
             // The client's commands are typed most often, and so is `client` left out most often.
             let before = format!("{} client ", words.program);
-            let meant = client::meant(word, &before, &["server", "client", "json", "version", "help"]);
+            let meant =
+                client::meant(word, &before, &["server", "client", "json", "journal", "version", "help"]);
             Err(Problem::Unknown("command", word.into(), meant))
         }
     }

@@ -16,14 +16,15 @@ use std::io::{Stderr, Stdout, Write};
 use std::panic;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::message::{Exit, Problem, Topic, Trouble};
 use super::words::{Env, MILLISECOND, Opt, WordReader, put, seconds, size, text, whole};
 use crate::actions::{Limits, Program, adopt_orphans};
 use crate::protocol::{ADDRESS_DEFAULT, Address, TOKEN_VARIABLE, Token};
 use crate::server::{Level, Log, Mode, Options, Server};
-use crate::store::Store;
+use crate::store::{Store, SyncPolicy};
+use crate::sys::survive_size_limit;
 
 /// What `st server` was told.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +41,10 @@ pub struct ServerArgs {
     pub deadline: Duration,
     /// The most that keys and values may hold, in bytes.
     pub max_memory: Option<usize>,
+    /// Where changes are kept; only in memory where there is none.
+    pub journal: Option<PathBuf>,
+    /// What a change survives that was acknowledged.
+    pub sync: SyncPolicy,
     /// What a program that is run as an action may use.
     pub limits: Limits,
     /// Names, and the programs that answer to them.
@@ -68,6 +73,9 @@ const REQUEST_BYTES_MAX: u64 = 1 << 30;
 /// More than any machine has, and far from overflowing a sum of two.
 const MEMORY_BYTES_MAX: u64 = 1 << 60;
 
+/// How often a long start says how far it has come: some five times a second.
+const RECORDS_TOLD: u64 = 250_000;
+
 type O = Opt<ServerArgs>;
 
 /// Every option of the server. There is none for the token itself: every user of a machine can list
@@ -85,6 +93,10 @@ pub(super) const OPTIONS: &[O] = &[
         |args, word| put(&mut args.max_request, size(word, REQUEST_BYTES_MAX))),
     O::new("    --max-memory SIZE", "the most that keys and values may hold (no limit)",
         |args, word| put(&mut args.max_memory, size(word, MEMORY_BYTES_MAX).map(Some))),
+    O::new("    --journal FILE", "keep the table in FILE, and begin with what is there",
+        |args, word| put(&mut args.journal, Ok(Some(word.into())))),
+    O::new("    --sync WHEN", "what acknowledged writes survive, with --journal:\nalways (the default): a power failure; everysec: the same\nafter a second; no: the end of the server alone",
+        |args, word| put(&mut args.sync, sync(word))),
     O::new("    --idle SECS", "the longest silence between requests (300, iterative 10)",
         |args, word| put(&mut args.idle, seconds(word, MILLISECOND).map(Some))),
     O::new("    --deadline SECS", "for a request once begun, and for a reply to be taken (10)",
@@ -117,6 +129,8 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<ServerArgs, Problem> {
         idle,
         deadline,
         max_memory: None,
+        journal: None,
+        sync: SyncPolicy::Always,
         limits: Limits::default(),
         actions: Vec::new(),
         allow_exec: false,
@@ -136,6 +150,9 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<ServerArgs, Problem> {
         Mode::Pool { threads } => *threads = args.threads.unwrap_or(*threads),
         Mode::Iterative | Mode::Once => {}
     }
+    if args.journal.is_none() && words.given("sync") {
+        return Err(Problem::Needs("--sync".into(), "--journal FILE".into()));
+    }
     // Without a token everybody on this machine could run programs as us.
     if args.allow_exec && args.token_file.is_none() && words.variable(TOKEN_VARIABLE).is_none() {
         return Err(Problem::Needs("--allow-exec".into(), "--token-file or ST_TOKEN".into()));
@@ -152,6 +169,11 @@ fn mode(word: OsString) -> Result<Mode, String> {
         Some("once") => Ok(Mode::Once),
         _ => Err("event, pool, iterative or once".into()),
     }
+}
+
+fn sync(word: OsString) -> Result<SyncPolicy, String> {
+    let found = SyncPolicy::ALL.into_iter().find(|(_, name)| word.to_str() == Some(name));
+    found.map(|(policy, _)| policy).ok_or_else(|| "always, everysec or no".into())
 }
 
 /// The path is absolute: what a server runs should not depend on where it was started.
@@ -187,6 +209,7 @@ pub(super) fn serve(
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
         panics.event(Level::Error, "panic", &[("at", &at)]);
     }));
+    let store = open(args, &log)?;
     // Every file named by the options has been opened, and programs' paths are absolute. Programs
     // are to run in the root; were each sent there as it starts, a static binary could only fork
     // for it.
@@ -211,14 +234,40 @@ pub(super) fn serve(
         request_bytes_max: args.max_request,
         idle: args.idle,
         deadline: args.deadline,
-        store: Arc::new(Store::new(args.max_memory)),
+        store: Arc::new(store),
         token,
         log: log.clone(),
     };
-    let ended = server.options(options).run().map_err(cannot_start);
+    let ended = server.options(options).run().map_err(|error| Trouble::local("the server has ended", error));
     // What came last is most often what is looked for.
     log.flush();
     ended
+}
+
+/// The table: that of the journal, if there is one.
+fn open(args: &ServerArgs, log: &Log) -> Result<Store, Trouble> {
+    let Some(path) = &args.journal else { return Ok(Store::new(args.max_memory)) };
+    survive_size_limit();
+    let begun = Instant::now();
+    let progress = |records: u64| {
+        if records.is_multiple_of(RECORDS_TOLD) {
+            log.event(Level::Info, "journal_loading", &[("records", &records)]);
+        }
+    };
+    let (store, found) = Store::open(args.max_memory, path, args.sync, progress)
+        .map_err(|error| Trouble { exit: Exit::Local, text: error.to_string() })?;
+    let (path, seconds) = (path.display(), format!("{:.3}", begun.elapsed().as_secs_f64()));
+    if found.torn > 0 {
+        let moved = format!("{path}.broken");
+        let fields: [(&str, &dyn Display); 4] =
+            [("path", &path), ("at", &found.end), ("bytes", &found.torn), ("moved_to", &moved)];
+        log.event(Level::Info, "journal_torn", &fields);
+    }
+    let keys = store.count("");
+    let fields: [(&str, &dyn Display); 4] =
+        [("path", &path), ("records", &found.records), ("keys", &keys), ("seconds", &seconds)];
+    log.event(Level::Info, "journal", &fields);
+    Ok(store)
 }
 
 /// A server that has its port and its actions. One that other machines can reach must have a token,

@@ -46,6 +46,8 @@ pub(super) enum Need {
     Read,
     /// Room to write.
     Write,
+    /// So many changes to be durable: its output may show them.
+    Sync(u64),
     /// A change to tell its watcher, or bytes to read.
     Change,
     /// A thread that may be kept busy for as long as [`Connection::act`] takes.
@@ -226,8 +228,9 @@ impl<'c> Connection<'c> {
         if is_stopping {
             self.stopping.get_or_insert(now);
         }
-        // While an action ran, nothing was waited for.
-        if self.need != Need::Act && now >= self.due() && self.run_out_of_time(now) {
+        // While an action ran or the journal was synced, nothing was waited for.
+        let was_waiting = !matches!(self.need, Need::Act | Need::Sync(_));
+        if was_waiting && now >= self.due() && self.run_out_of_time(now) {
             return Ok(Need::End);
         }
         let mut may_read = is_ready && self.need != Need::Write;
@@ -258,6 +261,7 @@ impl<'c> Connection<'c> {
                     self.await_request(now);
                     return Ok(if next == Next::Wait { Need::Change } else { Need::Read });
                 }
+                Next::Sync(changes) => return Ok(Need::Sync(changes)),
                 Next::Act => return Ok(Need::Act),
                 Next::Close if self.session.has_ended() || is_stopping && !self.has_unread() => {
                     return Ok(Need::End);

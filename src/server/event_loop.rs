@@ -21,6 +21,8 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
+use std::mem;
+use std::os::fd::AsFd;
 use std::sync::mpsc::Receiver;
 use std::thread::Scope;
 use std::time::{Duration, Instant};
@@ -29,12 +31,15 @@ use super::connection::{Connection, Need};
 use super::listener::{Accepted, Place, REST};
 use super::pool::{Lent, Pool, Work};
 use super::{Level, Server};
-use crate::sys::{Interest, Poller};
+use crate::store::Durability;
+use crate::sys::{Interest, Poller, hung_up};
 
 /// What a large request is read by. One buffer does for all connections, so that those that are idle hold none.
 const BUFFER_BYTES: usize = 64 << 10;
 /// Clients that are accepted in one turn, so that a burst does not keep those that are served waiting.
 const ACCEPTED_MAX: usize = 256;
+/// Connections that go on in one turn when their output is durable.
+const RELEASED_MAX: usize = 256;
 /// How long a client waits for a place before it is told `busy`.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Clients that may wait so. One more is closed at once, without a word, so that a flood of clients
@@ -46,6 +51,7 @@ const LISTENER: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
 const BELL: u64 = u64::MAX - 2;
 const WAITING: u64 = u64::MAX - 3;
+const HELD: u64 = u64::MAX - 4;
 
 /// A loop and all that it waits for.
 pub(super) struct EventLoop<'s, 'e, 'c> {
@@ -64,6 +70,10 @@ pub(super) struct EventLoop<'s, 'e, 'c> {
     /// that has ended, is about none.
     connections: HashMap<u64, Tracked<'c>>,
     next_number: u64,
+    /// Connections whose output waits for so many changes to be durable, in this order, and whether the journal will ring
+    /// the bell when there is news of them.
+    held: VecDeque<(u64, u64)>,
+    will_ring: bool,
     /// When to look at what; each connection has one. Requests move a connection's deadline away all the time, and its
     /// alarm stays where it is. It goes off too early then and is set anew, so deadlines cost requests nothing.
     alarms: BTreeSet<(Instant, u64)>,
@@ -74,6 +84,8 @@ pub(super) struct EventLoop<'s, 'e, 'c> {
 /// A connection that the poller knows.
 struct Tracked<'c> {
     connection: Box<Connection<'c>>,
+    /// What the poller waits for.
+    interest: Interest,
     /// Its place among the alarms.
     alarm: Option<Instant>,
 }
@@ -100,6 +112,8 @@ impl<'s, 'e, 'c> EventLoop<'s, 'e, 'c> {
             waiting: VecDeque::new(),
             connections: HashMap::new(),
             next_number: 0,
+            held: VecDeque::new(),
+            will_ring: false,
             alarms: BTreeSet::new(),
             is_stopping: false,
             buffer: vec![0; BUFFER_BYTES],
@@ -124,6 +138,7 @@ impl<'s, 'e, 'c> EventLoop<'s, 'e, 'c> {
             }
             self.sound_alarms(now)?;
             self.admit(now);
+            self.release(now);
         }
         Ok(())
     }
@@ -173,8 +188,19 @@ impl<'s, 'e, 'c> EventLoop<'s, 'e, 'c> {
     /// Has a connection take a step, and waits for what it needs then.
     fn step(&mut self, number: u64, now: Instant, is_ready: bool) {
         // An earlier event of this turn may have ended it, or had it lent.
-        let Some(Tracked { connection, alarm }) = self.connections.get_mut(&number) else { return };
-        let interest = connection.need.interest();
+        let Some(Tracked { connection, interest, alarm }) = self.connections.get_mut(&number) else { return };
+        if let Need::Sync(changes) = connection.need
+            && let Some(journal) = self.server.core.store.journal()
+            && journal.durability(changes) == Durability::Awaited
+        {
+            // What it has sent meanwhile is not read before it has got its replies, and would be told of all the time.
+            if is_ready && mem::replace(interest, Interest::HangUp) != Interest::HangUp {
+                let _ = self.poller.change(connection.stream(), number, *interest);
+            } else if is_ready && hung_up(connection.stream().as_fd()) {
+                drop(self.untrack(number));
+            }
+            return;
+        }
         connection.step(now, is_ready, self.is_stopping, &mut self.buffer);
         // Where there is no worker at all the loop is kept busy itself, which is better than to serve nobody.
         while connection.need == Need::Act && !self.pool.promise(self.scope) {
@@ -183,6 +209,10 @@ impl<'s, 'e, 'c> EventLoop<'s, 'e, 'c> {
         }
         match connection.need {
             Need::Read | Need::Write => {}
+            // Its deadlines are set when it has been told what it waits for.
+            Need::Sync(changes) => {
+                return self.held.push_back((changes, number));
+            }
             Need::Change => connection.session.wake_by(self.pool.bell.waker(number)),
             Need::Act => {
                 if let Some(connection) = self.untrack(number) {
@@ -192,9 +222,10 @@ impl<'s, 'e, 'c> EventLoop<'s, 'e, 'c> {
             }
             Need::End => return drop(self.untrack(number)),
         }
-        if connection.need.interest() != interest {
+        let needed = connection.need.interest();
+        if mem::replace(interest, needed) != needed {
             // This fails only for want of memory. The connection's deadline ends it then.
-            let _ = self.poller.change(connection.stream(), number, connection.need.interest());
+            let _ = self.poller.change(connection.stream(), number, needed);
         }
         let due = connection.due();
         if alarm.is_none_or(|alarm| due < alarm) {
@@ -205,15 +236,16 @@ impl<'s, 'e, 'c> EventLoop<'s, 'e, 'c> {
 
     /// Has the poller wait for a connection. Its next step sets its alarm.
     fn track(&mut self, number: u64, connection: Box<Connection<'c>>) {
-        match self.poller.add(connection.stream(), number, connection.need.interest()) {
-            Ok(()) => drop(self.connections.insert(number, Tracked { connection, alarm: None })),
+        let interest = connection.need.interest();
+        match self.poller.add(connection.stream(), number, interest) {
+            Ok(()) => drop(self.connections.insert(number, Tracked { connection, interest, alarm: None })),
             // The system has no memory for one more, and the client finds the connection closed.
             Err(error) => self.server.log.event(Level::Error, "poll", &[("error", &error)]),
         }
     }
 
     fn untrack(&mut self, number: u64) -> Option<Box<Connection<'c>>> {
-        let Tracked { connection, alarm } = self.connections.remove(&number)?;
+        let Tracked { connection, alarm, .. } = self.connections.remove(&number)?;
         alarm.map(|at| self.alarms.remove(&(at, number)));
         // What has been added can be removed.
         let _ = self.poller.remove(connection.stream());
@@ -228,7 +260,34 @@ impl<'s, 'e, 'c> EventLoop<'s, 'e, 'c> {
                 self.track(number, connection);
             }
         }
-        numbers.into_iter().for_each(|number| self.step(number, now, false));
+        for number in numbers {
+            match number {
+                HELD => self.will_ring = false,
+                number => self.step(number, now, false),
+            }
+        }
+    }
+
+    /// Has connections go on whose output is durable by now.
+    fn release(&mut self, now: Instant) {
+        let Some(journal) = self.server.core.store.journal() else { return };
+        if !self.held.is_empty() {
+            journal.flush();
+        }
+        for _ in 0..RELEASED_MAX {
+            match self.held.front() {
+                Some(&(changes, number)) if journal.durability(changes) != Durability::Awaited => {
+                    self.held.pop_front();
+                    self.step(number, now, false);
+                }
+                Some(_) | None => break,
+            }
+        }
+        if let Some((changes, _)) = self.held.front()
+            && !mem::replace(&mut self.will_ring, true)
+        {
+            journal.wake_by(*changes, self.pool.bell.waker(HELD));
+        }
     }
 
     /// Looks at whatever was to be looked at by now.

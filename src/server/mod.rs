@@ -26,11 +26,10 @@ mod log;
 mod pool;
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Wake, Waker};
-use std::thread::{self, Builder, Thread};
+use std::thread::{self, Builder, Scope as Threads};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -38,7 +37,7 @@ use crate::actions::{Action, Actions, RegisterError};
 use crate::json::{Object, Value};
 use crate::protocol::{Scope, Spec, Token};
 use crate::session::{Core, Session, Stats};
-use crate::store::{Change, Store, WatchEnd, Watcher};
+use crate::store::{Change, Durability, Journal, Store, WatchEnd, Watcher};
 use crate::sys::raise_descriptors;
 use connection::Connection;
 use event_loop::{EventLoop, WAITING_MAX};
@@ -222,6 +221,9 @@ impl Server {
 
     /// Serves until it is shut down (in [`Mode::Once`]: until one request is answered). Requests
     /// under way are finished, and every thread has ended when this returns.
+    ///
+    /// Where the store has a journal, this is what writes it. A journal that fails ends the server, and no change is
+    /// acknowledged any more.
     pub fn run(mut self) -> io::Result<()> {
         // A client that watches is served for as long as it likes. In the first two modes no other client would be.
         self.core.may_watch = match self.mode {
@@ -239,18 +241,41 @@ impl Server {
             let started = watches.iter().try_for_each(|(watch, callback)| {
                 Builder::new().spawn_scoped(scope, || server.call_back(watch, callback)).map(drop)
             });
-            let ended = started.and_then(|()| match server.mode {
-                Mode::Once | Mode::Iterative => {
-                    server.run_iterative();
-                    Ok(())
-                }
-                Mode::Event { connections } => server.run_event_loop(connections, Work::Act, HELPERS_MAX),
-                Mode::Pool { threads } => server.run_event_loop(threads, Work::Serve, threads),
+            let ended = started.and_then(|()| match server.core.store.journal() {
+                Some(journal) => server.run_beside_committer(journal, scope),
+                None => server.run_mode(),
             });
             // The scope waits for the callbacks' threads, which wait for their watches to end.
             watches.iter().for_each(|(watch, _)| watch.end());
             ended
         })
+    }
+
+    /// Serves clients while a thread writes the journal. It ends when they have been served, and the other way round.
+    fn run_beside_committer<'s>(&'s self, journal: &Journal, scope: &'s Threads<'s, '_>) -> io::Result<()> {
+        journal.begin().map_err(io::Error::other)?;
+        let committer = Builder::new().name("journal".into()).spawn_scoped(scope, || {
+            let committed = self.core.store.commit();
+            self.stop.shutdown();
+            committed
+        })?;
+        // However that ends, the committer must learn of it: this scope waits for its thread.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.run_mode()));
+        journal.close();
+        let committed = committer.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let ended = ended.unwrap_or_else(|panic| resume_unwind(panic));
+        committed.map_err(io::Error::other).and(ended)
+    }
+
+    fn run_mode(&self) -> io::Result<()> {
+        match self.mode {
+            Mode::Once | Mode::Iterative => {
+                self.run_iterative();
+                Ok(())
+            }
+            Mode::Event { connections } => self.run_event_loop(connections, Work::Act, HELPERS_MAX),
+            Mode::Pool { threads } => self.run_event_loop(threads, Work::Serve, threads),
+        }
     }
 
     /// Serves one client after another, until a session has had all the requests that it takes.
@@ -304,19 +329,21 @@ impl Server {
     /// Calls back for each change until the watch ends. This is done on a thread of its own, so that no client
     /// waits for a callback: a write is answered when the change is queued.
     fn call_back(&self, watch: &Watcher<'_>, callback: &Callback) {
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
         loop {
             match watch.take() {
                 Ok(Some(waiting)) => {
+                    // A callback may do what no crash takes back, so it waits as a reply does.
+                    if let Some(journal) = self.core.store.journal()
+                        && journal.wait(journal.changes()) == Durability::Never
+                    {
+                        break;
+                    }
                     // A callback is not our code. If it panics it is still told of the changes after this one.
                     if catch_unwind(AssertUnwindSafe(|| callback(&waiting.change))).is_err() {
                         self.log.event(Level::Error, "callback_panic", &[("key", &waiting.change.key)]);
                     }
                 }
-                Ok(None) => {
-                    watch.wake_by(waker.clone());
-                    thread::park();
-                }
+                Ok(None) => watch.wait(),
                 Err(WatchEnd::TooSlow) => break self.log.event(Level::Error, "callback_too_slow", &[]),
                 Err(WatchEnd::Stopped) => break,
             }
@@ -342,17 +369,9 @@ impl Server {
                 ("watchers", (watchers as u64).into()),
                 ("watch_bytes", (watch_bytes as u64).into()),
             ];
+            let journal = store.journal().map(|journal| ("journal", journal.info()));
             let help = [("help", Value::Object(help.clone()))];
-            Value::Object(own.into_iter().chain(stats.members()).chain(help).collect())
+            Value::Object(own.into_iter().chain(journal).chain(stats.members()).chain(help).collect())
         })
-    }
-}
-
-/// Wakes a thread that is parked.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
     }
 }

@@ -170,6 +170,11 @@ pub(super) fn serve(connection: &mut Connection<'_>, buffer: &mut [u8]) {
                 // Without a descriptor for it the watcher could not be told.
                 Err(error) => return connection.go_on(|_| Err(error)),
             },
+            Need::Sync(changes) => {
+                connection.server.core.store.journal().map(|journal| journal.wait(changes));
+                is_ready = false;
+                continue;
+            }
             Need::Act => {
                 connection.act();
                 is_ready = false;

@@ -1,25 +1,32 @@
 //! Answering requests. Each is cut out of the input, read, carried out and concluded. Every kind of request has an arm
 //! in `execute`, which asks the store or an action and writes the answer. What cannot be read or done comes back as
 //! a [`Failure`], which one place writes, counts and traces.
-//!
-//! GETALL, KEYS and WATCH are answered by more than one piece of output, so they only begin here. A table may be
-//! larger than what is left of the memory, and a watch has no end: neither is ever held whole. [`Listing`] and
-//! [`Watching`] remember how far they have come, and the session asks them for the next piece when the last one has
-//! been sent, so that a client which does not read costs one buffer and no more.
+//! GETALL, KEYS and WATCH only begin here: see `pieces`.
 
 use std::mem;
 
-use super::{LARGE_BYTES, Next, OUTPUT_BYTES_HIGH, Phase, Session, Time, TurnedAway};
-use crate::json::{JsonText, write_str};
-use crate::protocol::{Code, Failure, Form, Frame, Reply, Request, begin_reply, end_reply};
-use crate::store::{Change, ChangeKind, Rejected, Store, WatchEnd, Watcher};
+use super::pieces::{Columns, Listing, Watching};
+use super::{Core, Next, Phase, Session, TurnedAway};
+use crate::json::JsonText;
+use crate::protocol::{Code, Condition, Failure, Form, Frame, Reply, Request};
+use crate::store::{INTEGER_BYTES_MAX, Rejected};
 
 /// The largest request of a client that has not shown the token, where one is set. Any token that a server takes
 /// fits, and strangers cannot have it hold megabytes for each connection.
 const UNAUTHENTICATED_REQUEST_BYTES_MAX: usize = 4 << 10;
 
-/// A frame tells its length first, so its payload must be held whole, and is bounded.
-const FRAME_BYTES_MAX: usize = 1 << 20;
+/// A request of more bytes than this may take a millisecond, and so may a comparison with a value of as many. Other
+/// clients of the same thread are not to wait for it.
+const LARGE_BYTES: usize = 128 << 10;
+
+/// How long the next request may take.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Time {
+    /// Not long: others wait.
+    Short,
+    /// As long as it does.
+    Any,
+}
 
 impl Session<'_> {
     /// Answers the next request, unless it takes more than this `time`. If it is not all there, this says what must
@@ -101,6 +108,28 @@ impl Session<'_> {
                 }
                 self.conclude(form, Some(&request), outcome);
             }
+        }
+    }
+
+    /// Whether this may take long: an action that is not our own, a listing that must be made whole to be framed, a
+    /// comparison with a large value, or a write for which the journal must be made longer.
+    fn may_take_long(&self, form: Form, request: &Request<'_>) -> bool {
+        let Core { store, actions, .. } = self.core;
+        let is_framed = matches!(form, Form::FramedJson | Form::FramedBare);
+        let compares = |key: &str, condition: &Option<Condition>| {
+            matches!(condition, Some(Condition::Equals(_)))
+                && store.get(key, |value| value.is_some_and(|value| value.len() > LARGE_BYTES))
+        };
+        match request {
+            Request::Call { name, .. } => self.authenticated && actions.may_take_long(name),
+            Request::GetAll { .. } | Request::Keys { .. } => is_framed && store.bytes() > LARGE_BYTES,
+            Request::Update { key, value, condition } => {
+                store.may_wait(key, Some(value.as_str().len())) || compares(key, condition)
+            }
+            Request::Increment { key, .. } => store.may_wait(key, Some(INTEGER_BYTES_MAX)),
+            Request::Delete { key, condition } => store.may_wait(key, None) || compares(key, condition),
+            Request::Get { .. } | Request::Count { .. } | Request::Watch { .. } => false,
+            Request::Auth { .. } | Request::Close => false,
         }
     }
 
@@ -203,7 +232,7 @@ impl Session<'_> {
             }
             Request::Watch { scope } => {
                 let watcher = store.watch(scope.clone(), true);
-                self.phase = Phase::Watching(Watching { watcher, form, ready: false });
+                self.phase = Phase::Watching(Watching::new(watcher, form));
             }
             Request::Auth { token } => {
                 self.authenticate(token)?;
@@ -264,134 +293,7 @@ fn refusal(key: &str, rejected: Rejected) -> Failure {
         Rejected::Conflict(present) => (Code::Conflict, Some(present)),
         Rejected::NotANumber(_) => (Code::NotANumber, None),
         Rejected::BadKey(_) => (Code::BadRequest, None),
-        Rejected::Full => (Code::Full, None),
+        Rejected::Full | Rejected::NoRoom(_) => (Code::Full, None),
     };
     Failure { present, ..Failure::new(code, message).about(key) }
-}
-
-/// What is left to tell after a piece.
-pub(super) enum Left {
-    /// More, as soon as this piece has been sent.
-    More,
-    /// Nothing at present.
-    NothingYet,
-    /// Nothing any more.
-    Nothing,
-}
-
-/// What a listing tells of each key.
-#[derive(Clone, Copy, PartialEq)]
-enum Columns {
-    Keys,
-    KeysAndValues,
-}
-
-/// The reply to GETALL or KEYS, under way. Each piece is read under the table's lock and sent without it; the next
-/// goes on behind the last key sent. So a reply that fits one piece is a snapshot; a longer one tells every key
-/// once, and each with a value that it had while the reply was being sent.
-pub(super) struct Listing {
-    columns: Columns,
-    form: Form,
-    prefix: String,
-    /// The last key told; `None` before the first piece.
-    after: Option<String>,
-}
-
-impl Listing {
-    fn new(columns: Columns, form: Form, prefix: &str) -> Listing {
-        Listing { columns, form, prefix: prefix.to_owned(), after: None }
-    }
-
-    /// Appends the next piece.
-    pub fn write_piece(&mut self, store: &Store, out: &mut Vec<u8>) -> Left {
-        let framed = matches!(self.form, Form::FramedJson | Form::FramedBare);
-        // GETALL is answered by an array, as SocketTables does it; KEYS by an object, as all else.
-        let (opening, closing): (&[u8], &[u8]) = match (self.columns, self.form) {
-            (Columns::Keys, Form::Json | Form::FramedJson) => (b"{\"value\":[", b"]}"),
-            (Columns::Keys, Form::Line | Form::FramedBare) | (Columns::KeysAndValues, _) => (b"[", b"]"),
-        };
-        let start = out.len();
-        let mut first = self.after.is_none();
-        if first {
-            begin_reply(self.form, out);
-            out.extend_from_slice(opening);
-        }
-        // At least one key, even where the replies before it have all but filled the buffer.
-        let bytes_max = if framed { start + FRAME_BYTES_MAX } else { OUTPUT_BYTES_HIGH.max(start + 1) };
-        let all = store.list(&self.prefix, self.after.take().as_deref(), |key, value| {
-            if !mem::take(&mut first) {
-                out.push(b',');
-            }
-            match self.columns {
-                Columns::Keys => write_str(out, key),
-                Columns::KeysAndValues => Reply::Entry { key, value: Some(value) }.write_json(out),
-            }
-            let full = out.len() >= bytes_max;
-            if full {
-                self.after = Some(key.to_owned());
-            }
-            !full
-        });
-        if all {
-            out.extend_from_slice(closing);
-            end_reply(self.form, out, start);
-            return Left::Nothing;
-        }
-        if framed {
-            // The length would have had to be known before the first byte was sent.
-            out.truncate(start);
-            let message = "the listing is too long for a frame: ask for a prefix, or in the JSON dialect";
-            Reply::Failure(&Failure::new(Code::TooLarge, message)).write_to(self.form, out);
-            return Left::Nothing;
-        }
-        Left::More
-    }
-}
-
-/// A watch under way: first the state as it is, then every change as it happens.
-pub(super) struct Watching<'c> {
-    pub watcher: Watcher<'c>,
-    form: Form,
-    /// The state has been told.
-    pub ready: bool,
-}
-
-impl Watching<'_> {
-    /// Appends what there is to tell, up to a bound.
-    pub fn write_piece(&mut self, out: &mut Vec<u8>) -> Left {
-        let form = self.form;
-        let mut tell = |event: ChangeKind, key: &str, value: &str| {
-            Reply::Change { event: event.as_str(), key, value }.write_to(form, out);
-            out.len() < OUTPUT_BYTES_HIGH
-        };
-        if !self.ready {
-            // Changes gather in the watcher's queue from its first moment on, so none is lost between the state and
-            // the first change; a key that changed before it was listed is told by the listing alone.
-            self.ready = self.watcher.tell_state(|key, value| tell(ChangeKind::Update, key, value));
-            if self.ready {
-                Reply::Ready.write_to(form, out);
-            }
-            return Left::More;
-        }
-        loop {
-            match self.watcher.take() {
-                Ok(Some(waiting)) => {
-                    let Change { event, key, value } = &waiting.change;
-                    if !tell(*event, key, value.as_str()) {
-                        return Left::More;
-                    }
-                }
-                Ok(None) => return Left::NothingYet,
-                // Ended by the server itself.
-                Err(WatchEnd::Stopped) => return Left::Nothing,
-                // What waited for it has been thrown away. It must connect anew, and gets the state again: better
-                // than to go on with a gap that it cannot see.
-                Err(WatchEnd::TooSlow) => {
-                    let failure = Failure::new(Code::Timeout, "changes came faster than they were taken");
-                    Reply::Failure(&failure).write_to(form, out);
-                    return Left::Nothing;
-                }
-            }
-        }
-    }
 }

@@ -21,6 +21,7 @@
 //!                 client.write_all(session.output())?;
 //!                 session.sent();
 //!             }
+//!             Next::Sync(_) => unreachable!("this table has no journal to wait for"),
 //!             Next::Act => session.act(),
 //!             Next::Close => return Ok(()),
 //!         }
@@ -56,21 +57,20 @@
 //! store or an action, and `protocol/reply` writes the answer into the output.
 
 mod execute;
+mod pieces;
 mod shared;
 
 use std::task::Waker;
 
-use crate::protocol::{Code, Condition, Failure, Form, Framer, Request};
-use execute::{Left, Listing, Watching};
+use crate::protocol::{Code, Failure, Framer};
+use crate::store::{Durability, Journal};
+use execute::Time;
+use pieces::{Left, Listing, Watching};
 use shared::Counts;
 pub use shared::{Core, Stats};
 
 /// Output that is sent before more is made. One reply can go past it by its own size.
 pub const OUTPUT_BYTES_HIGH: usize = 16 << 10;
-
-/// A request of more bytes than this may take a millisecond, and so may a comparison with a value of as many. Other
-/// clients of the same thread are not to wait for it.
-const LARGE_BYTES: usize = 128 << 10;
 
 /// Input of more than this is a large request's as a rule.
 const INPUT_BYTES_HIGH: usize = 16 << 10;
@@ -91,6 +91,9 @@ pub enum Next {
     Read,
     /// Its output taken: send all of [`Session::output`], then tell [`Session::sent`].
     Write,
+    /// So many changes as durable as the journal's policy says, as `Journal::wait` and `Journal::wake_by` tell. The output
+    /// may show them, and what a client has been shown, no crash may take back.
+    Sync(u64),
     /// A change to tell, of which [`Session::wake_by`] has somebody told; or bytes from the client.
     Wait,
     /// Time: [`Session::act`] carries out a request that may take long. Whoever has other clients to look after has
@@ -133,6 +136,9 @@ pub struct Session<'c> {
     ended: bool,
     framer: Framer,
     output: Vec<u8>,
+    /// How many changes there had been when the output was whole: it is held until they are durable. `None` while it
+    /// is being made.
+    held: Option<u64>,
     /// How long the last output was. As much is reserved for the next: a GET takes 4% more instructions without.
     output_bytes: usize,
     /// At most so many watchers have been told of changes since output was sent last.
@@ -165,6 +171,7 @@ impl<'c> Session<'c> {
             ended: false,
             framer: Framer::default(),
             output: Vec::new(),
+            held: None,
             output_bytes: 0,
             told: 0,
             authenticated: core.token.is_none(),
@@ -184,20 +191,36 @@ impl<'c> Session<'c> {
 
     /// Works on what there is, and says what must happen before it can go on.
     pub fn advance(&mut self) -> Next {
-        let next = loop {
-            if self.output.len() >= OUTPUT_BYTES_HIGH || self.told >= TOLD_MAX {
-                break Next::Write;
+        if self.held.is_none() {
+            let next = loop {
+                if self.output.len() >= OUTPUT_BYTES_HIGH || self.told >= TOLD_MAX {
+                    break Next::Write;
+                }
+                if let Some(next) = self.step() {
+                    break if self.output.is_empty() { next } else { Next::Write };
+                }
+            };
+            if next == Next::Write {
+                // Count before sending, so that INFO includes every reply that a client has read.
+                self.counts.bytes_out += self.output.len() as u64;
+                self.held = Some(self.core.store.journal().map_or(0, Journal::changes));
             }
-            if let Some(next) = self.step() {
-                break if self.output.is_empty() { next } else { Next::Write };
+            self.counts.flush(&self.core.stats);
+            if next != Next::Write {
+                return next;
             }
-        };
-        // Count before sending, so that INFO includes every reply that a client has read.
-        if next == Next::Write {
-            self.counts.bytes_out += self.output.len() as u64;
         }
-        self.counts.flush(&self.core.stats);
-        next
+        let (journal, changes) = (self.core.store.journal(), self.held.unwrap_or_default());
+        match journal.map_or(Durability::Reached, |journal| journal.durability(changes)) {
+            Durability::Reached => Next::Write,
+            Durability::Awaited => Next::Sync(changes),
+            // What it shows may be lost.
+            Durability::Never => {
+                self.output.clear();
+                self.ended = true;
+                Next::Close
+            }
+        }
     }
 
     /// The client has sent these bytes.
@@ -241,6 +264,7 @@ impl<'c> Session<'c> {
 
     /// All of the output has been sent.
     pub fn sent(&mut self) {
+        self.held = None;
         (self.output_bytes, self.told) = (self.output.len(), 0);
         empty(&mut self.output);
     }
@@ -300,24 +324,6 @@ impl<'c> Session<'c> {
         self.ended
     }
 
-    /// Whether this may take long: an action that is not our own, a listing that must be made whole to be framed, or a
-    /// comparison with a large value.
-    fn may_take_long(&self, form: Form, request: &Request<'_>) -> bool {
-        let Core { store, actions, .. } = self.core;
-        let is_framed = matches!(form, Form::FramedJson | Form::FramedBare);
-        match request {
-            Request::Call { name, .. } => self.authenticated && actions.may_take_long(name),
-            Request::GetAll { .. } | Request::Keys { .. } => is_framed && store.bytes() > LARGE_BYTES,
-            Request::Update { key, condition: Some(Condition::Equals(_)), .. }
-            | Request::Delete { key, condition: Some(Condition::Equals(_)) } => {
-                store.get(key, |value| value.is_some_and(|value| value.len() > LARGE_BYTES))
-            }
-            Request::Get { .. } | Request::Update { .. } | Request::Delete { .. } => false,
-            Request::Increment { .. } | Request::Count { .. } | Request::Watch { .. } => false,
-            Request::Auth { .. } | Request::Close => false,
-        }
-    }
-
     /// Does the next thing, whatever the phase. Where nothing can be done, it says what must happen first.
     fn step(&mut self) -> Option<Next> {
         // A watcher may still say CLOSE, or be told that it can ask for nothing else.
@@ -358,15 +364,6 @@ fn empty(buffer: &mut Vec<u8>) {
     if buffer.capacity() > BUFFER_BYTES_KEPT {
         *buffer = Vec::new();
     }
-}
-
-/// How long the next request may take.
-#[derive(Clone, Copy, PartialEq)]
-enum Time {
-    /// Not long: others wait.
-    Short,
-    /// As long as it does.
-    Any,
 }
 
 /// What has arrived and is not yet used.

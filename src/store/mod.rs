@@ -13,18 +13,33 @@
 //!
 //! - `table` holds keys and values.
 //! - `watch` tells of changes.
+//! - `journal` keeps them on disk, where that is wanted. Behind it come `record`, `recovery`, `file` and `commit`.
 
+mod commit;
+mod file;
+mod journal;
+mod record;
+mod recovery;
 mod table;
 mod watch;
 
 use std::fmt;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::json::JsonText;
 use crate::protocol::{Condition, KeyError, check_key, excerpt};
+pub use file::{check_journal, repair_journal};
+pub use journal::{Durability, Journal, SyncPolicy};
+use record::Effect;
+pub use recovery::{Fault, Found, JournalError};
 pub use table::Table;
 use watch::Watchers;
 pub use watch::{Change, ChangeKind, QueuedChange, WatchEnd, Watcher};
+
+/// What an integer of 128 bits has, with its sign.
+pub const INTEGER_BYTES_MAX: usize = 40;
 
 /// A shared table. A key that is written must pass [`check_key`], whoever writes it: the table relies on keys without
 /// control characters.
@@ -35,6 +50,7 @@ pub struct Store {
     state: RwLock<State>,
     /// What keys and values may hold, in bytes.
     memory_max: Option<usize>,
+    journal: Option<Journal>,
 }
 
 /// What the lock guards.
@@ -57,6 +73,8 @@ pub enum Rejected {
     NotANumber(String),
     /// Keys and values would hold more than they may.
     Full,
+    /// The journal cannot be made longer, for this reason.
+    NoRoom(ErrorKind),
     /// This is no key. Requests were checked when they were read; an action's code was not.
     BadKey(KeyError),
 }
@@ -71,6 +89,7 @@ impl fmt::Display for Rejected {
             Rejected::Full => {
                 f.write_str("keys and values hold as much memory as --max-memory allows; delete some")
             }
+            Rejected::NoRoom(kind) => write!(f, "the journal cannot grow: {kind}; nothing was changed"),
             Rejected::BadKey(error) => error.fmt(f),
         }
     }
@@ -84,6 +103,24 @@ impl Store {
         Store { memory_max, ..Store::default() }
     }
 
+    /// A store whose table is that of a journal, and whose changes go there: see [`Store::commit`]. `progress` is told
+    /// the number of each record that is read.
+    pub fn open(
+        memory_max: Option<usize>,
+        path: &Path,
+        policy: SyncPolicy,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(Store, Found), JournalError> {
+        let mut store = Store::new(memory_max);
+        let table = &mut store.state.get_mut().unwrap_or_else(PoisonError::into_inner).table;
+        let (journal, found) = Journal::open(path, policy, |record| {
+            record.redo(table);
+            progress(record.n);
+        })?;
+        store.journal = Some(journal);
+        Ok((store, found))
+    }
+
     /// Looks at a key's value where it lies, so that GET copies it once, into the reply. `look` runs under the lock
     /// and must not wait.
     pub fn get<R>(&self, key: &str, look: impl FnOnce(Option<&str>) -> R) -> R {
@@ -92,7 +129,7 @@ impl Store {
 
     /// Gives a key this value, if `condition` holds.
     pub fn update(&self, key: &str, value: &JsonText, condition: Option<&Condition>) -> Result<(), Rejected> {
-        let turn = self.turn();
+        let turn = self.turn_to_write(key, Some(value.as_str().len()))?;
         self.check(&turn, key, condition)?;
         self.set(&turn, key, value.as_str())
     }
@@ -100,7 +137,7 @@ impl Store {
     /// Adds to an integer, and tells the sum. A missing key counts as 0, and a string that is an integer as that:
     /// `st client update n 0` stores a string.
     pub fn increment(&self, key: &str, by: i128) -> Result<i128, Rejected> {
-        let turn = self.turn();
+        let turn = self.turn_to_write(key, Some(INTEGER_BYTES_MAX))?;
         let sum = self.get(key, |present| {
             let present = present.unwrap_or("0");
             let sum = integer(present).and_then(|n| n.checked_add(by));
@@ -116,7 +153,7 @@ impl Store {
         key: &str,
         condition: Option<&Condition>,
     ) -> Result<Option<JsonText<'static>>, Rejected> {
-        let turn = self.turn();
+        let turn = self.turn_to_write(key, None)?;
         self.check(&turn, key, condition)?;
         // Copied under the lock for reading: a value may be a megabyte, and readers need not wait for the copy.
         let Some(old) = self.get(key, |old| old.map(|old| JsonText::trusted(old).into_owned())) else {
@@ -140,6 +177,16 @@ impl Store {
     /// What keys and values hold, in bytes.
     pub fn bytes(&self) -> usize {
         self.read().table.bytes()
+    }
+
+    /// Where changes are kept, if not in memory alone.
+    pub fn journal(&self) -> Option<&Journal> {
+        self.journal.as_ref()
+    }
+
+    /// Whether a write of this key and a value of so many bytes must wait until the journal has been made longer.
+    pub fn may_wait(&self, key: &str, value: Option<usize>) -> bool {
+        self.journal.as_ref().is_some_and(|journal| !journal.has_room(key.len(), value))
     }
 
     /// Judges a condition. It holds the lock for reading alone; what it sees stays true for as long as the caller
@@ -175,14 +222,36 @@ impl Store {
     }
 
     /// Changes the table and queues the change for its watchers, under one lock: they see changes in the order in
-    /// which the table does. Every change comes through here.
+    /// which the table does. Every change comes through here. So does the journal's record of it, which is queued
+    /// before: see `journal`.
     fn apply(&self, turn: &Turn<'_>, event: ChangeKind, key: &str, value: &str) {
+        if let Some(journal) = &self.journal {
+            let effect = match event {
+                ChangeKind::Update => Effect::Set { value: JsonText::trusted(value), until: None },
+                ChangeKind::Delete => Effect::Delete,
+            };
+            journal.record(key, &effect);
+        }
         let mut state = self.write(turn);
         match event {
             ChangeKind::Update => state.table.set(key, value),
             ChangeKind::Delete => state.table.remove(key),
         }
         state.watchers.tell(event, key, value);
+    }
+
+    /// The writers' turn, with room in the journal for the record of this key and a value of so many bytes, if it is to
+    /// have one. To make room takes as long as the disk does, so it is done before the turn.
+    fn turn_to_write(&self, key: &str, value: Option<usize>) -> Result<Turn<'_>, Rejected> {
+        let mut turn = self.turn();
+        if let Some(journal) = &self.journal {
+            while !journal.has_room(key.len(), value) {
+                drop(turn);
+                journal.extend(key.len(), value).map_err(Rejected::NoRoom)?;
+                turn = self.turn();
+            }
+        }
+        Ok(turn)
     }
 
     // A panic under the lock can only come of a defect in the table's own code. Half a table is of more use to its

@@ -13,7 +13,8 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::Store;
@@ -211,6 +212,25 @@ impl Watcher<'_> {
             queue.wake();
         }
     }
+
+    /// Waits until there is a change to take or the watch has ended.
+    pub fn wait(&self) {
+        self.wake_by(unparking());
+        thread::park();
+    }
+}
+
+/// Unparks the current thread.
+pub(super) fn unparking() -> Waker {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    Waker::from(Arc::new(Unpark(thread::current())))
 }
 
 impl Drop for Watcher<'_> {

@@ -502,7 +502,7 @@ fn every_command_and_option_is_explained() {
         );
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     }
-    for topic in [Topic::Program, Topic::Server, Topic::Client, Topic::Json] {
+    for topic in [Topic::Program, Topic::Server, Topic::Client, Topic::Json, Topic::Journal] {
         let text = help("ST", topic);
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
         assert!(!text.contains("st client") && !text.contains("st server"), "argv[0]'s name is used: {text}");

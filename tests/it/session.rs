@@ -50,6 +50,7 @@ pub fn feed<'p>(session: &mut Session<'_>, pieces: impl IntoIterator<Item = &'p 
                 }
                 session.received(mem::take(&mut piece));
             }
+            Next::Sync(_) => unreachable!("a table in memory has nothing to wait for"),
             Next::Act => session.act(),
         }
     }
@@ -447,6 +448,7 @@ fn times_asked(core: &Core, sent: &str) -> (usize, String) {
                 session.sent();
             }
             Next::Read | Next::Wait | Next::Close => return (asked, String::from_utf8(replies).unwrap()),
+            Next::Sync(_) => unreachable!("a table in memory has nothing to wait for"),
         }
     }
 }
@@ -576,6 +578,7 @@ fn a_batch_with_requests_that_take_long_is_answered_as_one_without() {
                         None => session.ended(),
                     },
                     Next::Close => break,
+                    Next::Sync(_) => unreachable!("a table in memory has nothing to wait for"),
                 }
             }
             assert_eq!(replies, expected);

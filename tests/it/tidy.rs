@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sys",      &["sync"]),
     ("json",     &[]),
     ("protocol", &["fs", "net", "env"]),
-    ("store",    &["sync", "time"]),
+    ("store",    &["sync", "time", "fs", "thread"]),
     ("actions",  &["fs", "process", "time", "thread", "sync", "env"]),
     ("session",  &["sync"]),
     ("server",   &["net", "thread", "time", "sync"]),
