@@ -12,7 +12,7 @@ ifeq ($(shell uname -s),Linux)
 STATIC = -C target-feature=+crt-static -C relocation-model=static
 endif
 
-.PHONY: all run test check soak install clean
+.PHONY: all run test check soak crash install clean
 
 all:
 	cargo rustc --release --bin st -- $(STATIC)
@@ -32,6 +32,10 @@ check:
 # Two minutes of hostile load, in figures. It opens up to 10,000 connections, as far as `ulimit -n` allows.
 soak:
 	cargo test --release --test soak -- --nocapture
+
+# Kills the server at each system call of its journal, has each of them fail, and plays power failures. It needs strace.
+crash:
+	cargo test --release --test power --test crash -- --nocapture
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin
