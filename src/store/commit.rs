@@ -194,10 +194,12 @@ mod tests {
         all(&Store::open(None, &copy, SyncPolicy::No, |_| {}).unwrap().0)
     }
 
-    fn folder(name: &str) -> PathBuf {
+    /// A folder of our own, and a store whose journal is in it.
+    fn store(name: &str, policy: SyncPolicy) -> (PathBuf, Store) {
         let folder = std::env::temp_dir().join(format!("st-{name}-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
-        folder
+        let (store, _) = Store::open(None, &folder.join("j"), policy, |_| {}).unwrap();
+        (folder, store)
     }
 
     fn draft(journal: &Journal, after: Option<String>, log_end: u64) -> Draft {
@@ -206,9 +208,8 @@ mod tests {
 
     #[test]
     fn what_a_compaction_leaves_is_a_table_that_there_was() {
-        let folder = folder("order");
+        let (folder, store) = store("order", SyncPolicy::Always);
         let path = folder.join("j");
-        let (store, _) = Store::open(None, &path, SyncPolicy::Always, |_| {}).unwrap();
         let journal = store.journal().unwrap();
         let set = |key: &str, value: &str| store.update(key, &JsonText::parse(value).unwrap(), None).unwrap();
         set("a", "0");
@@ -233,9 +234,8 @@ mod tests {
     }
 
     #[test]
-    fn the_last_step_syncs_once_a_second_or_not() {
-        let folder = folder("last");
-        let (store, _) = Store::open(None, &folder.join("j"), SyncPolicy::EverySecond, |_| {}).unwrap();
+    fn the_last_step_syncs_and_there_is_one_committer() {
+        let (folder, store) = store("last", SyncPolicy::EverySecond);
         let journal = store.journal().unwrap();
         journal.begin().unwrap();
         assert!(journal.begin().is_err(), "one committer is enough");
@@ -249,8 +249,7 @@ mod tests {
 
     #[test]
     fn what_is_reserved_is_promised_once_and_some_of_it_to_deletions_alone() {
-        let folder = folder("room");
-        let (store, _) = Store::open(None, &folder.join("j"), SyncPolicy::Always, |_| {}).unwrap();
+        let (folder, store) = store("room", SyncPolicy::Always);
         let journal = store.journal().unwrap();
         let most = || (0..2 * RESERVE_BYTES as usize).rev().find(|value| journal.has_room(1, Some(*value)));
         let write = |length: usize| {
@@ -276,9 +275,8 @@ mod tests {
 
     #[test]
     fn the_table_is_found_at_every_step_of_a_compaction() {
-        let folder = folder("commit");
+        let (folder, store) = store("commit", SyncPolicy::Always);
         let path = folder.join("j");
-        let (store, _) = Store::open(None, &path, SyncPolicy::Always, |_| {}).unwrap();
         let journal = store.journal.as_ref().unwrap();
         let mut random = 1_u64;
         let mut draw = |below: u64| {
@@ -303,6 +301,9 @@ mod tests {
             store.commit_once(journal, &mut journal.files(), false).unwrap();
             assert_eq!(found(&path), all(&store), "step {step}");
             assert_eq!(journal.durability(journal.changes()), Durability::Reached);
+            // It is taken down when changes are acknowledged: they had been synced by then.
+            let info = journal.info();
+            assert_eq!(info.get("durable"), info.get("records"), "step {step}");
         }
         let files = journal.files();
         let (compactions, end) = (files.compactions, files.log.extent.end);

@@ -67,11 +67,10 @@ impl LogFile {
                 Fault::Io("create", error)
             })?;
         }
-        let (file, found) = read_file(File::options().read(true).write(true), path, tell)?;
+        let (file, found) = open_alone(path, tell)?;
         if found.damage.is_some() {
             return Err(Fault::Damaged(found));
         }
-        lock(&file)?;
         cut(path, &file, &found).map_err(|error| Fault::Io("trim", error))?;
         // A compaction that did not finish may have left this.
         let _ = fs::remove_file(beside(path, ".tmp"));
@@ -183,26 +182,35 @@ impl LogFile {
     }
 }
 
-/// Reads a journal's file, and tells each of its records.
-fn read_file(
-    options: &OpenOptions,
-    path: &Path,
-    tell: impl FnMut(&Record<'_>),
-) -> Result<(File, Found), Fault> {
+fn open(options: &OpenOptions, path: &Path) -> Result<File, Fault> {
     // To open a pipe could take for ever.
     if !fs::metadata(path).map_err(|error| Fault::Io("open", error))?.is_file() {
         return Err(Fault::NotAJournal);
     }
-    let file = options.open(path).map_err(|error| Fault::Io("open", error))?;
-    let found = read(BufReader::with_capacity(ZEROS.len(), &file), tell)?;
+    options.open(path).map_err(|error| Fault::Io("open", error))
+}
+
+/// Opens a journal's file, keeps others away from it, and tells each of its records. The lock comes first: what is found
+/// must be all that there is.
+fn open_alone(path: &Path, tell: impl FnMut(&Record<'_>)) -> Result<(File, Found), Fault> {
+    let file = open(File::options().read(true).write(true), path)?;
+    lock(&file)?;
+    let found = read_file(&file, tell)?;
     Ok((file, found))
+}
+
+fn read_file(file: &File, tell: impl FnMut(&Record<'_>)) -> Result<Found, Fault> {
+    read(BufReader::with_capacity(ZEROS.len(), file), tell)
 }
 
 /// Reads a journal and changes nothing: what was found, how many keys its table has, and whether another process uses
 /// it. Then it has been read while it was written, and nothing is told of what follows the good records.
 pub fn check_journal(path: &Path) -> Result<(Found, usize, bool), JournalError> {
     let mut table = Table::default();
-    let read = read_file(File::options().read(true), path, |record| record.redo(&mut table));
+    let read = open(File::options().read(true), path).and_then(|file| {
+        let found = read_file(&file, |record| record.redo(&mut table))?;
+        Ok((file, found))
+    });
     let (file, mut found) = read.map_err(|fault| JournalError { path: path.to_owned(), fault })?;
     let is_in_use = file.try_lock_shared().is_err();
     if is_in_use {
@@ -214,8 +222,7 @@ pub fn check_journal(path: &Path) -> Result<(Found, usize, bool), JournalError> 
 /// Keeps a journal's longest good beginning, and moves the rest to FILE.broken, even if it was durable.
 pub fn repair_journal(path: &Path) -> Result<Found, JournalError> {
     with_lock(path, |path| {
-        let (file, found) = read_file(File::options().read(true).write(true), path, |_| {})?;
-        lock(&file)?;
+        let (file, found) = open_alone(path, |_| {})?;
         cut(path, &file, &found).map_err(|error| Fault::Io("trim", error))?;
         Ok(found)
     })
