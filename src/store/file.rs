@@ -122,8 +122,9 @@ impl LogFile {
 
     /// Makes all records durable.
     pub fn sync(&mut self) -> io::Result<()> {
+        // Also where there is nothing to sync: a draft whose last batch could not be written must not be published.
+        self.once(|log| if log.is_synced() { Ok(()) } else { log.file.sync_data() })?;
         if !self.is_synced() {
-            self.once(|log| log.file.sync_data())?;
             (self.extent.synced, self.extent.synced_at) = (self.extent.records, Instant::now());
         }
         Ok(())
@@ -293,4 +294,22 @@ fn cut(path: &Path, mut file: &File, found: &Found) -> io::Result<()> {
     sync_folder(path)?;
     file.set_len(found.end)?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draft_that_lacks_a_batch_is_not_published() {
+        let folder = std::env::temp_dir().join(format!("st-file-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("j");
+        let mut draft = LogFile::draft(&path).unwrap();
+        let writable = std::mem::replace(&mut draft.file, File::open(beside(&path, ".tmp")).unwrap());
+        assert!(draft.append(b"\"delete\":\"k\"}\n").is_err());
+        draft.file = writable;
+        assert!(draft.publish(&path, RESERVE_BYTES).is_err() && !path.exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
 }
