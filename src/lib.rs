@@ -19,8 +19,8 @@
 //! 1. [`json`]: one grammar, written once, that drives whatever listens: values, numbers that keep every digit, validated
 //!    text. What is there for speed alone stands in one file.
 //! 2. [`protocol`]: requests, replies and errors; three ways to cut a stream into messages; addresses and the token.
-//! 3. [`store`]: keys and values, found by hash and listed in order, behind one lock; conditional writes; watching without
-//!    gaps; the journal, which is a write-ahead log. The only state there is.
+//! 3. [`store`]: keys and values, found by hash and listed in order, behind one lock; conditional writes; leases, which are
+//!    keys that end by themselves; watching without gaps; the journal, which is a write-ahead log. The only state there is.
 //! 4. [`actions`]: what is answered by name: built in, a closure of yours, a program of the operator's.
 //! 5. [`session`]: one connection as a pure machine, bytes in and bytes out. The heart; a whole server of fifteen lines
 //!    stands at its head, and is the place to begin.

@@ -15,5 +15,5 @@ use socket_tables::cli::{self, Io};
 fn main() -> ExitCode {
     let io = Io { stdin: io::stdin(), stdout: io::stdout(), stderr: io::stderr(), log: io::stderr() };
     let exit = cli::run(env::args_os(), &|variable| env::var_os(variable), io);
-    ExitCode::from(exit as u8)
+    ExitCode::from(exit.code())
 }

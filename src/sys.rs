@@ -14,6 +14,11 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::time::Duration;
 
+mod keepalive;
+mod processes;
+pub use keepalive::keepalive;
+pub use processes::*;
+
 unsafe extern "C" {
     fn poll(fds: *mut PollFd, count: NumberOfFds, timeout_ms: c_int) -> c_int;
     fn setsockopt(socket: c_int, level: c_int, name: c_int, value: *const c_void, length: u32) -> c_int;
@@ -25,6 +30,9 @@ unsafe extern "C" {
     fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
     fn write(fd: c_int, bytes: *const c_void, count: usize) -> isize;
     safe fn kill(pid: c_int, signal: c_int) -> c_int;
+    safe fn getpgrp() -> c_int;
+    safe fn tcgetpgrp(terminal: c_int) -> c_int;
+    safe fn tcsetpgrp(terminal: c_int, group: c_int) -> c_int;
     safe fn listen(socket: c_int, backlog: c_int) -> c_int;
 }
 
@@ -41,50 +49,18 @@ fn check(done: c_int) -> io::Result<c_int> {
     if done >= 0 { Ok(done) } else { Err(io::Error::last_os_error()) }
 }
 
+const P_PID: c_int = 1;
+
 /// `siginfo_t`: 128 bytes on Linux, fewer elsewhere, of which the first four are the signal's number.
 #[repr(C, align(8))]
 struct SignalInfo([c_int; 32]);
 
-const P_PID: c_int = 1;
-const WNOHANG: c_int = 1;
-const WEXITED: c_int = 4;
-#[cfg(not(target_vendor = "apple"))]
-const WNOWAIT: c_int = 0x0100_0000;
-#[cfg(target_vendor = "apple")]
-const WNOWAIT: c_int = 0x20;
-const SIGKILL: c_int = 9;
-
-/// Whether a child of ours has ended, without reaping it: std's `try_wait` does, and from then on the pid may
-/// be another process's.
-pub fn has_ended(child: u32) -> io::Result<bool> {
-    ended(child, WNOWAIT)
-}
-
-/// Reaps a child of ours that no `std::process::Child` stands for, if it has ended, and tells whether it had.
-pub fn reap(child: u32) -> bool {
-    ended(child, 0).unwrap_or(false)
-}
-
-fn ended(child: u32, option: c_int) -> io::Result<bool> {
+/// What the system says of a child.
+fn look_at(child: u32, options: c_int) -> io::Result<SignalInfo> {
     let mut info = SignalInfo([0; 32]);
     // SAFETY: `info` is as large as a `siginfo_t` at least, and may be written through the call.
-    check(unsafe { waitid(P_PID, child, &raw mut info, WEXITED | WNOHANG | option) })?;
-    Ok(info.0[0] != 0)
-}
-
-/// Kills a process. It must be a child of ours that has not been reaped, or it may be anybody.
-pub fn kill_child(child: u32) {
-    pid(child).map(|child| kill(child, SIGKILL));
-}
-
-/// Kills a process group, which std cannot. Its leader must be a child of ours that has not been reaped.
-pub fn kill_group(leader: u32) {
-    pid(leader).map(|leader| kill(-leader, SIGKILL));
-}
-
-/// A pid as C has it. To `kill`, 0 and -1 stand for many processes, and -1 is what negating 1 gives.
-fn pid(child: u32) -> Option<c_int> {
-    c_int::try_from(child).ok().filter(|pid| *pid > 1)
+    check(unsafe { waitid(P_PID, child, &raw mut info, options) })?;
+    Ok(info)
 }
 
 /// Makes orphans below this process its children, instead of process 1's. False where the system cannot.
@@ -100,41 +76,11 @@ pub fn become_subreaper() -> io::Result<bool> {
     Ok(false)
 }
 
-/// A peer is probed after this silence, and again at this interval. After three probes without an answer the
-/// connection ends: after less than a minute in all.
-const KEEPALIVE_IDLE_S: c_int = 25;
-const KEEPALIVE_INTERVAL_S: c_int = 10;
-const KEEPALIVE_PROBES: c_int = 3;
-
-/// `(level, name, value)` of each option that [`keepalive`] sets.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const KEEPALIVE: &[(c_int, c_int, c_int)] = &[
-    (1, 9, 1),                    // SOL_SOCKET, SO_KEEPALIVE
-    (6, 4, KEEPALIVE_IDLE_S),     // IPPROTO_TCP, TCP_KEEPIDLE
-    (6, 5, KEEPALIVE_INTERVAL_S), // IPPROTO_TCP, TCP_KEEPINTVL
-    (6, 6, KEEPALIVE_PROBES),     // IPPROTO_TCP, TCP_KEEPCNT
-    (6, 18, 55_000),              // IPPROTO_TCP, TCP_USER_TIMEOUT, milliseconds
-];
-#[cfg(target_vendor = "apple")]
-const KEEPALIVE: &[(c_int, c_int, c_int)] = &[
-    (0xffff, 8, 1),                   // SOL_SOCKET, SO_KEEPALIVE
-    (6, 0x10, KEEPALIVE_IDLE_S),      // IPPROTO_TCP, TCP_KEEPALIVE
-    (6, 0x101, KEEPALIVE_INTERVAL_S), // IPPROTO_TCP, TCP_KEEPINTVL
-    (6, 0x102, KEEPALIVE_PROBES),     // IPPROTO_TCP, TCP_KEEPCNT
-];
-#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-const KEEPALIVE: &[(c_int, c_int, c_int)] = &[];
-
-/// Has the kernel end a connection, with `ETIMEDOUT`, when its peer has been unreachable for 55 seconds: by probes while
-/// nothing is sent, by the age of what is not acknowledged else. What a listener accepts inherits these options.
-pub fn keepalive(socket: impl AsFd) -> io::Result<()> {
-    for (level, name, value) in KEEPALIVE {
-        let length = size_of::<c_int>() as u32;
-        let value = std::ptr::from_ref(value).cast();
-        // SAFETY: `value` points to `length` bytes that live through the call, which only reads them.
-        check(unsafe { setsockopt(socket.as_fd().as_raw_fd(), *level, *name, value, length) })?;
-    }
-    Ok(())
+/// Sets an option of a socket that is a number.
+fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    let (length, value) = (size_of::<c_int>() as u32, (&raw const value).cast());
+    // SAFETY: `value` points to `length` bytes that live through the call, which only reads them.
+    check(unsafe { setsockopt(socket.as_raw_fd(), level, name, value, length) }).map(drop)
 }
 
 /// Gives a listener the longest queue of clients that are not accepted yet: 4,096 on Linux, where std asks for 128. A
@@ -180,34 +126,51 @@ pub fn is_open_once(_: impl AsFd) -> bool {
 /// Has a write past the limit of a file's size fail, as one to a full disk does. Otherwise it would be the end of us.
 pub fn survive_size_limit() {
     const SIGXFSZ: c_int = 25;
-    // SAFETY: to ignore a signal takes no handler.
-    unsafe { signal(SIGXFSZ, SIG_IGN) };
+    set_ignored(SIGXFSZ, true);
 }
 
-const SIGINT: c_int = 2;
-const SIGTERM: c_int = 15;
+fn set_ignored(number: c_int, is_ignored: bool) {
+    // SAFETY: neither of these is a handler of ours.
+    unsafe { signal(number, if is_ignored { SIG_IGN } else { SIG_DFL }) };
+}
+
 const SIG_DFL: usize = 0;
 const SIG_IGN: usize = 1;
 
 /// The pipe that [`on_signal`] writes to.
 static SIGNALLED: AtomicI32 = AtomicI32::new(-1);
 
-/// Has SIGINT or SIGTERM, whichever comes first, write a byte into `pipe`. The next one ends the process at once.
+/// Has each SIGHUP, SIGINT and SIGTERM write its number, a byte, into `pipe`, until [`default_signals`] is called.
 pub fn signals_to(pipe: PipeWriter) {
     SIGNALLED.store(pipe.into_raw_fd(), SeqCst);
     handle_signals(on_signal as *const () as usize);
 }
 
-extern "C" fn on_signal(_: c_int) {
+/// The same with the first of them alone. The next one ends the process at once.
+pub fn first_signal_to(pipe: PipeWriter) {
+    SIGNALLED.store(pipe.into_raw_fd(), SeqCst);
+    handle_signals(on_first_signal as *const () as usize);
+}
+
+/// Has these signals do again what they do where nobody handles them.
+pub fn default_signals() {
     handle_signals(SIG_DFL);
-    // SAFETY: the byte lives through the call, and the pipe is open for ever, since `signals_to` gave its number away.
-    unsafe { write(SIGNALLED.load(SeqCst), [0_u8].as_ptr().cast(), 1) };
+}
+
+extern "C" fn on_first_signal(number: c_int) {
+    default_signals();
+    on_signal(number);
+}
+
+extern "C" fn on_signal(number: c_int) {
+    // SAFETY: the byte lives through the call, and the pipe is open for ever, since its number was given away.
+    unsafe { write(SIGNALLED.load(SeqCst), [number as u8].as_ptr().cast(), 1) };
 }
 
 /// One that is ignored, as a shell has it for what runs in the background, stays so.
 fn handle_signals(handler: usize) {
-    for number in [SIGINT, SIGTERM] {
-        // SAFETY: the handler is `on_signal`, which makes only calls that POSIX allows in one, or the system's.
+    for number in [SIGHUP, SIGINT, SIGTERM] {
+        // SAFETY: the handlers make only calls that POSIX allows in one; the others are the system's.
         if unsafe { signal(number, handler) } == SIG_IGN {
             // SAFETY: as above.
             unsafe { signal(number, SIG_IGN) };
@@ -351,41 +314,3 @@ impl Poller {
 mod by_poll;
 #[cfg(not(target_os = "linux"))]
 pub use by_poll::Poller;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{Read, Write, pipe};
-
-    macro_rules! tells_what_is_ready {
-        ($($name:ident: $poller:ty,)*) => { $(
-            #[test]
-            fn $name() {
-                let (mut poller, mut found) = (<$poller>::new().unwrap(), vec![99]);
-                let mut wait = |poller: &mut $poller| {
-                    poller.wait(&mut found, Some(Duration::from_millis(5))).unwrap();
-                    found.clone()
-                };
-                let (mut reader, mut writer) = pipe().unwrap();
-                poller.add(&reader, 7, Interest::Read).unwrap();
-                assert_eq!(wait(&mut poller), [], "nothing to read yet");
-                writer.write_all(b"ab").unwrap();
-                assert_eq!(wait(&mut poller), [7]);
-                reader.read_exact(&mut [0]).unwrap();
-                assert_eq!(wait(&mut poller), [7], "it is told again for as long as it is so");
-                reader.read_exact(&mut [0]).unwrap();
-                poller.add(&writer, 8, Interest::Write).unwrap();
-                assert_eq!(wait(&mut poller), [8]);
-                poller.change(&writer, 9, Interest::HangUp).unwrap();
-                assert_eq!(wait(&mut poller), []);
-                poller.remove(&writer).unwrap();
-                assert!(poller.remove(&writer).is_err());
-                drop(writer);
-                assert_eq!(wait(&mut poller), [7], "an end is there to be read");
-                poller.remove(&reader).unwrap();
-                assert_eq!(wait(&mut poller), []);
-            }
-        )* };
-    }
-    tells_what_is_ready! { of_this_system: Poller, by_poll: by_poll::Poller, }
-}

@@ -84,7 +84,7 @@ fn table(keys: &[&str]) -> String {
 fn three(path: &Path) -> String {
     let (store, _) = Store::open(None, path, SyncPolicy::Always, |_| {}).unwrap();
     for key in ["a", "b", "c"] {
-        store.update(key, &JsonText::parse("1").unwrap(), None).unwrap();
+        store.update(key, &JsonText::parse("1").unwrap(), None, None).unwrap();
         store.journal().unwrap().close();
         store.commit().unwrap();
     }
@@ -105,7 +105,7 @@ fn long(path: &Path) -> String {
     let (store, _) = Store::open(None, path, SyncPolicy::No, |_| {}).unwrap();
     let value = JsonText::parse(&format!("\"{}\"", "v".repeat(500_000))).unwrap().into_owned();
     while fs::metadata(path).unwrap().len() < LONG_BYTES - 600_000 {
-        store.update("large", &value, None).unwrap();
+        store.update("large", &value, None, None).unwrap();
         store.journal().unwrap().close();
         store.commit().unwrap();
     }

@@ -96,7 +96,7 @@ fn info(call: &Call<'_>) -> Outcome {
 }
 
 /// The host's name, from where it can be had without a system call that std lacks.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = |text: String| Some(text.trim().to_owned()).filter(|name| !name.is_empty());
     let file = || fs::read_to_string("/proc/sys/kernel/hostname").ok().and_then(name);
     let program = || String::from_utf8(Command::new("hostname").output().ok()?.stdout).ok().and_then(name);

@@ -90,7 +90,7 @@ impl Job {
     pub(super) fn end(mut self) -> io::Result<ExitStatus> {
         // The group is killed before the program is reaped: until then its pid, which is the group's too, means nobody
         // else.
-        sys::kill_group(self.child.id());
+        sys::signal_group(self.child.id(), sys::SIGKILL);
         // The program itself may have left its group.
         let _ = self.child.kill();
         // Once it is reaped, the pid may be anybody's.

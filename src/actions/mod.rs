@@ -26,6 +26,7 @@ use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
+pub(crate) use builtin::host_name;
 pub use builtin::rfc3339;
 pub use job::adopt_orphans;
 pub(crate) use program::find_program;

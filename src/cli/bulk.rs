@@ -1,5 +1,5 @@
 //! The commands that move many entries at once: `getall`, `keys` and `dump` out of the server, `load` and `batch`
-//! into it. None of them holds more than one entry or one window of requests, so a table of any size goes through.
+//! into it, `delete --prefix` away. But for the names of keys to delete or to keep, none of them holds more than one entry or one window of requests, so a table of any size goes through.
 //!
 //! `load` and `batch` send a window of requests before they read the first of their replies. Waiting for each reply
 //! would cost a round trip for each: 200,000 lines take half a second over loopback in windows, and a
@@ -7,26 +7,25 @@
 //! connection, neither side can come to wait for the other: no thread is needed, and nothing can deadlock. Replies
 //! are written before more of stdin is read, so that a program at the other end of both pipes can answer to
 //! what it got.
-//!
-//! Objects are cut out of stdin by the scanner that the server cuts requests out with: one grammar, and a dump in
-//! one line is as good as one of many lines.
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal, Read, Stdin, Write};
+use std::collections::HashSet;
+use std::io::{self, IsTerminal, Write};
 use std::mem::take;
+use std::time::Duration;
 
+use super::Run;
+use super::client::ClientArgs;
+use super::input::{Input, at_line, not_json};
 use super::message::{Exit, Trouble};
-use super::{INPUT_BYTES_MAX, Run};
-use crate::client::{ClientError, ListOf};
-use crate::json::{self, JsonText, Parser, Scan, Scanner, Value};
-use crate::protocol::{Request, check_key};
+use crate::client::{ClientError, ListItem, ListOf};
+use crate::json::{self, JsonText, Parser, Value};
+use crate::protocol::{Code, Condition, Request, check_key, duration, seconds};
 
 /// Bytes of requests that are sent before the first reply is read. A single one may be larger. The kernel buffers
 /// more than this for a connection on every system we know (Linux from 16 KiB at our end and 128 KiB at the other),
 /// and a larger window saves no more time: the round trips are few already.
 const WINDOW_BYTES: usize = 32 << 10;
-/// What one read of stdin may bring.
-const READ_BYTES: usize = 64 << 10;
 /// After so many refusals `load` only counts them: a table that is full would refuse every line that is left.
 const REFUSALS_TOLD: u64 = 10;
 
@@ -37,7 +36,7 @@ pub(super) enum Style {
     Tabs,
     /// `getall -j`: one JSON object of keys and values.
     Object,
-    /// `dump`: an object of `key` and `value` a line, in the very words in which the wire has them.
+    /// `dump`: an object of `key`, `value` and perhaps `ttl` a line, in the very words in which the wire has them.
     Dump,
     /// `keys`: a key a line.
     Keys,
@@ -57,18 +56,19 @@ pub(super) fn list(run: &mut Run<'_>, prefix: &str, style: Style) -> Result<(), 
     // The bracket is written with the first entry, so that a failure before it leaves stdout empty.
     let (mut before, mut json) = (open, Vec::new());
     for (entry, count) in run.client.list(prefix, of)?.zip(1_u64..) {
-        let (key, value) = entry.map_err(cut)?;
+        let ListItem { key, value, ttl } = entry.map_err(cut)?;
         let (key, value) = (key.as_str(), value.as_str().as_bytes());
+        let ttl = ttl.map_or(String::new(), |ttl| format!(",\"ttl\":{}", seconds(ttl)));
         json.clear();
         json::write_str(&mut json, key);
         // These are copied as they are. Formatting them by `write!`, with the key as a `JsonText` of its own, took
         // 14% more instructions for a dump.
-        let pieces: [&[u8]; 5] = match style {
-            Style::Tabs => [b"", key.as_bytes(), b"\t", value, b"\n"],
-            Style::Object => [before.as_bytes(), &json, b":", value, b""],
-            Style::Dump => [b"{\"key\":", &json, b",\"value\":", value, b"}\n"],
-            Style::Keys => [b"", key.as_bytes(), b"", b"", b"\n"],
-            Style::Array => [before.as_bytes(), &json, b"", b"", b""],
+        let pieces: [&[u8]; 6] = match style {
+            Style::Tabs => [b"", key.as_bytes(), b"\t", value, b"", b"\n"],
+            Style::Object => [before.as_bytes(), &json, b":", value, b"", b""],
+            Style::Dump => [b"{\"key\":", &json, b",\"value\":", value, ttl.as_bytes(), b"}\n"],
+            Style::Keys => [b"", key.as_bytes(), b"", b"", b"", b"\n"],
+            Style::Array => [before.as_bytes(), &json, b"", b"", b"", b""],
         };
         pieces.iter().try_for_each(|piece| run.stdout.write_all(piece)).map_err(Trouble::output)?;
         before = ",";
@@ -89,53 +89,95 @@ fn cut(error: ClientError) -> Trouble {
 }
 
 /// `load`: sets what stdin says, either lines as `dump` writes them, or one object of keys and values. The
-/// first object tells which: in a dump it has a `key` and a `value` and nothing else. A refused line ends nothing,
-/// since the others may be good; a line that makes no sense does, since nobody knows what the rest means.
-pub(super) fn load(run: &mut Run<'_>) -> Result<(), Trouble> {
+/// first object tells which: in a dump it has a `key`, a `value`, perhaps a `ttl`, and nothing else. A refused line
+/// ends nothing, since the others may be good; a line that makes no sense does, since nobody knows what the rest means.
+pub(super) fn load(run: &mut Run<'_>, args: &ClientArgs) -> Result<(), Trouble> {
     let input = Input::new(run.take_stdin()?);
-    let mut pipeline = Pipeline::new(run);
+    let loaded = args.replace.then(HashSet::new);
+    let mut pipeline = Pipeline { absent: args.absent, loaded, ..Pipeline::new(run, "loaded") };
     let mut first = true;
-    let loaded = pipeline.feed(input, |pipeline, line, object| {
+    let fed = pipeline.feed(input, |pipeline, line, object| {
         match entry(object).map_err(|error| not_json(line, &error))? {
-            Some((key, value)) => pipeline.update(line, &key, value)?,
+            Some((key, value, ttl)) => {
+                let ttl = ttl.map(|ttl| {
+                    duration(&ttl).ok_or_else(|| at_line(line, "\"ttl\" must be a number of seconds"))
+                });
+                pipeline.update(line, &key, value, ttl.transpose()?)?;
+            }
             None if first => Parser::new(object).object(|parser, name| {
                 let value = parser.compact()?;
-                pipeline.update(line, &name.unescape(), value)
+                pipeline.update(line, &name.unescape(), value, None)
             })?,
             None => return Err(at_line(line, r#"expected {"key":KEY,"value":VALUE}"#)),
         }
         first = false;
         Ok(())
     });
-    let Pipeline { done, refused, .. } = pipeline;
-    loaded.map_err(|trouble| trouble.at(format_args!("{done} keys loaded, then")))?;
-    match refused {
-        0 => Ok(()),
-        _ => Err(Trouble { exit: Exit::Refused, text: format!("{done} keys loaded, {refused} refused") }),
+    let Pipeline { done, refused, loaded, .. } = pipeline;
+    fed.map_err(|trouble| trouble.at(format_args!("{done} keys loaded, then")))?;
+    match (refused, loaded) {
+        (0, None) => Ok(()),
+        // Without a prefix every key is meant.
+        (0, Some(loaded)) => {
+            let prefix = args.prefix.as_deref().unwrap_or_default();
+            delete(run, prefix, |key| !loaded.contains(key)).map(drop)
+        }
+        (_, loaded) => {
+            let kept = if loaded.is_some() { "; nothing was deleted" } else { "" };
+            let text = format!("{done} keys loaded, {refused} refused{kept}");
+            Err(Trouble { exit: Exit::Refused, text })
+        }
     }
 }
 
-/// A line of a dump: the key and the value of an object of these two members. Any other object is `None`.
-fn entry(object: &str) -> Result<Option<(Cow<'_, str>, JsonText<'_>)>, json::Error> {
-    let (mut key, mut value, mut more) = (None, None, false);
+/// Deletes the keys that begin with `prefix` and are `unwanted`, and tells how many there were. Their names are held
+/// in memory: a list that is read while it is being deleted from would be taken too slowly.
+pub(super) fn delete(
+    run: &mut Run<'_>,
+    prefix: &str,
+    unwanted: impl Fn(&str) -> bool,
+) -> Result<u64, Trouble> {
+    let keys = run.client.list(prefix, ListOf::Keys)?.map(|item| item.map(|item| item.key));
+    let keys: Vec<String> = keys.collect::<Result<_, _>>().map_err(cut)?;
+    let mut pipeline = Pipeline::new(run, "deleted");
+    let deleted = keys.into_iter().filter(|key| unwanted(key)).try_for_each(|key| {
+        Request::Delete { key: (&key).into(), condition: None }.write_to(&mut pipeline.requests);
+        pipeline.added(None, Some(key))
+    });
+    let deleted = deleted.and_then(|()| pipeline.exchange());
+    let Pipeline { done, refused, .. } = pipeline;
+    deleted.map_err(|trouble| trouble.at(format_args!("{done} keys deleted, then")))?;
+    match refused {
+        0 => Ok(done),
+        _ => Err(Trouble { exit: Exit::Refused, text: format!("{done} keys deleted, {refused} refused") }),
+    }
+}
+
+/// A key, its value, and its `ttl`.
+type Entry<'t> = (Cow<'t, str>, JsonText<'t>, Option<JsonText<'t>>);
+
+/// A line of a dump: what an object of these members says. Any other object is `None`.
+fn entry(object: &str) -> Result<Option<Entry<'_>>, json::Error> {
+    let (mut key, mut value, mut ttl, mut more) = (None, None, None, false);
     let mut parser = Parser::new(object);
     parser.object::<json::Error>(|parser, name| {
         let text = parser.compact()?;
         match name.raw() {
             "key" if key.is_none() => key = Some(text.into_string()),
             "value" if value.is_none() => value = Some(text),
+            "ttl" if ttl.is_none() => ttl = Some(text),
             _ => more = true,
         }
         Ok(())
     })?;
     parser.end()?;
-    Ok(key.flatten().zip(value).filter(|_| !more))
+    Ok(key.flatten().zip(value).filter(|_| !more).map(|(key, value)| (key, value, ttl)))
 }
 
 /// `batch`: requests in the wire's JSON; their replies as they come.
 pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
     let input = Input::new(run.take_stdin()?);
-    let mut pipeline = Pipeline { print: true, ..Pipeline::new(run) };
+    let mut pipeline = Pipeline { print: true, ..Pipeline::new(run, "") };
     let mut closed = false;
     pipeline.feed(input, |pipeline, line, object| {
         // The server closes after its reply to CLOSE. A request sent behind it would be lost without a word.
@@ -154,7 +196,7 @@ pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
         closed = name == Some("CLOSE");
         pipeline.requests.extend_from_slice(request.as_str().as_bytes());
         pipeline.requests.push(b'\n');
-        pipeline.added(line, None)
+        pipeline.added(Some(line), None)
     })?;
     if pipeline.worst == Exit::Yes { Ok(()) } else { Err(Trouble::silent(pipeline.worst)) }
 }
@@ -162,11 +204,18 @@ pub(super) fn batch(run: &mut Run<'_>) -> Result<(), Trouble> {
 /// Requests that wait to be sent, and what became of those that were.
 struct Pipeline<'r, 'a> {
     run: &'r mut Run<'a>,
+    /// What becomes of keys, for messages.
+    doing: &'static str,
     /// Replies are data, and go to stdout. Else only their outcome counts.
     print: bool,
+    /// Keys that are there are left as they are.
+    absent: bool,
+    /// The keys that were in the input, where they are to be known afterwards.
+    loaded: Option<HashSet<String>>,
     requests: Vec<u8>,
-    /// The place in the input of each of the `requests`, for messages: the line, and the key where there is one.
-    places: Vec<(usize, Option<String>)>,
+    /// For messages, the line of the input that each of the `requests` came from, and its key.
+    places: Vec<(Option<usize>, Option<String>)>,
+    /// Those that changed something, or found what they asked for.
     done: u64,
     refused: u64,
     /// The worst of what the replies mean: a key that is missing weighs less than a refusal.
@@ -174,9 +223,20 @@ struct Pipeline<'r, 'a> {
 }
 
 impl<'r, 'a> Pipeline<'r, 'a> {
-    fn new(run: &'r mut Run<'a>) -> Pipeline<'r, 'a> {
+    fn new(run: &'r mut Run<'a>, doing: &'static str) -> Pipeline<'r, 'a> {
         let (requests, places) = (Vec::new(), Vec::new());
-        Pipeline { run, print: false, requests, places, done: 0, refused: 0, worst: Exit::Yes }
+        Pipeline {
+            run,
+            doing,
+            print: false,
+            absent: false,
+            loaded: None,
+            requests,
+            places,
+            done: 0,
+            refused: 0,
+            worst: Exit::Yes,
+        }
     }
 
     /// Hands each object to `each`, until that fails. What waits is sent before stdin is read again, because that
@@ -203,15 +263,24 @@ impl<'r, 'a> Pipeline<'r, 'a> {
     }
 
     /// Has a key set. A bad key is told here, with its line: the server would refuse it, but only after all before it.
-    fn update(&mut self, line: usize, key: &str, value: JsonText<'_>) -> Result<(), Trouble> {
+    fn update(
+        &mut self,
+        line: usize,
+        key: &str,
+        value: JsonText<'_>,
+        ttl: Option<Duration>,
+    ) -> Result<(), Trouble> {
         check_key(key).map_err(|error| at_line(line, &error.to_string()))?;
-        let request = Request::Update { key: key.into(), value, condition: None };
-        request.write_to(&mut self.requests);
-        self.added(line, Some(key.to_owned()))
+        if let Some(loaded) = &mut self.loaded {
+            loaded.insert(key.to_owned());
+        }
+        let condition = self.absent.then_some(Condition::Absent);
+        Request::Update { key: key.into(), value, condition, ttl }.write_to(&mut self.requests);
+        self.added(Some(line), Some(key.to_owned()))
     }
 
     /// One more request waits to be sent; with a full window all of them are.
-    fn added(&mut self, line: usize, key: Option<String>) -> Result<(), Trouble> {
+    fn added(&mut self, line: Option<usize>, key: Option<String>) -> Result<(), Trouble> {
         self.places.push((line, key));
         if self.requests.len() >= WINDOW_BYTES { self.exchange() } else { Ok(()) }
     }
@@ -230,17 +299,24 @@ impl<'r, 'a> Pipeline<'r, 'a> {
         let replies = run.client.ask_all(&requests)?;
         for ((line, key), reply) in places.iter().zip(replies) {
             let trouble = |error| {
-                let key = key.as_ref().map_or(String::new(), |key| format!(", key {key:?}"));
-                Trouble::from(error).at(format_args!("line {line}{key}"))
+                let place =
+                    [line.map(|line| format!("line {line}")), key.as_ref().map(|key| format!("key {key:?}"))];
+                Trouble::from(error).at(place.into_iter().flatten().collect::<Vec<_>>().join(", "))
             };
             let (text, answer) = reply.map_err(trouble)?;
             if self.print {
                 writeln!(run.stdout, "{text}").map_err(Trouble::output)?;
             }
             let code = match answer {
-                Ok(answer) => {
+                Ok(answer) if answer.missing => Exit::No,
+                Ok(_) => {
                     self.done += 1;
-                    if answer.missing { Exit::No } else { Exit::Yes }
+                    Exit::Yes
+                }
+                Err(conflict)
+                    if self.absent && conflict.refusal().is_some_and(|it| it.code == Code::Conflict) =>
+                {
+                    Exit::No
                 }
                 Err(refused) => {
                     self.refused += 1;
@@ -254,87 +330,8 @@ impl<'r, 'a> Pipeline<'r, 'a> {
             self.worst = self.worst.max(code);
         }
         if !self.print {
-            run.stderr.progress(&format!("{} keys loaded", self.done));
+            run.stderr.progress(&format!("{} keys {}", self.done, self.doing));
         }
         run.stdout.flush().map_err(Trouble::output)
     }
-}
-
-/// JSON objects from stdin, one after another, with the line that each began on.
-struct Input {
-    stdin: Stdin,
-    /// What has been read; objects have been taken out of it up to `start`. It is only moved to the front of the
-    /// buffer before a read: moving it for each object would cost O(n²).
-    buffer: Vec<u8>,
-    start: usize,
-    /// The line that `start` is on, from 1.
-    line: usize,
-    /// It remembers how far it has looked into an object that is not whole yet.
-    scanner: Scanner,
-}
-
-impl Input {
-    fn new(stdin: Stdin) -> Input {
-        Input { stdin, buffer: Vec::new(), start: 0, line: 1, scanner: Scanner::default() }
-    }
-
-    /// The next object that has been read whole, and the line it begins on; `None` where more must be read.
-    fn next(&mut self) -> Result<Option<(usize, &str)>, Trouble> {
-        let unread = &self.buffer[self.start..];
-        let space = unread.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-        let (space, unread) = unread.split_at(space);
-        let line = self.line + lines(space);
-        (self.start, self.line) = (self.start + space.len(), line);
-        let object = match unread.first() {
-            None => return Ok(None),
-            Some(b'{') => match self.scanner.scan(unread) {
-                Scan::Complete(length) => &unread[..length],
-                Scan::Incomplete => return Ok(None),
-                Scan::Lost(at) => {
-                    let text = "a bracket closes what was not opened";
-                    return Err(at_line(line + lines(&unread[..at]), text));
-                }
-            },
-            Some(_) => return Err(at_line(line, "expected a JSON object, which begins with '{'")),
-        };
-        (self.start, self.line) = (self.start + object.len(), line + lines(object));
-        let not_utf8 = |_| at_line(line, "not UTF-8 text; other bytes can be stored as base64");
-        Ok(Some((line, str::from_utf8(object).map_err(not_utf8)?)))
-    }
-
-    /// Reads more; 0 bytes at the end of stdin, where nothing may be left over. One read brings what is there, so that
-    /// a line that somebody types is sent before the next one is typed.
-    fn read(&mut self) -> Result<usize, Trouble> {
-        self.buffer.drain(..take(&mut self.start));
-        let end = self.buffer.len();
-        if end > INPUT_BYTES_MAX {
-            return Err(at_line(self.line, &format!("an object of more than {INPUT_BYTES_MAX} bytes")));
-        }
-        self.buffer.resize(end + READ_BYTES, 0);
-        let got = self.stdin.read(&mut self.buffer[end..]).map_err(Trouble::stdin)?;
-        self.buffer.truncate(end + got);
-        if got == 0 && end > 0 {
-            return Err(at_line(self.line + lines(&self.buffer), "the input ends inside an object"));
-        }
-        Ok(got)
-    }
-}
-
-/// How many lines end in these bytes. Within a JSON string a newline is written as an escape, so none is counted
-/// that an editor would not count.
-fn lines(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte == b'\n').count()
-}
-
-/// Something is wrong with the input at this line.
-fn at_line(line: usize, text: &str) -> Trouble {
-    Trouble::input(format!("line {line}: {text}"))
-}
-
-/// An object that began on this line is not JSON. The error counts lines from the object's first, and a person
-/// counts them from the beginning of the file.
-fn not_json(line: usize, error: &json::Error) -> Trouble {
-    let hint = error.hint.map_or(String::new(), |hint| format!(": {hint}"));
-    let text = format!("column {}: expected {}{hint}", error.column, error.kind.expected());
-    at_line(line + error.line - 1, &text)
 }

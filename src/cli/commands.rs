@@ -10,14 +10,14 @@
 //! [`Trouble`] by `?`; an arm adds only what the library cannot know, as what `--if` wanted. The
 //! commands that follow changes, print lists or send many requests have files of their own.
 
-use std::borrow::Cow;
 use std::io::{Read, Write};
 
-use super::bulk::{Style, batch, list, load};
+use super::bulk::{self, Style, batch, list, load};
 use super::client::{ClientArgs, ClientCommand};
-use super::follow;
 use super::message::{Exit, Trouble};
+use super::wait::{Repeat, difference, value};
 use super::{INPUT_BYTES_MAX, Run};
+use super::{follow, hold};
 use crate::client::{Answer, ClientError, ReplyProblem};
 use crate::json::{JsonText, Value};
 use crate::protocol::{Code, Condition, Request};
@@ -46,15 +46,30 @@ impl Run<'_> {
         let command = args.command.as_ref();
         match command.ok_or_else(|| Trouble::input("a command is needed; 'help' lists them"))? {
             C::Get { key, default } => self.get(args, key, default.as_deref()),
-            C::Update { key, value } | C::Add { key, value } => {
+            C::Update { key, value } => {
                 let (condition, value) = (condition(args)?, self.data(args, value)?);
-                self.change(args, &Request::Update { key: key.into(), value, condition }).map(drop)
+                self.change(args, &Request::Update { key: key.into(), value, condition, ttl: args.ttl })
+                    .map(drop)
             }
-            C::Delete { key } => {
-                let request = Request::Delete { key: key.into(), condition: condition(args)? };
-                if self.change(args, &request)?.missing { Err(self.no_key(key)) } else { Ok(()) }
+            C::Add { key, value } => {
+                let (condition, value) = (Some(Condition::Absent), self.data(args, value)?);
+                let request = Request::Update { key: key.into(), value, condition, ttl: args.ttl };
+                self.add(args, key, &request, Repeat::Undone).map(drop)
             }
-            C::Increment { key, by } => self.show(args, &Request::Increment { key: key.into(), by: *by }),
+            C::Hold { key, value, program } => hold::hold(self, args, key, value.as_deref(), program),
+            C::Delete { keys } => self.delete(args, keys),
+            C::DeletePrefix { prefix } => {
+                let deleted = bulk::delete(self, prefix, |_| true)?;
+                self.print(args, &JsonText::trusted(deleted.to_string()))
+            }
+            C::Take { scope } => self.take(args, scope),
+            C::Ttl { key } => {
+                let left = self.client.ask(&Request::Ttl { key: key.into() })?.found();
+                self.print(args, &left.ok_or_else(|| self.no_key(key))?)
+            }
+            C::Increment { key, by } => {
+                self.show(args, &Request::Increment { key: key.into(), by: *by, ttl: args.ttl })
+            }
             C::Exists { key } => match self.client.exists(key)? {
                 true => Ok(()),
                 // In a repl nobody sees an exit code.
@@ -64,10 +79,10 @@ impl Run<'_> {
             // Lists are written as they come, so a table of any size goes through.
             C::GetAll { prefix } => list(self, prefix, if args.json { Style::Object } else { Style::Tabs }),
             C::Keys { prefix } => list(self, prefix, if args.json { Style::Array } else { Style::Keys }),
-            C::Count { prefix } => self.show(args, &Request::Count { prefix: prefix.into() }),
+            C::Count { prefix, until } => self.count(args, prefix, *until),
             C::Watch { scope, program } => follow::follow(self, args, scope, program),
             C::Dump { prefix } => list(self, prefix, Style::Dump),
-            C::Load => load(self),
+            C::Load => load(self, args),
             C::Batch => batch(self),
             C::Call { name, data } => {
                 let data = data.as_ref().map(|data| self.data(args, data)).transpose()?;
@@ -77,19 +92,18 @@ impl Run<'_> {
         }
     }
 
-    /// `get`: DEFAULT counts only where the server said that there is no such key. After any
-    /// failure it would hide from a script that nobody knows the value.
-    fn get(&mut self, args: &ClientArgs, key: &str, default: Option<&str>) -> Result<(), Trouble> {
-        // It is looked at before the server is asked, or a script would learn of a slip in it only
-        // on the day when the key is missing.
-        let default = default.map(|default| value(args, "DEFAULT", default)).transpose()?;
-        // A GET goes first, since a server in iterative mode answers no WATCH.
-        let found = match self.client.ask(&Request::Get { key: key.into() })?.found() {
-            None => follow::wait(self, args, key)?.map(JsonText::from),
-            found => found,
-        };
-        let value = found.or(default).ok_or_else(|| self.no_key(key))?;
-        self.print(args, &value)
+    /// `delete`. A key that is missing is told, and those behind it are deleted all the same.
+    fn delete(&mut self, args: &ClientArgs, keys: &[String]) -> Result<(), Trouble> {
+        let mut missing = None;
+        for key in keys {
+            let request = Request::Delete { key: key.into(), condition: condition(args)? };
+            if self.change(args, &request)?.missing
+                && let Some(before) = missing.replace(self.no_key(key))
+            {
+                self.stderr.report(&before);
+            }
+        }
+        missing.map_or(Ok(()), Err)
     }
 
     /// Asks for a value, and prints it. Nothing is printed of a reply that came in part.
@@ -171,17 +185,6 @@ impl Run<'_> {
         };
         value(args, "stdin", text).map(JsonText::into_owned)
     }
-
-    /// The server's answer is no. Like every failure, it names the server: a script may talk to
-    /// several.
-    fn no(&self, what: &str) -> Trouble {
-        Trouble { exit: Exit::No, text: format!("{}: {what}", self.client.address()) }
-    }
-
-    /// The plainest "no" there is.
-    fn no_key(&self, key: &str) -> Trouble {
-        self.no(&format!("no key {key:?}"))
-    }
 }
 
 /// Whether a command leaves the server as it was, whatever becomes of the reply.
@@ -189,54 +192,18 @@ fn only_reads(command: &ClientCommand) -> bool {
     use ClientCommand as C;
     match command {
         C::Get { .. } | C::Exists { .. } | C::GetAll { .. } | C::Keys { .. } | C::Count { .. } => true,
-        C::Watch { .. } | C::Dump { .. } => true,
+        C::Watch { .. } | C::Dump { .. } | C::Ttl { .. } => true,
+        // What becomes of its key, the lease decides.
+        C::Hold { .. } => true,
         C::Update { .. } | C::Add { .. } | C::Delete { .. } | C::Increment { .. } => false,
+        C::DeletePrefix { .. } | C::Take { .. } => false,
         C::Load | C::Batch | C::Call { .. } | C::Exec { .. } => false,
     }
 }
 
-/// A word as JSON: with `-j` it must be JSON itself, else it is a string, whatever it looks like.
-/// `007` stays `007`.
-pub(super) fn value<'w>(args: &ClientArgs, what: &str, word: &'w str) -> Result<JsonText<'w>, Trouble> {
-    match args.json {
-        true => JsonText::parse(word).map_err(|error| Trouble::input(format!("{what} is not JSON: {error}"))),
-        false => Ok(JsonText::string(word)),
-    }
-}
-
-/// Tells what the value is and what `--if` wanted, with their kinds: the number 1 and the string "1"
-/// print alike. A number that is compared without `-j` gets a hint, since no retry will ever succeed.
-fn difference(present: Option<&JsonText<'_>>, wanted: Option<Condition<'_>>) -> String {
-    let Some(present) = present else { return "missing".into() };
-    let is = described(present);
-    let Some(Condition::Equals(wanted)) = wanted else { return is };
-    let means = |word: Cow<str>| JsonText::parse(&word).is_ok_and(|value| value.same_value(present));
-    let hint = if wanted.as_string().is_some_and(means) { ": use -j" } else { "" };
-    format!("{is}, not {}{hint}", described(&wanted))
-}
-
-/// The beginning of a value, and its kind where that is not plain from it. Valid JSON shows its
-/// kind by its first byte.
-fn described(value: &JsonText<'_>) -> String {
-    let value = value.as_str();
-    let kind = match value.as_bytes().first() {
-        Some(b'"') => "the string ",
-        Some(b'[') => "the array ",
-        Some(b'{') => "the object ",
-        Some(b'-' | b'0'..=b'9') => "the number ",
-        _ => "",
-    };
-    format!("{kind}{value:.256}")
-}
-
-/// What must hold for a write: for `add` that there is no value, else what `--if` says.
-///
-/// Both are one thing to the server: a condition that it checks under the lock that it writes
-/// under. A client that reads first and writes then could be overtaken in between.
+/// What must hold for a write, as `--if` says. The server checks it under the turn that it writes
+/// under: a client that reads first and writes then could be overtaken in between.
 fn condition(args: &ClientArgs) -> Result<Option<Condition<'_>>, Trouble> {
-    match (&args.command, &args.condition) {
-        (Some(ClientCommand::Add { .. }), _) => Ok(Some(Condition::Absent)),
-        (_, Some(word)) => value(args, "the value of --if", word).map(Condition::Equals).map(Some),
-        (_, None) => Ok(None),
-    }
+    let read = |word: &String| Ok(Condition::Equals(value(args, "the value of --if", word)?.into_owned()));
+    args.condition.as_ref().map(read).transpose()
 }

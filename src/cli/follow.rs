@@ -29,7 +29,7 @@ use super::client::ClientArgs;
 use super::message::{Messages, Trouble};
 use crate::actions::find_program;
 use crate::client::{Client, ClientError, Event, Watch, pauses};
-use crate::json::{JsonText, Value};
+use crate::json::JsonText;
 use crate::protocol::Scope;
 use crate::sys::{Interest, hung_up, wait_ready};
 
@@ -146,7 +146,7 @@ fn tell(
     Ok(())
 }
 
-fn cannot_run(name: &OsString, error: io::Error) -> Trouble {
+pub(super) fn cannot_run(name: &OsString, error: io::Error) -> Trouble {
     Trouble::local(format_args!("cannot run {}", name.display()), error)
 }
 
@@ -191,24 +191,8 @@ fn run_once(mut command: Command, input: &str, out: &mut dyn Write) -> io::Resul
     Ok((status, tail.trim_end().lines().next_back().unwrap_or_default().to_owned()))
 }
 
-/// `get`, after the server has said that the key is missing: with `--wait` the value, once there is one. Asking again
-/// and again would find it late and load the server; a watch is told at once, and costs the server nothing while
-/// nothing changes.
-pub(super) fn wait(run: &mut Run<'_>, args: &ClientArgs, key: &str) -> Result<Option<Value>, Trouble> {
-    let Some(time) = args.wait else { return Ok(None) };
-    let until = Instant::now() + time;
-    let mut follower = Follower::new(args, Scope::Key(key.to_owned().into()), Some(until));
-    // The time is over only once the server has told that what is waited for is not there: "no" must be true.
-    while !follower.watch.as_ref().is_some_and(Watch::is_ready) || Instant::now() < until {
-        if let Some(Event::Update(_, value)) = follower.next(run)? {
-            return Ok(Some(value));
-        }
-    }
-    Ok(None)
-}
-
 /// A watch that outlives its connection.
-struct Follower {
+pub(super) struct Follower {
     scope: Scope<'static>,
     /// There is no connecting after this. `watch` has no such time: it follows until somebody ends it.
     until: Option<Instant>,
@@ -224,7 +208,7 @@ struct Follower {
 impl Follower {
     /// Before a first watch is ready, the client's own retries have to do: a wrong address should fail soon.
     /// With `until` that time is the limit, and tries are many.
-    fn new(args: &ClientArgs, scope: Scope<'static>, until: Option<Instant>) -> Follower {
+    pub fn new(args: &ClientArgs, scope: Scope<'static>, until: Option<Instant>) -> Follower {
         let (first, retry) = match until {
             Some(_) if args.retry > 0 => (u32::MAX, u32::MAX),
             _ => (0, args.retry),
@@ -234,11 +218,17 @@ impl Follower {
 
     /// The next event; `None` where there has been none for a while, so that the caller can look at other things. A
     /// lost connection is such a while too.
-    fn next(&mut self, run: &mut Run<'_>) -> Result<Option<Event>, Trouble> {
-        let error = match self.listen(&mut run.client) {
-            Ok(event) => return Ok(event),
-            Err(error) => error,
-        };
+    pub fn next(&mut self, run: &mut Run<'_>) -> Result<Option<Event>, Trouble> {
+        self.listen(&mut run.client).or_else(|error| self.lost(run, error).map(|()| None))
+    }
+
+    /// Whether the present state has been told on the connection that there is.
+    pub fn is_ready(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::is_ready)
+    }
+
+    /// After an error, waits for a while before the watch begins anew. Fails where it will not.
+    pub fn lost(&mut self, run: &mut Run<'_>, error: ClientError) -> Result<(), Trouble> {
         let was_ready = self.watch.take().is_some_and(|watch| watch.is_ready());
         // What the server has said, it would say again; but for `busy`.
         let said = matches!(error, ClientError::Refused(..) | ClientError::BadReply(..));
@@ -251,7 +241,7 @@ impl Follower {
                     run.stderr.say(&format!("{error}; connecting again"));
                 }
                 sleep(pause);
-                Ok(None)
+                Ok(())
             }
             _ => Err(error.into()),
         }

@@ -9,7 +9,8 @@
 //! stands. No line is longer than 100 characters, and nothing depends on a terminal: help is often
 //! read through a pipe.
 
-use super::client::{self, COMMANDS, CommandRow};
+use super::client;
+use super::grammar::{COMMANDS, CommandRow};
 use super::message::{Exit, Topic};
 use super::words::Opt;
 use super::{journal, json, server};
@@ -79,7 +80,8 @@ const JSON: &str = "\
 It takes one value or many, one after another. Nothing is written before all have been read.
 
 {options}
-Exit: 0 it is JSON; 1 it is not (stderr tells line and column); 2 usage; 6 input or output failed.
+Exit: 0 it is JSON; 1 it is not (stderr tells line and column), or nothing is where POINTER leads;
+2 usage; 6 input or output failed.
 ";
 
 /// Two verbs, which have no options of their own.
@@ -160,7 +162,7 @@ fn exits(special: &[(Exit, &str)]) -> String {
     let lines = Exit::MEANINGS.iter().filter_map(|(exit, general)| {
         let said = special.iter().find(|(special, _)| special == exit).map(|(_, text)| text);
         let text = said.or((*exit != Exit::No).then_some(general))?;
-        Some(format!("  {}  {text}\n", *exit as u8))
+        Some(format!("  {}  {text}\n", exit.code()))
     });
     lines.collect()
 }

@@ -24,22 +24,38 @@ const MESSAGE_BYTES_MAX: usize = 2_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// It was done, or it is so.
-    Yes = 0,
+    Yes,
     /// The question was understood, and the answer is no: nothing failed.
-    No = 1,
+    No,
     /// The words, or what was read from stdin, are at fault: the same call will fail again.
-    Usage = 2,
+    Usage,
     /// No request was sent: trying again later is safe.
-    Connect = 3,
+    Connect,
     /// A request was sent and no reply came. Only the server knows whether it was carried out.
-    Unknown = 4,
+    Unknown,
     /// The server answered with an error.
-    Refused = 5,
+    Refused,
     /// A file, a program, a port or a standard stream of this machine failed.
-    Local = 6,
+    Local,
+    /// What a program that ran in our place ended with, or what the user said.
+    As(u8),
 }
 
 impl Exit {
+    /// The number that the caller sees.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Yes => 0,
+            Exit::No => 1,
+            Exit::Usage => 2,
+            Exit::Connect => 3,
+            Exit::Unknown => 4,
+            Exit::Refused => 5,
+            Exit::Local => 6,
+            Exit::As(code) => code,
+        }
+    }
+
     /// What each code means for a command of the client, as the help texts say it.
     #[rustfmt::skip]
     pub(super) const MEANINGS: [(Exit, &str); 7] = [
@@ -151,7 +167,11 @@ impl Display for Problem {
             P::UnwantedValue(option) => write!(f, "{option} takes no value"),
             P::BadValue { what, value, expected } => write!(f, "{what} wants {expected}, not {value:?}"),
             P::BadKey(error) => write!(f, "{error}"),
-            P::Misplaced(option, only) => write!(f, "--{option} goes with {} only", only.join(" and ")),
+            P::Misplaced(option, only) => {
+                let (last, others) = only.split_last().unwrap_or((&"", &[]));
+                let and = if others.is_empty() { "" } else { " and " };
+                write!(f, "--{option} goes with {}{and}{last} only", others.join(", "))
+            }
             P::MissingOperand(operand) => write!(f, "{operand} is missing"),
             P::Unexpected(word) if word.len() > 1 && word.starts_with('-') => {
                 write!(f, "a word too many: {word:?}; options come before data")

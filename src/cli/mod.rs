@@ -19,12 +19,16 @@ mod bulk;
 mod client;
 mod commands;
 mod follow;
+mod grammar;
 mod help;
+mod hold;
+mod input;
 mod journal;
 mod json;
 mod message;
 mod repl;
 mod server;
+mod wait;
 mod words;
 
 use std::ffi::OsString;
@@ -183,7 +187,7 @@ fn dispatch(words: &mut WordReader<'_>) -> Result<Command, Problem> {
     let Some(word) = words.next() else { return words.end().and(Err(Problem::NoCommand)) };
     match &*word.to_string_lossy() {
         "server" => server::parse(words).map(Command::Server),
-        "client" => client::parse(words, ClientArgs::new()).map(Command::Client),
+        "client" => grammar::parse(words, ClientArgs::new()).map(Command::Client),
         "json" => json::parse(words).map(Command::Json),
         "journal" => journal::parse(words).map(Command::Journal),
         "-h" | "--help" => Err(Problem::Help),
@@ -196,7 +200,7 @@ fn dispatch(words: &mut WordReader<'_>) -> Result<Command, Problem> {
             // The client's commands are typed most often, and so is `client` left out most often.
             let before = format!("{} client ", words.program);
             let meant =
-                client::meant(word, &before, &["server", "client", "json", "journal", "version", "help"]);
+                grammar::meant(word, &before, &["server", "client", "json", "journal", "version", "help"]);
             Err(Problem::Unknown("command", word.into(), meant))
         }
     }

@@ -11,7 +11,8 @@
 use std::io::{BufRead, IsTerminal, Read};
 use std::ops::ControlFlow;
 
-use super::client::{self, ClientArgs};
+use super::client::ClientArgs;
+use super::grammar;
 use super::help;
 use super::message::{Exit, Problem, Trouble};
 use super::words::WordReader;
@@ -71,7 +72,7 @@ fn carry_out(run: &mut Run<'_>, args: &ClientArgs, line: &[u8]) -> Result<Contro
     }
     // The environment had its say in `args`, when the repl began.
     let mut words = WordReader::new("", words.into_iter().map(Into::into), &|_| None);
-    match client::parse(&mut words, args.clone()) {
+    match grammar::parse(&mut words, args.clone()) {
         // One connection serves all lines, and its server has seen one token.
         Ok(line) if line.address != args.address || line.token_file != args.token_file => {
             return Err(Trouble::input("a session keeps to its server: start another with -a"));

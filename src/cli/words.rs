@@ -168,6 +168,11 @@ impl<'e> WordReader<'e> {
         }
     }
 
+    /// Passes over this word, if it is the next one, and tells whether it was.
+    pub fn passes(&mut self, word: &str) -> bool {
+        self.words.next_if(|next| next == word).is_some()
+    }
+
     /// All words that are left, as data.
     pub fn rest(&mut self) -> Vec<OsString> {
         self.words.by_ref().collect()

@@ -12,9 +12,10 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::result;
+use std::time::Duration;
 
 use crate::json::{self, JsonText, Parser, Value};
-use crate::protocol::{AddressError, Code, Failure, KeyError, Request};
+use crate::protocol::{AddressError, Code, Failure, KeyError, Request, duration};
 
 /// What a method of the client gives, as `io::Result` is what a method of a file gives.
 pub type Result<T, E = ClientError> = result::Result<T, E>;
@@ -30,6 +31,8 @@ pub struct Answer {
     pub value: JsonText<'static>,
     /// There is no such key.
     pub missing: bool,
+    /// How long the key has still to live, in a listing; `None` where that is for ever.
+    pub ttl: Option<Duration>,
     /// It is a bare array. Only GETALL is answered by one.
     is_list: bool,
 }
@@ -76,7 +79,8 @@ impl Answer {
     /// Reads one line, or one element of a list. The outer error says that it is no reply at all.
     pub(super) fn parse(line: &str) -> Result<Result<Answer, Failure>, ReplyProblem> {
         let mut parser = Parser::new(line);
-        let (mut event, mut key, mut value, mut missing, mut failure) = (None, None, None, false, None);
+        let (mut event, mut key, mut value, mut missing) = (None, None, None, false);
+        let (mut ttl, mut failure) = (None, None);
         let is_list = parser.peek() == b'[';
         if is_list {
             value = Some(parser.compact()?.into_owned());
@@ -87,6 +91,7 @@ impl Answer {
                     "key" => key = string(parser)?,
                     "request" => event = string(parser)?,
                     "found" => missing = parser.compact()?.as_str() == "false",
+                    "ttl" => ttl = duration(&parser.compact()?),
                     "error" => failure = Some(parser.compact()?.to_value()),
                     _ => parser.skip()?,
                 }
@@ -103,14 +108,15 @@ impl Answer {
         // READY is about no key, so it is the one line without a value.
         let value = value.or((event.as_deref() == Some("READY")).then_some(JsonText::NULL));
         let value = value.ok_or(ReplyProblem::Mismatch("it lacks a value"))?;
-        Ok(Ok(Answer { event, key, value, missing, is_list }))
+        Ok(Ok(Answer { event, key, value, missing, ttl, is_list }))
     }
 
     /// Whether it has what a reply to this request has. A client that believed any other would tell a script
     /// "yes" for what never happened.
     pub(super) fn answers(&self, request: &Request<'_>) -> bool {
         let fits = match request {
-            Request::Get { .. } | Request::Delete { .. } => true,
+            Request::Get { .. } | Request::Delete { .. } | Request::Ttl { .. } => true,
+            Request::Take { scope } => self.missing || self.key.as_ref().is_some_and(|key| scope.covers(key)),
             Request::Increment { .. } | Request::Count { .. } => self.value.as_i128().is_some(),
             Request::Update { .. } | Request::GetAll { .. } | Request::Keys { .. } => !self.missing,
             Request::Auth { .. } | Request::Close | Request::Call { .. } => !self.missing,

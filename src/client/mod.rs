@@ -29,7 +29,7 @@ pub use connection::ReplyLine;
 pub use stream::{Event, ListItem, ListOf, Watch};
 
 use crate::json::{JsonText, Value};
-use crate::protocol::{Address, Code, Condition, Request, Scope, Token};
+use crate::protocol::{Address, Code, Condition, Request, Scope, Token, duration};
 use connection::{Connection, connect};
 use stream::{items, next_element, open_list};
 
@@ -119,23 +119,30 @@ impl Client {
 
     /// Sets a value.
     pub fn update(&mut self, key: &str, value: impl Into<Value>) -> Result<()> {
-        self.write(key, value.into(), None).map(drop)
+        self.write(key, value, None, None).map(drop)
     }
 
     /// Sets a value if there is none yet; false where there is.
     pub fn add(&mut self, key: &str, value: impl Into<Value>) -> Result<bool> {
-        self.write(key, value.into(), Some(Condition::Absent))
+        self.write(key, value, Some(Condition::Absent), None)
     }
 
     /// Sets a value if the present one equals `present`; false where it does not.
     pub fn replace(&mut self, key: &str, present: impl Into<Value>, value: impl Into<Value>) -> Result<bool> {
-        self.write(key, value.into(), Some(Condition::Equals(JsonText::from(present.into()))))
+        self.write(key, value, Some(Condition::Equals(JsonText::from(present.into()))), None)
     }
 
-    /// Whether the condition held, and the value was set.
-    fn write(&mut self, key: &str, value: Value, condition: Option<Condition<'_>>) -> Result<bool> {
-        let request = Request::Update { key: key.into(), value: JsonText::from(value), condition };
-        match self.ask(&request) {
+    /// Sets a value if the condition holds, and tells whether it did. With `ttl` (a millisecond to a year) the server
+    /// deletes the key when that is over, unless it was written again before.
+    pub fn write(
+        &mut self,
+        key: &str,
+        value: impl Into<Value>,
+        condition: Option<Condition<'_>>,
+        ttl: Option<Duration>,
+    ) -> Result<bool> {
+        let value = JsonText::from(value.into());
+        match self.ask(&Request::Update { key: key.into(), value, condition, ttl }) {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some(Code::Conflict) => Ok(false),
             Err(error) => Err(error),
@@ -148,9 +155,21 @@ impl Client {
         Ok(answer.found().map(|value| value.to_value()))
     }
 
+    /// Takes a key out, or by [`Scope::Prefix`] the first one by order that begins so, and gives it with the value it had.
+    /// Of many who take at once, each gets another entry.
+    pub fn take<'s>(&mut self, scope: impl Into<Scope<'s>>) -> Result<Option<(String, Value)>> {
+        let answer = self.ask(&Request::Take { scope: scope.into() })?;
+        Ok(answer.key.filter(|_| !answer.missing).map(|key| (key, answer.value.to_value())))
+    }
+
+    /// How long a key has still to live: `None` where there is no such key, `Some(None)` where it is for ever.
+    pub fn ttl(&mut self, key: &str) -> Result<Option<Option<Duration>>> {
+        Ok(self.ask(&Request::Ttl { key: key.into() })?.found().map(|seconds| duration(&seconds)))
+    }
+
     /// Adds to a number, and gives the sum. A missing key counts as 0, a string that is an integer as that.
     pub fn increment(&mut self, key: &str, by: i128) -> Result<i128> {
-        self.integer(&Request::Increment { key: key.into(), by })
+        self.integer(&Request::Increment { key: key.into(), by, ttl: None })
     }
 
     /// How many keys begin so.
@@ -160,17 +179,16 @@ impl Client {
 
     /// The keys that begin so, sorted.
     pub fn keys(&mut self, prefix: &str) -> Result<Vec<String>> {
-        self.list(prefix, ListOf::Keys)?.map(|entry| Ok(entry?.0)).collect()
+        self.list(prefix, ListOf::Keys)?.map(|item| Ok(item?.key)).collect()
     }
 
     /// The keys that begin so and their values, sorted by key.
     pub fn getall(&mut self, prefix: &str) -> Result<Vec<(String, Value)>> {
         let entries = self.list(prefix, ListOf::Entries)?;
-        entries.map(|entry| entry.map(|(key, value)| (key, value.to_value()))).collect()
+        entries.map(|item| item.map(|ListItem { key, value, .. }| (key, value.to_value()))).collect()
     }
 
-    /// The keys that begin so, sorted, each as soon as it arrives, with its value (null where the list is of keys
-    /// alone). However long the list is, one entry is held. It ends with the first error; a list that is dropped
+    /// The keys that begin so, sorted, each as soon as it arrives. However long the list is, one entry is held. It ends with the first error; a list that is dropped
     /// before its end costs the connection, and the next request makes a new one.
     pub fn list(&mut self, prefix: &str, of: ListOf) -> Result<impl Iterator<Item = Result<ListItem>>> {
         // The list of KEYS stands in an object, that of GETALL alone.

@@ -21,8 +21,16 @@ use super::connection::Connection;
 use crate::json::{JsonText, Scan, Scanner, Value};
 use crate::protocol::{Scope, check_key};
 
-/// An element of a list: a key and its value, which is null where the list is of keys alone.
-pub type ListItem = (String, JsonText<'static>);
+/// An element of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListItem {
+    /// The key.
+    pub key: String,
+    /// Its value; null where the list is of keys alone.
+    pub value: JsonText<'static>,
+    /// How long it has still to live; `None` where that is for ever, or the list is of keys alone.
+    pub ttl: Option<Duration>,
+}
 
 /// What a list is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,21 +132,21 @@ pub(super) fn next_element(
             return Ok(None);
         }
     }
-    let (key, value) = read_element(&element, of).map_err(|problem| connection.bad(problem))?;
-    check(connection, &key, scope)?;
-    Ok(Some((key, value)))
+    let item = read_element(&element, of).map_err(|problem| connection.bad(problem))?;
+    check(connection, &item.key, scope)?;
+    Ok(Some(item))
 }
 
 /// What one element says. An entry looks like the reply to a GET, and is read as one.
 fn read_element(element: &str, of: ListOf) -> Result<ListItem, ReplyProblem> {
-    let (key, value) = match of {
-        ListOf::Keys => (JsonText::parse(element)?.as_string().map(Cow::into_owned), JsonText::NULL),
+    let (key, value, ttl) = match of {
+        ListOf::Keys => (JsonText::parse(element)?.as_string().map(Cow::into_owned), JsonText::NULL, None),
         ListOf::Entries => match Answer::parse(element)? {
-            Ok(answer) => (answer.key, answer.value),
-            Err(_) => (None, JsonText::NULL),
+            Ok(answer) => (answer.key, answer.value, answer.ttl),
+            Err(_) => (None, JsonText::NULL, None),
         },
     };
-    Ok((key.ok_or(ReplyProblem::Mismatch("it lacks a key"))?, value))
+    Ok(ListItem { key: key.ok_or(ReplyProblem::Mismatch("it lacks a key"))?, value, ttl })
 }
 
 /// Refuses a key that no server of ours has, or that was not asked for.

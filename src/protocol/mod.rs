@@ -20,6 +20,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use crate::json::JsonText;
 
@@ -70,6 +71,11 @@ use reply::{write_member, write_text};
 /// is a value.
 pub const KEY_BYTES_MAX: usize = 1024;
 
+/// The shortest and the longest time for which a key can be set.
+pub const TTL_MIN: Duration = Duration::from_millis(1);
+/// A year: who means longer means for ever.
+pub const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 words! {
     /// The names of the requests that a session answers itself, since they need the table or the connection. Any
     /// other name is an action's.
@@ -79,6 +85,8 @@ words! {
         Update = "UPDATE",
         Increment = "INCREMENT",
         Delete = "DELETE",
+        Take = "TAKE",
+        Ttl = "TTL",
         GetAll = "GETALL",
         Keys = "KEYS",
         Count = "COUNT",
@@ -107,6 +115,8 @@ impl Verb {
             Verb::Update => ("KEY VALUE", "set a key"),
             Verb::Increment => ("KEY [BY]", "add to a number"),
             Verb::Delete => ("KEY", "remove a key"),
+            Verb::Take => ("KEY", "remove a key, or in JSON the first of a prefix, and get its value"),
+            Verb::Ttl => ("KEY", "the seconds until a key is deleted"),
             Verb::GetAll => ("[PREFIX]", "keys and values, sorted by key"),
             Verb::Keys => ("[PREFIX]", "keys, sorted"),
             Verb::Count => ("[PREFIX]", "how many keys there are"),
@@ -127,11 +137,15 @@ pub enum Request<'a> {
     /// The value of a key.
     Get { key: Cow<'a, str> },
     /// Set a key, if the condition holds.
-    Update { key: Cow<'a, str>, value: JsonText<'a>, condition: Option<Condition<'a>> },
+    Update { key: Cow<'a, str>, value: JsonText<'a>, condition: Option<Condition<'a>>, ttl: Option<Duration> },
     /// Add to an integer, or a string that is one; a missing key counts as 0.
-    Increment { key: Cow<'a, str>, by: i128 },
+    Increment { key: Cow<'a, str>, by: i128, ttl: Option<Duration> },
     /// Remove a key, if the condition holds.
     Delete { key: Cow<'a, str>, condition: Option<Condition<'a>> },
+    /// Remove a key, or the first one of a prefix, and get its value.
+    Take { scope: Scope<'a> },
+    /// When a key will be deleted.
+    Ttl { key: Cow<'a, str> },
     /// Every key and value under a prefix, sorted by key.
     GetAll { prefix: Cow<'a, str> },
     /// The keys under a prefix, sorted.
@@ -242,6 +256,8 @@ impl Request<'_> {
             Request::Update { .. } => Verb::Update,
             Request::Increment { .. } => Verb::Increment,
             Request::Delete { .. } => Verb::Delete,
+            Request::Take { .. } => Verb::Take,
+            Request::Ttl { .. } => Verb::Ttl,
             Request::GetAll { .. } => Verb::GetAll,
             Request::Keys { .. } => Verb::Keys,
             Request::Count { .. } => Verb::Count,
@@ -259,16 +275,26 @@ impl Request<'_> {
             | Request::Update { key, .. }
             | Request::Increment { key, .. }
             | Request::Delete { key, .. }
+            | Request::Ttl { key }
+            | Request::Take { scope: Scope::Key(key) }
             | Request::Watch { scope: Scope::Key(key) } => Some(key),
             Request::GetAll { .. } | Request::Keys { .. } | Request::Count { .. } => None,
-            Request::Watch { scope: Scope::Prefix(_) } => None,
+            Request::Take { scope: Scope::Prefix(_) } | Request::Watch { scope: Scope::Prefix(_) } => None,
             Request::Auth { .. } | Request::Close | Request::Call { .. } => None,
         }
     }
 
     /// Whether it may change the table by itself, without an action.
     pub fn may_write(&self) -> bool {
-        matches!(self, Request::Update { .. } | Request::Increment { .. } | Request::Delete { .. })
+        match self {
+            Request::Update { .. } | Request::Increment { .. } => true,
+            Request::Delete { .. } | Request::Take { .. } => true,
+            Request::Get { .. } | Request::Ttl { .. } | Request::GetAll { .. } | Request::Keys { .. } => {
+                false
+            }
+            Request::Count { .. } | Request::Watch { .. } | Request::Auth { .. } => false,
+            Request::Close | Request::Call { .. } => false,
+        }
     }
 
     /// Appends the request as compact JSON with a newline, as [`Request::parse_json`] reads it. Members that have
@@ -283,25 +309,54 @@ impl Request<'_> {
             write_text(out, ",\"key\":", key);
         }
         match self {
-            Request::Get { .. } | Request::Close | Request::Watch { scope: Scope::Key(_) } => {}
-            Request::Increment { by: 1, .. } | Request::Call { data: None, .. } => {}
-            Request::Update { value, condition, .. } => {
+            Request::Get { .. } | Request::Ttl { .. } | Request::Close => {}
+            Request::Watch { scope: Scope::Key(_) } | Request::Take { scope: Scope::Key(_) } => {}
+            Request::Call { data: None, .. } => {}
+            Request::Update { value, condition, ttl, .. } => {
                 write_member(out, ",\"value\":", value.as_str());
                 write_condition(out, condition.as_ref());
+                write_ttl(out, *ttl);
             }
             Request::Delete { condition, .. } => write_condition(out, condition.as_ref()),
-            Request::Increment { by, .. } => write_member(out, ",\"by\":", &by.to_string()),
+            Request::Increment { by, ttl, .. } => {
+                if *by != 1 {
+                    write_member(out, ",\"by\":", &by.to_string());
+                }
+                write_ttl(out, *ttl);
+            }
             Request::GetAll { prefix } | Request::Keys { prefix } | Request::Count { prefix } => {
                 if !prefix.is_empty() {
                     write_text(out, ",\"prefix\":", prefix);
                 }
             }
-            Request::Watch { scope: Scope::Prefix(prefix) } => write_text(out, ",\"prefix\":", prefix),
+            Request::Watch { scope: Scope::Prefix(prefix) }
+            | Request::Take { scope: Scope::Prefix(prefix) } => {
+                write_text(out, ",\"prefix\":", prefix);
+            }
             Request::Auth { token } => write_text(out, ",\"token\":", token),
             Request::Call { data: Some(data), .. } => write_member(out, ",\"data\":", data.as_str()),
         }
         out.extend_from_slice(b"}\n");
     }
+}
+
+fn write_ttl(out: &mut Vec<u8>, ttl: Option<Duration>) {
+    if let Some(ttl) = ttl {
+        write_member(out, ",\"ttl\":", &seconds(ttl));
+    }
+}
+
+/// A time in seconds as JSON, to the millisecond: `10`, `0.5`.
+pub fn seconds(time: Duration) -> String {
+    (time.as_millis() as f64 / 1000.0).to_string()
+}
+
+/// The way back, to the nearest millisecond. `None` where the JSON is no number, or one that is below zero or beyond all
+/// times.
+pub fn duration(seconds: &JsonText<'_>) -> Option<Duration> {
+    // A string has its quotes here, so it is no number.
+    let seconds: f64 = seconds.as_str().parse().ok()?;
+    Duration::try_from_secs_f64((seconds * 1e3).round() / 1e3).ok()
 }
 
 fn write_condition(out: &mut Vec<u8>, condition: Option<&Condition<'_>>) {

@@ -12,9 +12,12 @@
 //! (SocketTables' Java client says `"value":"null"` with GET), and they must get their answer.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::failure::bad;
-use super::{Code, Condition, Failure, KeyError, Request, Scope, Verb, check_key};
+use super::{
+    Code, Condition, Failure, KeyError, Request, Scope, TTL_MAX, TTL_MIN, Verb, check_key, duration,
+};
 use crate::json::{Error, JsonText, Parser, Str, Value};
 
 words! {
@@ -25,6 +28,7 @@ words! {
         Value = "value",
         If = "if",
         By = "by",
+        Ttl = "ttl",
         Prefix = "prefix",
         Data = "data",
         Token = "token",
@@ -95,16 +99,18 @@ impl<'a> Request<'a> {
                 // All that follows the space behind the key is the value, further spaces included.
                 let (key, value) = first_word(rest.unwrap_or_default())?;
                 let value = value.ok_or_else(|| bad("UPDATE needs a key and a value").about(&key))?;
-                Request::Update { key, value: JsonText::string(value), condition: None }
+                Request::Update { key, value: JsonText::string(value), condition: None, ttl: None }
             }
             Verb::Increment => {
                 // The number may have more than one space before it, unlike UPDATE's value.
                 let (key, by) = first_word(words)?;
                 let by = by.map_or(Ok(1), |by| by.trim_start().parse());
                 let by = by.map_err(|_| bad("what INCREMENT adds must be an integer").about(&key))?;
-                Request::Increment { key, by }
+                Request::Increment { key, by, ttl: None }
             }
             Verb::Delete => Request::Delete { key: word(words)?, condition: None },
+            Verb::Take => Request::Take { scope: Scope::Key(word(words)?) },
+            Verb::Ttl => Request::Ttl { key: word(words)? },
             Verb::GetAll => Request::GetAll { prefix: word_or_nothing(words)? },
             Verb::Keys => Request::Keys { prefix: word_or_nothing(words)? },
             Verb::Count => Request::Count { prefix: word_or_nothing(words)? },
@@ -159,10 +165,12 @@ impl<'a> Members<'a> {
                 let key = self.key()?;
                 let value = self.take(Member::Value)?;
                 let value = value.ok_or_else(|| bad(r#"UPDATE needs the member "value""#))?;
-                Request::Update { key, value, condition: self.condition()? }
+                Request::Update { key, value, condition: self.condition()?, ttl: self.ttl()? }
             }
-            Verb::Increment => Request::Increment { key: self.key()?, by: self.by()? },
+            Verb::Increment => Request::Increment { key: self.key()?, by: self.by()?, ttl: self.ttl()? },
             Verb::Delete => Request::Delete { key: self.key()?, condition: self.condition()? },
+            Verb::Take => Request::Take { scope: self.scope()? },
+            Verb::Ttl => Request::Ttl { key: self.key()? },
             Verb::GetAll => Request::GetAll { prefix: self.prefix()?.unwrap_or_default() },
             Verb::Keys => Request::Keys { prefix: self.prefix()?.unwrap_or_default() },
             Verb::Count => Request::Count { prefix: self.prefix()?.unwrap_or_default() },
@@ -177,8 +185,9 @@ impl<'a> Members<'a> {
 
     /// A member's value. It is taken out, since it may be long and a request takes it once.
     fn take(&mut self, member: Member) -> Result<Option<JsonText<'a>>, Failure> {
+        let Some(value) = self.values[member as usize].take() else { return Ok(None) };
         self.refuse_repeated(member)?;
-        Ok(self.values[member as usize].take().map(|value| match value {
+        Ok(Some(match value {
             Held::String(string) => string.quoted(),
             Held::Other(text) => text,
         }))
@@ -225,14 +234,23 @@ impl<'a> Members<'a> {
         text.as_i128().ok_or_else(|| bad(r#"the member "by" must be an integer of 128 bits"#))
     }
 
-    /// What WATCH is about. An empty prefix is every key; no member at all is an error, since a client that forgot
+    /// For how long a key is set, to the millisecond.
+    fn ttl(&mut self) -> Result<Option<Duration>, Failure> {
+        let Some(text) = self.take(Member::Ttl)? else { return Ok(None) };
+        let ttl = duration(&text).filter(|ttl| (TTL_MIN..=TTL_MAX).contains(ttl));
+        ttl.map(Some)
+            .ok_or_else(|| bad(r#"the member "ttl" must be a number of seconds from 0.001 to 31536000"#))
+    }
+
+    /// What WATCH or TAKE is about. An empty prefix is every key; no member at all is an error, since a client that forgot
     /// the key would otherwise be told of everything.
     fn scope(&self) -> Result<Scope<'a>, Failure> {
         match (self.prefix()?, &self.values[Member::Key as usize]) {
-            (None, _) => Ok(Scope::Key(self.key()?)),
+            (None, Some(_)) => Ok(Scope::Key(self.key()?)),
+            (None, None) => Err(bad(r#"this request needs the member "key" or "prefix""#)),
             (Some(prefix), None) => Ok(Scope::Prefix(prefix)),
             // Even where the key is a bad one: nobody can say which of the two was meant.
-            (Some(_), Some(_)) => Err(bad(r#"WATCH takes "key" or "prefix", not both"#)),
+            (Some(_), Some(_)) => Err(bad(r#"this request takes "key" or "prefix", not both"#)),
         }
     }
 

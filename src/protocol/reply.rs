@@ -32,6 +32,10 @@ pub enum Form {
 pub enum Reply<'a> {
     /// A key's value; `None` where there is no such key.
     Entry { key: &'a str, value: Option<&'a str> },
+    /// None of the keys that the request was about is there.
+    Missing,
+    /// A key in a listing; with the seconds that it has to live, unless it is there for ever.
+    Listed { key: &'a str, value: &'a str, ttl: Option<&'a str> },
     /// Some JSON.
     Value(&'a str),
     /// The greeting, which also tells the server's version, a plain string.
@@ -68,6 +72,12 @@ impl Reply<'_> {
                 write_text(out, "{\"key\":", key);
                 write_present(out, *value);
             }
+            Reply::Missing => out.extend_from_slice(b"{\"found\":false,\"value\":null"),
+            Reply::Listed { key, value, ttl } => {
+                write_text(out, "{\"key\":", key);
+                write_member(out, ",\"value\":", value);
+                ttl.iter().for_each(|ttl| write_member(out, ",\"ttl\":", ttl));
+            }
             Reply::Value(value) => write_member(out, "{\"value\":", value),
             Reply::Hello { value, version } => {
                 write_member(out, "{\"value\":", value);
@@ -103,13 +113,13 @@ impl Reply<'_> {
             Reply::Entry { value: Some(value), .. } | Reply::Value(value) | Reply::Hello { value, .. } => {
                 write_plain(out, value);
             }
-            Reply::Entry { value: None, .. } => out.extend_from_slice(b"null"),
+            Reply::Entry { value: None, .. } | Reply::Missing => out.extend_from_slice(b"null"),
             Reply::Failure(failure) => {
                 out.extend_from_slice(b"error: ");
                 out.extend_from_slice(one_line(&failure.message, usize::MAX, Escape::Json).as_bytes());
             }
             Reply::Closed => out.extend_from_slice(b"CLOSE CONFIRM"),
-            Reply::Change { .. } | Reply::Ready => self.write_json(out),
+            Reply::Listed { .. } | Reply::Change { .. } | Reply::Ready => self.write_json(out),
         }
     }
 }

@@ -180,10 +180,10 @@ impl ShutdownHandle {
         }
     }
 
-    /// Has the first SIGINT or SIGTERM do the same; the next one ends the process at once. A process has one handler of
+    /// Has the first SIGTERM, SIGINT or SIGHUP do the same; the next one ends the process at once. A process has one handler of
     /// signals, so of several servers the last to ask for it has it.
     pub fn on_signals(&self) -> io::Result<()> {
-        sys::signals_to(self.0.writer.try_clone()?);
+        sys::first_signal_to(self.0.writer.try_clone()?);
         Ok(())
     }
 

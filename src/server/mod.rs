@@ -28,7 +28,7 @@ mod pool;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, Builder, Scope as Threads};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -168,7 +168,7 @@ impl Server {
     /// # let server = Server::bind("127.0.0.1:0")?;
     /// let table = server.store();
     /// let server = server.action("VISIT", move |call: &Call<'_>| {
-    ///     Ok(Value::from(table.increment(&format!("visits/{}", call.data_str()?), 1)?))
+    ///     Ok(Value::from(table.increment(&format!("visits/{}", call.data_str()?), 1, None)?))
     /// })?;
     /// assert!(server.action("VISIT", |_: &Call<'_>| Ok(Value::Null)).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -237,13 +237,22 @@ impl Server {
         let watch = |scope: &Scope<'static>| server.core.store.watch(scope.clone(), false);
         let watches: Vec<_> =
             server.callbacks.iter().map(|(scope, callback)| (watch(scope), callback)).collect();
+        let is_over = &AtomicBool::new(false);
         thread::scope(|scope| {
             let started = watches.iter().try_for_each(|(watch, callback)| {
                 Builder::new().spawn_scoped(scope, || server.call_back(watch, callback)).map(drop)
             });
-            let ended = started.and_then(|()| match server.core.store.journal() {
-                Some(journal) => server.run_beside_committer(journal, scope),
-                None => server.run_mode(),
+            let store = &server.core.store;
+            let started = started.and_then(|()| {
+                Builder::new().name("leases".into()).spawn_scoped(scope, || store.expire(is_over)).map(drop)
+            });
+            let ended = started.and_then(|()| {
+                let ended = match store.journal() {
+                    Some(journal) => server.run_beside_committer(journal, scope),
+                    None => server.run_mode(),
+                };
+                store.end_expiry(is_over);
+                ended
             });
             // The scope waits for the callbacks' threads, which wait for their watches to end.
             watches.iter().for_each(|(watch, _)| watch.end());

@@ -8,7 +8,7 @@ use std::mem;
 use super::pieces::{Columns, Listing, Watching};
 use super::{Core, Next, Phase, Session, TurnedAway};
 use crate::json::JsonText;
-use crate::protocol::{Code, Condition, Failure, Form, Frame, Reply, Request};
+use crate::protocol::{Code, Condition, Failure, Form, Frame, KEY_BYTES_MAX, Reply, Request, Scope, seconds};
 use crate::store::{INTEGER_BYTES_MAX, Rejected};
 
 /// The largest request of a client that has not shown the token, where one is set. Any token that a server takes
@@ -123,12 +123,16 @@ impl Session<'_> {
         match request {
             Request::Call { name, .. } => self.authenticated && actions.may_take_long(name),
             Request::GetAll { .. } | Request::Keys { .. } => is_framed && store.bytes() > LARGE_BYTES,
-            Request::Update { key, value, condition } => {
-                store.may_wait(key, Some(value.as_str().len())) || compares(key, condition)
+            Request::Update { key, value, condition, .. } => {
+                store.may_wait(key.len(), Some(value.as_str().len())) || compares(key, condition)
             }
-            Request::Increment { key, .. } => store.may_wait(key, Some(INTEGER_BYTES_MAX)),
-            Request::Delete { key, condition } => store.may_wait(key, None) || compares(key, condition),
-            Request::Get { .. } | Request::Count { .. } | Request::Watch { .. } => false,
+            Request::Increment { key, .. } => store.may_wait(key.len(), Some(INTEGER_BYTES_MAX)),
+            Request::Delete { key, condition } => store.may_wait(key.len(), None) || compares(key, condition),
+            Request::Take { scope: Scope::Key(key) } => store.may_wait(key.len(), None),
+            Request::Take { scope: Scope::Prefix(_) } => store.may_wait(KEY_BYTES_MAX, None),
+            Request::Get { .. } | Request::Ttl { .. } | Request::Count { .. } | Request::Watch { .. } => {
+                false
+            }
             Request::Auth { .. } | Request::Close => false,
         }
     }
@@ -206,17 +210,21 @@ impl Session<'_> {
             },
             // Writes answer with the value as it now stands, or stood, so that a client needs no GET to know it. The
             // store judges the condition and writes under one turn: nobody else's write comes between.
-            Request::Update { key, value, condition } => {
-                store.update(key, value, condition.as_ref()).map_err(|rejected| refusal(key, rejected))?;
+            Request::Update { key, value, condition, ttl } => {
+                let updated = store.update(key, value, condition.as_ref(), *ttl);
+                updated.map_err(|rejected| refusal(key, rejected))?;
                 entry(out, key, Some(value.as_str()));
             }
-            Request::Increment { key, by } => {
-                let sum = store.increment(key, *by).map_err(|rejected| refusal(key, rejected))?;
+            Request::Increment { key, by, ttl } => {
+                let sum = store.increment(key, *by, *ttl).map_err(|rejected| refusal(key, rejected))?;
                 entry(out, key, Some(&sum.to_string()));
             }
-            Request::Delete { key, condition } => {
-                let old = store.delete(key, condition.as_ref()).map_err(|rejected| refusal(key, rejected))?;
-                entry(out, key, old.as_ref().map(JsonText::as_str));
+            Request::Delete { key, condition } => self.delete(form, key, condition.as_ref())?,
+            Request::Take { scope: Scope::Key(key) } => self.delete(form, key, None)?,
+            Request::Take { scope: Scope::Prefix(prefix) } => self.take_first(form, prefix)?,
+            Request::Ttl { key } => {
+                let left = store.ttl(key).map(|left| left.map_or("null".into(), seconds));
+                entry(out, key, left.as_deref());
             }
             Request::GetAll { prefix } => {
                 self.phase = Phase::Listing(Listing::new(Columns::KeysAndValues, form, prefix));
@@ -225,15 +233,7 @@ impl Session<'_> {
                 self.phase = Phase::Listing(Listing::new(Columns::Keys, form, prefix))
             }
             Request::Count { prefix } => Reply::Value(&store.count(prefix).to_string()).write_to(form, out),
-            // A mode that serves one client at a time would serve nobody else until the watcher leaves.
-            Request::Watch { .. } if !self.core.may_watch => {
-                let message = "WATCH needs event or pool mode: here it would keep all others waiting";
-                return Err(Failure::new(Code::Denied, message));
-            }
-            Request::Watch { scope } => {
-                let watcher = store.watch(scope.clone(), true);
-                self.phase = Phase::Watching(Watching::new(watcher, form));
-            }
+            Request::Watch { scope } => self.watch(form, scope)?,
             Request::Auth { token } => {
                 self.authenticate(token)?;
                 Reply::Value("\"ok\"").write_to(form, &mut self.output);
@@ -245,6 +245,35 @@ impl Session<'_> {
             }
             Request::Call { name, data } => return self.call(form, name, data.as_ref()),
         }
+        Ok(())
+    }
+
+    fn delete(&mut self, form: Form, key: &str, condition: Option<&Condition<'_>>) -> Result<(), Failure> {
+        let old = self.core.store.delete(key, condition).map_err(|rejected| refusal(key, rejected))?;
+        Reply::Entry { key, value: old.as_ref().map(JsonText::as_str) }.write_to(form, &mut self.output);
+        Ok(())
+    }
+
+    fn take_first(&mut self, form: Form, prefix: &str) -> Result<(), Failure> {
+        let taken = self.core.store.take_first(prefix);
+        // Where nothing was taken, nobody knows which key it would have been.
+        let taken = taken.map_err(|rejected| Failure { key: None, ..refusal("", rejected) })?;
+        match &taken {
+            Some((key, old)) => Reply::Entry { key, value: Some(old.as_str()) },
+            None => Reply::Missing,
+        }
+        .write_to(form, &mut self.output);
+        Ok(())
+    }
+
+    fn watch(&mut self, form: Form, scope: &Scope<'_>) -> Result<(), Failure> {
+        // A mode that serves one client at a time would serve nobody else until the watcher leaves.
+        if !self.core.may_watch {
+            let message = "WATCH needs event or pool mode: here it would keep all others waiting";
+            return Err(Failure::new(Code::Denied, message));
+        }
+        let watcher = self.core.store.watch(scope.clone(), true);
+        self.phase = Phase::Watching(Watching::new(watcher, form));
         Ok(())
     }
 

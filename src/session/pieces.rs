@@ -9,7 +9,7 @@ use std::mem;
 
 use super::OUTPUT_BYTES_HIGH;
 use crate::json::write_str;
-use crate::protocol::{Code, Failure, Form, Reply, begin_reply, end_reply};
+use crate::protocol::{Code, Failure, Form, Reply, begin_reply, end_reply, seconds};
 use crate::store::{Change, ChangeKind, Store, WatchEnd, Watcher};
 
 /// A frame tells its length first, so its payload must be held whole, and is bounded.
@@ -65,13 +65,16 @@ impl Listing {
         }
         // At least one key, even where the replies before it have all but filled the buffer.
         let bytes_max = if framed { start + FRAME_BYTES_MAX } else { OUTPUT_BYTES_HIGH.max(start + 1) };
-        let all = store.list(&self.prefix, self.after.take().as_deref(), |key, value| {
+        let all = store.list(&self.prefix, self.after.take().as_deref(), |key, entry| {
             if !mem::take(&mut first) {
                 out.push(b',');
             }
             match self.columns {
                 Columns::Keys => write_str(out, key),
-                Columns::KeysAndValues => Reply::Entry { key, value: Some(value) }.write_json(out),
+                Columns::KeysAndValues => {
+                    let ttl = entry.until.map(|until| seconds(store.left(until)));
+                    Reply::Listed { key, value: entry.value, ttl: ttl.as_deref() }.write_json(out);
+                }
             }
             let full = out.len() >= bytes_max;
             if full {

@@ -29,9 +29,8 @@ use std::time::{Duration, Instant};
 use super::Store;
 use super::file::{LogFile, RESERVE_BYTES, beside, sync_folder};
 use super::journal::{Draft, Files, Journal, SyncPolicy};
-use super::record::{Effect, write_effect};
+use super::record::write_effect;
 use super::recovery::{Fault, JournalError};
-use crate::json::JsonText;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// A shorter journal is not compacted: it is read in a moment.
@@ -156,8 +155,8 @@ impl Store {
         let (mut piece, mut last) = (Vec::new(), None);
         // A change that has been written has been made before this gets the turn, so no key is copied as it was before.
         let turn = self.turn();
-        let is_whole = self.list("", draft.after.as_deref(), |key, value| {
-            write_effect(&mut piece, key, &Effect::Set { value: JsonText::trusted(value), until: None });
+        let is_whole = self.list("", draft.after.as_deref(), |key, entry| {
+            write_effect(&mut piece, key, Some(entry));
             let is_full = piece.len() >= piece_bytes;
             if is_full {
                 last = Some(key.to_owned());
@@ -179,11 +178,12 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
-    use crate::store::Durability;
+    use crate::json::JsonText;
+    use crate::store::{Durability, Entry};
 
     fn all(store: &Store) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
-        store.list("", None, |key, value| all.insert(key.to_owned(), value.to_owned()).is_none());
+        store.list("", None, |key, entry| all.insert(key.to_owned(), entry.value.to_owned()).is_none());
         all
     }
 
@@ -211,7 +211,8 @@ mod tests {
         let (folder, store) = store("order", SyncPolicy::Always);
         let path = folder.join("j");
         let journal = store.journal().unwrap();
-        let set = |key: &str, value: &str| store.update(key, &JsonText::parse(value).unwrap(), None).unwrap();
+        let set =
+            |key: &str, value: &str| store.update(key, &JsonText::parse(value).unwrap(), None, None).unwrap();
         set("a", "0");
         set("z", "0");
         store.commit_once(journal, &mut journal.files(), false).unwrap();
@@ -219,7 +220,7 @@ mod tests {
         let files = &mut *journal.files();
         let mut copied = draft(journal, Some("m".into()), files.log.extent.end);
         let mut line = Vec::new();
-        write_effect(&mut line, "a", &Effect::Set { value: JsonText::trusted("0"), until: None });
+        write_effect(&mut line, "a", Some(Entry { value: "0", until: None }));
         copied.file.append(&line).unwrap();
         files.draft = Some(copied);
         set("a", "1");
@@ -239,7 +240,7 @@ mod tests {
         let journal = store.journal().unwrap();
         journal.begin().unwrap();
         assert!(journal.begin().is_err(), "one committer is enough");
-        store.update("k", &JsonText::trusted("1"), None).unwrap();
+        store.update("k", &JsonText::trusted("1"), None, None).unwrap();
         journal.close();
         store.commit().unwrap();
         assert!(journal.files().log.is_synced() && journal.files().log.extent.records == 1);
@@ -254,7 +255,7 @@ mod tests {
         let most = || (0..2 * RESERVE_BYTES as usize).rev().find(|value| journal.has_room(1, Some(*value)));
         let write = |length: usize| {
             let value = JsonText::trusted(format!("\"{}\"", "v".repeat(length - 2)));
-            store.update("k", &value, None).unwrap();
+            store.update("k", &value, None, None).unwrap();
         };
         let before = most().unwrap();
         assert!(before as u64 > RESERVE_BYTES / 2 && !journal.has_room(1, Some(before + 1)));
@@ -290,7 +291,7 @@ mod tests {
                 let value = format!("\"{step} {}\"", "v".repeat(draw(40_000) as usize));
                 match draw(4) {
                     0 => drop(store.delete(&key, None).unwrap()),
-                    _ => store.update(&key, &JsonText::trusted(value), None).unwrap(),
+                    _ => store.update(&key, &JsonText::trusted(value), None, None).unwrap(),
                 }
             }
             if draw(4) == 0 {

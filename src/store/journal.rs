@@ -49,8 +49,9 @@ use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Entry;
 use super::file::{BUFFER_BYTES_KEPT, Extent, LogFile, RESERVE_BYTES, with_lock};
-use super::record::{ENVELOPE_BYTES, Effect, Record, bytes_max, write_effect};
+use super::record::{ENVELOPE_BYTES, Record, bytes_max, write_effect};
 use super::recovery::{Fault, Found, JournalError};
 use super::watch::unparking;
 use crate::json::Value;
@@ -294,10 +295,10 @@ impl Journal {
 
     /// Queues the record of a change that is about to be made. Whoever does it has the writers' turn, and has seen that
     /// there is room.
-    pub(super) fn record(&self, key: &str, effect: &Effect<'_>) {
+    pub(super) fn record(&self, key: &str, entry: Option<Entry<'_>>) {
         let mut queue = self.queue();
         let before = queue.lines.len();
-        write_effect(&mut queue.lines, key, effect);
+        write_effect(&mut queue.lines, key, entry);
         let bytes = (queue.lines.len() - before + ENVELOPE_BYTES) as u64;
         queue.bytes += bytes;
         self.room.fetch_sub(bytes, SeqCst);

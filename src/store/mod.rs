@@ -13,11 +13,13 @@
 //!
 //! - `table` holds keys and values.
 //! - `watch` tells of changes.
+//! - `lease` deletes keys whose time is over.
 //! - `journal` keeps them on disk, where that is wanted. Behind it come `record`, `recovery`, `file` and `commit`.
 
 mod commit;
 mod file;
 mod journal;
+mod lease;
 mod record;
 mod recovery;
 mod table;
@@ -27,14 +29,16 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use crate::json::JsonText;
-use crate::protocol::{Condition, KeyError, check_key, excerpt};
+use crate::protocol::{Condition, KEY_BYTES_MAX, KeyError, check_key, excerpt};
 pub use file::{check_journal, repair_journal};
 pub use journal::{Durability, Journal, SyncPolicy};
-use record::Effect;
+pub use lease::Clock;
+use lease::Leases;
 pub use recovery::{Fault, Found, JournalError};
-pub use table::Table;
+pub use table::{Entry, Table};
 use watch::Watchers;
 pub use watch::{Change, ChangeKind, QueuedChange, WatchEnd, Watcher};
 
@@ -51,6 +55,7 @@ pub struct Store {
     /// What keys and values may hold, in bytes.
     memory_max: Option<usize>,
     journal: Option<Journal>,
+    leases: Leases,
 }
 
 /// What the lock guards.
@@ -124,26 +129,35 @@ impl Store {
     /// Looks at a key's value where it lies, so that GET copies it once, into the reply. `look` runs under the lock
     /// and must not wait.
     pub fn get<R>(&self, key: &str, look: impl FnOnce(Option<&str>) -> R) -> R {
-        look(self.read().table.get(key))
+        look(self.read().table.value(key))
     }
 
-    /// Gives a key this value, if `condition` holds.
-    pub fn update(&self, key: &str, value: &JsonText, condition: Option<&Condition>) -> Result<(), Rejected> {
-        let turn = self.turn_to_write(key, Some(value.as_str().len()))?;
+    /// Gives a key this value, if `condition` holds: for so long, or else for ever.
+    pub fn update(
+        &self,
+        key: &str,
+        value: &JsonText,
+        condition: Option<&Condition>,
+        ttl: Option<Duration>,
+    ) -> Result<(), Rejected> {
+        let turn = self.turn_to_write(key.len(), Some(value.as_str().len()))?;
         self.check(&turn, key, condition)?;
-        self.set(&turn, key, value.as_str())
+        let until = ttl.map(|ttl| self.leases.until(ttl));
+        self.set(&turn, key, Entry { value: value.as_str(), until })
     }
 
     /// Adds to an integer, and tells the sum. A missing key counts as 0, and a string that is an integer as that:
-    /// `st client update n 0` stores a string.
-    pub fn increment(&self, key: &str, by: i128) -> Result<i128, Rejected> {
-        let turn = self.turn_to_write(key, Some(INTEGER_BYTES_MAX))?;
-        let sum = self.get(key, |present| {
-            let present = present.unwrap_or("0");
-            let sum = integer(present).and_then(|n| n.checked_add(by));
-            sum.ok_or_else(|| Rejected::NotANumber(excerpt(present.as_bytes())))
-        })?;
-        self.set(&turn, key, &sum.to_string())?;
+    /// `st client update n 0` stores a string. Where no time is given, the key keeps the one that it had.
+    pub fn increment(&self, key: &str, by: i128, ttl: Option<Duration>) -> Result<i128, Rejected> {
+        let turn = self.turn_to_write(key.len(), Some(INTEGER_BYTES_MAX))?;
+        let (sum, until) = {
+            let state = self.read();
+            let present = state.table.get(key).unwrap_or(Entry { value: "0", until: None });
+            let sum = integer(present.value).and_then(|n| n.checked_add(by));
+            (sum.ok_or_else(|| Rejected::NotANumber(excerpt(present.value.as_bytes())))?, present.until)
+        };
+        let until = ttl.map(|ttl| self.leases.until(ttl)).or(until);
+        self.set(&turn, key, Entry { value: &sum.to_string(), until })?;
         Ok(sum)
     }
 
@@ -153,20 +167,27 @@ impl Store {
         key: &str,
         condition: Option<&Condition>,
     ) -> Result<Option<JsonText<'static>>, Rejected> {
-        let turn = self.turn_to_write(key, None)?;
+        let turn = self.turn_to_write(key.len(), None)?;
         self.check(&turn, key, condition)?;
-        // Copied under the lock for reading: a value may be a megabyte, and readers need not wait for the copy.
-        let Some(old) = self.get(key, |old| old.map(|old| JsonText::trusted(old).into_owned())) else {
-            return Ok(None);
-        };
-        self.apply(&turn, ChangeKind::Delete, key, old.as_str());
-        Ok(Some(old))
+        Ok(self.remove(&turn, key))
     }
 
-    /// Shows keys and values in order, those that begin with `prefix` and come after `after`, for as
+    /// Takes the first key out that begins so, and tells it and the value it had.
+    pub fn take_first(&self, prefix: &str) -> Result<Option<(String, JsonText<'static>)>, Rejected> {
+        let turn = self.turn_to_write(KEY_BYTES_MAX, None)?;
+        let first = self.read().table.range(prefix, None).next().map(|(key, _)| key.to_owned());
+        Ok(first.and_then(|key| self.remove(&turn, &key).map(|old| (key, old))))
+    }
+
+    /// Shows keys and what is known of them in order, those that begin with `prefix` and come after `after`, for as
     /// long as `show` says so. Returns whether that was all of them. `show` runs under the lock.
-    pub fn list(&self, prefix: &str, after: Option<&str>, mut show: impl FnMut(&str, &str) -> bool) -> bool {
-        self.read().table.range(prefix, after).all(|(key, value)| show(key, value))
+    pub fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        mut show: impl FnMut(&str, Entry<'_>) -> bool,
+    ) -> bool {
+        self.read().table.range(prefix, after).all(|(key, entry)| show(key, entry))
     }
 
     /// How many keys begin with `prefix`.
@@ -185,8 +206,8 @@ impl Store {
     }
 
     /// Whether a write of this key and a value of so many bytes must wait until the journal has been made longer.
-    pub fn may_wait(&self, key: &str, value: Option<usize>) -> bool {
-        self.journal.as_ref().is_some_and(|journal| !journal.has_room(key.len(), value))
+    pub fn may_wait(&self, key: usize, value: Option<usize>) -> bool {
+        self.journal.as_ref().is_some_and(|journal| !journal.has_room(key, value))
     }
 
     /// Judges a condition. It holds the lock for reading alone; what it sees stays true for as long as the caller
@@ -206,48 +227,60 @@ impl Store {
     }
 
     /// Gives a key this value, where key and limit allow it. What UPDATE and INCREMENT have in common.
-    fn set(&self, turn: &Turn<'_>, key: &str, value: &str) -> Result<(), Rejected> {
+    fn set(&self, turn: &Turn<'_>, key: &str, entry: Entry<'_>) -> Result<(), Rejected> {
         check_key(key).map_err(Rejected::BadKey)?;
         if let Some(max) = self.memory_max {
             let table = &self.read().table;
             let old = table.get(key).map_or(0, |old| Table::cost(key, old));
-            let new = Table::cost(key, value);
+            let new = Table::cost(key, entry);
             // What makes the table smaller is let through even where it stays too large.
             if new > old && table.bytes() - old + new > max {
                 return Err(Rejected::Full);
             }
         }
-        self.apply(turn, ChangeKind::Update, key, value);
+        self.apply(turn, key, Some(entry), entry.value);
+        // Not before: whoever waits for the time looks into the table for it.
+        entry.until.iter().for_each(|until| self.leases.await_time(*until));
         Ok(())
     }
 
-    /// Changes the table and queues the change for its watchers, under one lock: they see changes in the order in
-    /// which the table does. Every change comes through here. So does the journal's record of it, which is queued
-    /// before: see `journal`.
-    fn apply(&self, turn: &Turn<'_>, event: ChangeKind, key: &str, value: &str) {
+    /// Takes a key out, if it is there, and tells the value it had.
+    fn remove(&self, turn: &Turn<'_>, key: &str) -> Option<JsonText<'static>> {
+        // Copied under the lock for reading: a value may be a megabyte, and readers need not wait for the copy.
+        let old = self.get(key, |old| old.map(|old| JsonText::trusted(old).into_owned()))?;
+        self.apply(turn, key, None, old.as_str());
+        Some(old)
+    }
+
+    /// Sets a key or takes it out, and queues the change for its watchers, under one lock: they see changes in the order
+    /// in which the table does. Every change comes through here. So does the journal's record of it, which is queued
+    /// before: see `journal`. Watchers are told `value`: the new one, or the last.
+    fn apply(&self, turn: &Turn<'_>, key: &str, entry: Option<Entry<'_>>, value: &str) {
         if let Some(journal) = &self.journal {
-            let effect = match event {
-                ChangeKind::Update => Effect::Set { value: JsonText::trusted(value), until: None },
-                ChangeKind::Delete => Effect::Delete,
-            };
-            journal.record(key, &effect);
+            journal.record(key, entry);
         }
         let mut state = self.write(turn);
-        match event {
-            ChangeKind::Update => state.table.set(key, value),
-            ChangeKind::Delete => state.table.remove(key),
-        }
+        let event = match entry {
+            Some(entry) => {
+                state.table.set(key, entry);
+                ChangeKind::Update
+            }
+            None => {
+                state.table.remove(key);
+                ChangeKind::Delete
+            }
+        };
         state.watchers.tell(event, key, value);
     }
 
-    /// The writers' turn, with room in the journal for the record of this key and a value of so many bytes, if it is to
-    /// have one. To make room takes as long as the disk does, so it is done before the turn.
-    fn turn_to_write(&self, key: &str, value: Option<usize>) -> Result<Turn<'_>, Rejected> {
+    /// The writers' turn, with room in the journal for the record of a key and a value of so many bytes, if it is to have
+    /// one. To make room takes as long as the disk does, so it is done before the turn.
+    fn turn_to_write(&self, key: usize, value: Option<usize>) -> Result<Turn<'_>, Rejected> {
         let mut turn = self.turn();
         if let Some(journal) = &self.journal {
-            while !journal.has_room(key.len(), value) {
+            while !journal.has_room(key, value) {
                 drop(turn);
-                journal.extend(key.len(), value).map_err(Rejected::NoRoom)?;
+                journal.extend(key, value).map_err(Rejected::NoRoom)?;
                 turn = self.turn();
             }
         }

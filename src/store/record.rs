@@ -22,7 +22,7 @@ use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 
-use super::Table;
+use super::{Entry, Table};
 use crate::json::{JsonText, Value, write_str};
 use crate::protocol::check_key;
 
@@ -35,20 +35,6 @@ const SEAL_BYTES: usize = 9;
 /// What begins a record, behind its checksum.
 const BEGINNING: &[u8] = b" {\"n\":";
 
-/// What became of a key.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect<'a> {
-    /// It has this value, as JSON.
-    Set {
-        /// The value.
-        value: JsonText<'a>,
-        /// When it is to be deleted, in milliseconds since 1970; never where there is none.
-        until: Option<u64>,
-    },
-    /// It is there no more.
-    Delete,
-}
-
 /// A record as it was read.
 #[derive(Debug, PartialEq)]
 pub struct Record<'a> {
@@ -58,16 +44,16 @@ pub struct Record<'a> {
     pub b: u64,
     /// Which key it is about.
     pub key: Cow<'a, str>,
-    /// What became of the key.
-    pub effect: Effect<'a>,
+    /// What the key had then; nothing where it was deleted.
+    pub entry: Option<Entry<'a>>,
 }
 
 impl Record<'_> {
     /// Does again what it says was done.
     pub fn redo(&self, table: &mut Table) {
-        match &self.effect {
-            Effect::Set { value, until: _ } => table.set(&self.key, value.as_str()),
-            Effect::Delete => table.remove(&self.key),
+        match self.entry {
+            Some(entry) => table.set(&self.key, entry),
+            None => table.remove(&self.key),
         }
     }
 }
@@ -81,21 +67,16 @@ pub(super) fn bytes_max(key: usize, value: Option<usize>) -> u64 {
 
 /// Appends what a record says of its key, up to the end of the line. Its numbers and its checksum come when it
 /// is written to a file: see [`seal`].
-pub(super) fn write_effect(out: &mut Vec<u8>, key: &str, effect: &Effect<'_>) {
-    match effect {
-        Effect::Set { value, until } => {
-            out.extend_from_slice(b"\"set\":");
-            write_str(out, key);
-            if let Some(until) = until {
-                out.extend_from_slice(format!(",\"until\":{until}").as_bytes());
-            }
-            out.extend_from_slice(b",\"value\":");
-            out.extend_from_slice(value.as_str().as_bytes());
+pub(super) fn write_effect(out: &mut Vec<u8>, key: &str, entry: Option<Entry<'_>>) {
+    out.extend_from_slice(if entry.is_some() { b"\"set\":" } else { b"\"delete\":" });
+    write_str(out, key);
+    if let Some(Entry { value, until }) = entry {
+        if let Some(until) = until {
+            // A `Vec` takes whatever is written to it.
+            let _ = write!(out, ",\"until\":{until}");
         }
-        Effect::Delete => {
-            out.extend_from_slice(b"\"delete\":");
-            write_str(out, key);
-        }
+        out.extend_from_slice(b",\"value\":");
+        out.extend_from_slice(value.as_bytes());
     }
     out.extend_from_slice(b"}\n");
 }
@@ -139,7 +120,7 @@ pub(super) fn unseal(line: &[u8]) -> Option<&str> {
 pub(super) fn parse(json: &str) -> Option<Record<'_>> {
     // None of these marks can stand within a string, where quotes are escaped.
     let (head, value) = match json.split_once(",\"value\":") {
-        Some((head, value)) => (head, Some(JsonText::parse(value.strip_suffix('}')?).ok()?)),
+        Some((head, value)) => (head, Some(value.strip_suffix('}')?)),
         None => (json.strip_suffix('}')?, None),
     };
     let (n, rest) = head.strip_prefix("{\"n\":")?.split_once(",\"b\":")?;
@@ -151,12 +132,15 @@ pub(super) fn parse(json: &str) -> Option<Record<'_>> {
     };
     let key = JsonText::parse(key).ok()?.into_string()?;
     check_key(&key).ok()?;
-    let effect = match (word, value, until) {
-        ("\"set\"", Some(value), until) => Effect::Set { value, until },
-        ("\"delete\"", None, None) => Effect::Delete,
+    let entry = match (word, value, until) {
+        // What is not compact JSON nobody has written here.
+        ("\"set\"", Some(value), until) if JsonText::parse(value).ok()?.as_str() == value => {
+            Some(Entry { value, until })
+        }
+        ("\"delete\"", None, None) => None,
         _ => return None,
     };
-    Some(Record { n: n.parse().ok()?, b: b.parse().ok()?, key, effect })
+    Some(Record { n: n.parse().ok()?, b: b.parse().ok()?, key, entry })
 }
 
 /// The record that a piece of a damaged file ends with, wherever in the piece it begins: what separated it from
@@ -210,12 +194,12 @@ mod tests {
     #[test]
     fn a_record_is_as_long_as_it_may_be_and_no_longer() {
         let mut line = Vec::new();
-        let effect = Effect::Set { value: JsonText::trusted("1"), until: Some(u64::MAX) };
-        write_effect(&mut line, "\"\\", &effect);
+        let entry = Some(Entry { value: "1", until: Some(u64::MAX) });
+        write_effect(&mut line, "\"\\", entry);
         let mut sealed = Vec::new();
         seal(&mut sealed, u64::MAX, u64::MAX, &line);
         assert!(sealed.len() as u64 <= bytes_max(2, Some(1)), "{}", sealed.len());
         let record = parse(unseal(&sealed).unwrap()).unwrap();
-        assert_eq!(record, Record { n: u64::MAX, b: u64::MAX, key: "\"\\".into(), effect });
+        assert_eq!(record, Record { n: u64::MAX, b: u64::MAX, key: "\"\\".into(), entry });
     }
 }

@@ -169,7 +169,6 @@ mod tests {
 
     use super::*;
     use crate::json::JsonText;
-    use crate::store::record::Effect;
     use crate::store::{Store, SyncPolicy};
 
     type Map = BTreeMap<String, String>;
@@ -199,7 +198,7 @@ mod tests {
                 match value {
                     Some(value) => {
                         let value = format!("\"{}\"", "v".repeat(usize::from(*value)));
-                        store.update(&key, &JsonText::parse(&value).unwrap(), None).unwrap();
+                        store.update(&key, &JsonText::parse(&value).unwrap(), None, None).unwrap();
                         table.insert(key, value);
                     }
                     None if store.delete(&key, None).unwrap().is_none() => continue,
@@ -230,11 +229,9 @@ mod tests {
         /// Reads a state, and makes sure that the table is one that there was.
         fn judge(&self, bytes: &[u8]) -> Result<Found, Fault> {
             let mut table = Map::new();
-            let found = read(bytes, |record| match &record.effect {
-                Effect::Set { value, .. } => {
-                    table.insert(record.key.to_string(), value.to_string());
-                }
-                Effect::Delete => drop(table.remove(&*record.key)),
+            let found = read(bytes, |record| match record.entry {
+                Some(entry) => drop(table.insert(record.key.to_string(), entry.value.to_owned())),
+                None => drop(table.remove(&*record.key)),
             })?;
             assert_eq!(table, self.tables[found.records as usize], "{found:?}");
             Ok(found)

@@ -173,11 +173,11 @@ impl Watcher<'_> {
         let Some(mark) = queue.mark.as_deref() else { return true };
         let last = match &self.inbox.scope {
             Scope::Key(key) => {
-                state.table.get(key).map(|value| show(key, value));
+                state.table.get(key).map(|entry| show(key, entry.value));
                 None
             }
             Scope::Prefix(prefix) => {
-                state.table.range(prefix, Some(mark)).find(|(key, value)| !show(key, value))
+                state.table.range(prefix, Some(mark)).find(|(key, entry)| !show(key, entry.value))
             }
         };
         queue.mark = last.map(|(key, _)| key.to_owned());

@@ -36,3 +36,42 @@ impl Poller {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Poller as OfThisSystem;
+    use super::*;
+    use std::io::{Read, Write, pipe};
+
+    macro_rules! tells_what_is_ready {
+        ($($name:ident: $poller:ty,)*) => { $(
+            #[test]
+            fn $name() {
+                let (mut poller, mut found) = (<$poller>::new().unwrap(), vec![99]);
+                let mut wait = |poller: &mut $poller| {
+                    poller.wait(&mut found, Some(Duration::from_millis(5))).unwrap();
+                    found.clone()
+                };
+                let (mut reader, mut writer) = pipe().unwrap();
+                poller.add(&reader, 7, Interest::Read).unwrap();
+                assert_eq!(wait(&mut poller), [], "nothing to read yet");
+                writer.write_all(b"ab").unwrap();
+                assert_eq!(wait(&mut poller), [7]);
+                reader.read_exact(&mut [0]).unwrap();
+                assert_eq!(wait(&mut poller), [7], "it is told again for as long as it is so");
+                reader.read_exact(&mut [0]).unwrap();
+                poller.add(&writer, 8, Interest::Write).unwrap();
+                assert_eq!(wait(&mut poller), [8]);
+                poller.change(&writer, 9, Interest::HangUp).unwrap();
+                assert_eq!(wait(&mut poller), []);
+                poller.remove(&writer).unwrap();
+                assert!(poller.remove(&writer).is_err());
+                drop(writer);
+                assert_eq!(wait(&mut poller), [7], "an end is there to be read");
+                poller.remove(&reader).unwrap();
+                assert_eq!(wait(&mut poller), []);
+            }
+        )* };
+    }
+    tells_what_is_ready! { of_this_system: OfThisSystem, by_poll: Poller, }
+}

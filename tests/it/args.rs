@@ -372,13 +372,16 @@ fn misspelt_words_get_the_near_one_named() {
         (&["hello"], "did you mean 'st client hello'?"),
         (&["udpate", "door"], "did you mean 'st client update'?"),
         (&["vesrion"], "did you mean 'version'?"),
+        (&["client", "lock", "k"], "did you mean 'hold'?"),
+        (&["ttl", "k"], "did you mean 'st client ttl'?"),
+        (&["pop"], "did you mean 'st client take'?"),
     ] {
         let error = words(typed).unwrap_err().to_string();
         assert!(error.contains(shown), "{typed:?}: {error}");
     }
     // What nothing here offers is not likened to what does something else.
     for typed in
-        [&["client", "ttl", "k"][..], &["client", "lock", "k"], &["client", "x"], &["lock"], &["ttl"]]
+        [&["client", "expire", "k"][..], &["client", "subscribe", "k"], &["client", "x"], &["zrange"], &["x"]]
     {
         let error = words(typed).unwrap_err().to_string();
         assert!(!error.contains("did you mean"), "{typed:?}: {error}");

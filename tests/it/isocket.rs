@@ -103,13 +103,13 @@ fn actions_and_the_servers_program_share_the_table() {
     let server = bind();
     let table = server.store();
     let visits = table.clone();
-    let visit = move |call: &Call<'_>| Ok(Value::from(visits.increment(&call.data_str()?, 1)?));
+    let visit = move |call: &Call<'_>| Ok(Value::from(visits.increment(&call.data_str()?, 1, None)?));
     let server = Running::run(server.action("VISIT", visit).unwrap());
     let mut client = server.client();
     client.call("VISIT", Value::from("door")).unwrap();
     assert_eq!(client.call("VISIT", Value::from("door")).unwrap(), Value::from(2));
     assert_eq!(client.get("door").unwrap(), Some(Value::from(2)));
-    table.update("door", &JsonText::string("shut"), None).unwrap();
+    table.update("door", &JsonText::string("shut"), None, None).unwrap();
     assert_eq!(client.get("door").unwrap(), Some(Value::from("shut")));
     let (code, message) = refusal(client.call("VISIT", Value::from("door")));
     assert!(code == Code::ActionFailed && message.contains("not an integer"), "{message}");

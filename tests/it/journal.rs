@@ -171,10 +171,14 @@ fn no_output_leaves_a_session_before_what_it_could_have_seen_is_durable() {
         assert_eq!(reader.advance(), Next::Sync(1), "it stays so");
     }
     // A later change does not make the replies before it wait longer.
-    core.store.update("door", &JsonText::parse("2").unwrap(), None).unwrap_or_else(|error| panic!("{error}"));
+    core.store
+        .update("door", &JsonText::parse("2").unwrap(), None, None)
+        .unwrap_or_else(|error| panic!("{error}"));
     commit(&core);
     assert_eq!(core.store.journal().unwrap().durability(2), Durability::Reached);
-    core.store.update("door", &JsonText::parse("3").unwrap(), None).unwrap_or_else(|error| panic!("{error}"));
+    core.store
+        .update("door", &JsonText::parse("3").unwrap(), None, None)
+        .unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(sent(&mut writer), "{\"key\":\"door\",\"value\":1}\n");
     assert_eq!(sent(&mut readers[1]), "[]\n".replace("[]", "[{\"key\":\"door\",\"value\":1}]"));
     assert!(sent(&mut watcher).contains("\"value\":1"));
@@ -198,7 +202,9 @@ fn without_a_sync_to_wait_for_whoever_waits_writes() {
         assert_eq!(check_journal(&folder.path("j")).unwrap().0.records, 2);
         // Under `always` neither a flush nor anything else does without the committer.
         let (other, _) = Store::open(None, &folder.path("other"), SyncPolicy::Always, |_| {}).unwrap();
-        other.update("k", &JsonText::parse("1").unwrap(), None).unwrap_or_else(|error| panic!("{error}"));
+        other
+            .update("k", &JsonText::parse("1").unwrap(), None, None)
+            .unwrap_or_else(|error| panic!("{error}"));
         other.journal().unwrap().flush();
         assert_eq!(other.journal().unwrap().durability(1), Durability::Awaited);
     }

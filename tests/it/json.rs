@@ -11,7 +11,7 @@ pub fn read(text: &str) -> Result<String, Error> {
     let mut parser = Parser::new(text);
     let check = parser.skip().and_then(|()| parser.end());
     let mut out = Vec::new();
-    let reformatted = reformat(text.as_bytes(), &mut out, Layout::Compact);
+    let reformatted = reformat(text.as_bytes(), &mut out, &Layout::Compact.into());
     match &compact {
         Ok(compact) => {
             assert_eq!(check, Ok(()), "{text}");

@@ -262,7 +262,7 @@ fn pretty_is_two_spaces_a_level() {
     assert_eq!(value.pretty(), pretty);
     assert_eq!(Value::Array(Array::default()).pretty(), "[]");
     let mut out = Vec::new();
-    reformat(value.to_string().as_bytes(), &mut out, Layout::Pretty).unwrap();
+    reformat(value.to_string().as_bytes(), &mut out, &Layout::Pretty.into()).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), format!("{pretty}\n"));
 }
 
@@ -282,9 +282,9 @@ impl std::io::Write for Pieces {
 #[test]
 fn reformatting_keeps_what_was_written() {
     let text = "{\"\\u0061\" : [ 1.50E+2, \"\\/\\ud83d\\ude00\" ] , \"\\u0061\":-0}";
-    let run = |layout| {
+    let run = |layout: Layout| {
         let mut out = Vec::new();
-        reformat(text.as_bytes(), &mut out, layout).map(|()| String::from_utf8(out).unwrap())
+        reformat(text.as_bytes(), &mut out, &layout.into()).map(|()| String::from_utf8(out).unwrap())
     };
     assert_eq!(
         run(Layout::Compact).unwrap(),
@@ -297,11 +297,11 @@ fn reformatting_keeps_what_was_written() {
     );
     let large = format!("[{}1]", "1,".repeat(100_000));
     let mut pieces = Pieces(Vec::new());
-    reformat(large.as_bytes(), &mut pieces, Layout::Compact).unwrap();
+    reformat(large.as_bytes(), &mut pieces, &Layout::Compact.into()).unwrap();
     assert_eq!(pieces.0.iter().sum::<usize>(), large.len() + 1);
     assert!(pieces.0.iter().all(|len| (1..=32 * 1024).contains(len)), "gathered: {:?}", pieces.0);
     let full: &mut [u8] = &mut [0; 50_000];
-    let error = reformat(large.as_bytes(), full, Layout::Compact).unwrap_err();
+    let error = reformat(large.as_bytes(), full, &Layout::Compact.into()).unwrap_err();
     assert!(matches!(error, ReformatError::Write(_)), "{error}");
     assert!(std::error::Error::source(&error).is_some());
 }

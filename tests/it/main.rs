@@ -13,6 +13,7 @@ mod isocket;
 mod json;
 mod json_random;
 mod json_tree;
+mod leases;
 mod micro_client_server;
 mod modes;
 mod programs;
@@ -36,6 +37,8 @@ mod faults;
 #[cfg(target_os = "linux")]
 mod history;
 #[cfg(target_os = "linux")]
+mod hold;
+#[cfg(target_os = "linux")]
 mod hostile;
 #[cfg(target_os = "linux")]
 mod info;
@@ -55,3 +58,5 @@ mod readiness;
 mod stopping;
 #[cfg(target_os = "linux")]
 mod tokens;
+#[cfg(target_os = "linux")]
+mod waiting;

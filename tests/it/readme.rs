@@ -55,7 +55,7 @@ pub fn type_first_screen(shell: &str, server: &Server) {
 fn the_soak_takes_as_long_as_every_file_says() {
     for file in ["README.md", "Makefile", "Cargo.toml"] {
         let text = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-        let told: Vec<_> = text.lines().filter(|line| line.to_lowercase().contains(" minute")).collect();
+        let told: Vec<_> = text.lines().filter(|line| line.to_lowercase().contains(" minutes")).collect();
         assert_eq!(told.len(), 1, "{file}: {told:?}");
         assert!(told[0].to_lowercase().contains("two minutes of hostile"), "{file}: {told:?}");
     }

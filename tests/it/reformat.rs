@@ -141,3 +141,86 @@ fn a_full_disk_is_exit_6_and_a_closed_pipe_a_quiet_end() {
         ("[\n".into(), Some(0))
     );
 }
+
+/// RFC 6901, section 5, and what is no pointer.
+#[test]
+fn a_pointer_leads_to_a_part_or_nowhere() {
+    let document = r#"{"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\\j": 5, "k\"l": 6, " ": 7, "m~n": 8,
+        "deep": [{"x": [1.50, {"y": "two\nlines"}]}], "twice": 1, "twice": {"z": null}, "\u0061": "escaped"}"#;
+    let compact = json(&["-c"], document.as_bytes()).0;
+    for (pointer, part) in [
+        ("", compact.trim_end()),
+        ("/foo", r#"["bar","baz"]"#),
+        ("/foo/0", "bar"),
+        ("/foo/1", "baz"),
+        ("/", "0"),
+        ("/a~1b", "1"),
+        ("/c%d", "2"),
+        ("/e^f", "3"),
+        ("/g|h", "4"),
+        ("/i\\j", "5"),
+        ("/k\"l", "6"),
+        ("/ ", "7"),
+        ("/m~0n", "8"),
+        ("/deep/0/x/0", "1.50"),
+        ("/deep/0/x/1/y", "two\nlines"),
+        ("/twice/z", "null"),
+        ("/a", "escaped"),
+    ] {
+        assert_eq!(
+            json(&["-c", "--at", pointer], document.as_bytes()),
+            (format!("{part}\n"), String::new(), Some(0)),
+            "{pointer}"
+        );
+        assert_eq!(
+            json(&["--check", "--at", pointer], document.as_bytes()),
+            (String::new(), String::new(), Some(0))
+        );
+    }
+    assert_eq!(json(&["-j", "--at=/deep/0/x/1/y"], document.as_bytes()).0, "\"two\\nlines\"\n");
+    assert_eq!(
+        json(&["--at", "/deep/0/x"], document.as_bytes()).0,
+        "[\n  1.50,\n  {\n    \"y\": \"two\\nlines\"\n  }\n]\n"
+    );
+    for nowhere in [
+        "/foo/2",
+        "/foo/-",
+        "/foo/01",
+        "/foo/+1",
+        "/foo/-1",
+        "/foo/0x",
+        "/foo/",
+        "/fo",
+        "/m~01n",
+        "/foo/0/x",
+        "/twice/y",
+        "/deep/99999999999999999999",
+    ] {
+        for args in [&["--at", nowhere][..], &["--check", "--at", nowhere]] {
+            let (out, err, code) = json(args, document.as_bytes());
+            assert_eq!(
+                (&*out, &*err, code),
+                ("", "st: stdin: nothing there in the value on line 1\n", Some(1)),
+                "{nowhere}"
+            );
+        }
+    }
+    for wrong in ["foo", "/a~", "/~2", "/a~b", "~0", " /a"] {
+        let (_, err, code) = json(&["--at", wrong], b"{}");
+        assert_eq!(code, Some(2), "{wrong}");
+        assert!(err.starts_with("st: --at wants a JSON Pointer, as /a/0"), "{err}");
+    }
+    assert_eq!(json(&["-j"], b"{}").2, Some(2));
+}
+
+#[test]
+fn each_value_of_a_stream_must_have_the_part() {
+    assert_eq!(json(&["--at", "/a"], b"{\"a\":1}\n{\"a\":\"x\"}[]").0, "");
+    let (out, err, code) = json(&["--at", "/a"], b"{\"a\":1}\n\n {\"a\":\"x\"}\n {\"b\":1}");
+    assert_eq!((&*out, &*err, code), ("", "st: stdin: nothing there in the value on line 4\n", Some(1)));
+    assert_eq!(json(&["--at", "/a"], b"{\"a\":1}\n{\"a\":\"x\"}"), ("1\nx\n".into(), String::new(), Some(0)));
+    // What is not JSON is that first of all, wherever the part is.
+    assert!(json(&["--at", "/a"], b"{\"a\":1,}").1.contains("column 8"));
+    let large = format!("{{\"a\":[{}0]}}", "\"some text\",".repeat(100_000));
+    assert_eq!(json(&["-c", "--at", "/a"], large.as_bytes()).0.len() + 6, large.len() + 1);
+}

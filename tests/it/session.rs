@@ -125,7 +125,7 @@ rows! {
     watch_then_close: r#"{"request":"UPDATE","key":"a","value":1}{"request":"WATCH","prefix":""}{"request":"CLOSE"}"#
         => "{\"key\":\"a\",\"value\":1}\n{\"request\":\"UPDATE\",\"key\":\"a\",\"value\":1}\n{\"request\":\"READY\"}\n{\"value\":\"CLOSE CONFIRM\"}\n",
     watch_then_more: r#"{"request":"UPDATE","key":"a","value":1}{"request":"WATCH","key":"a"}{"request":"GET","key":"a"}{"request":"WATCH"}"#
-        => "{\"key\":\"a\",\"value\":1}\n{\"request\":\"UPDATE\",\"key\":\"a\",\"value\":1}\n{\"request\":\"READY\"}\n{\"error\":{\"code\":\"bad_request\",\"message\":\"this connection watches: ask on another one\"}}\n{\"error\":{\"code\":\"bad_request\",\"message\":\"this request needs the member \\\"key\\\"\"}}\n",
+        => "{\"key\":\"a\",\"value\":1}\n{\"request\":\"UPDATE\",\"key\":\"a\",\"value\":1}\n{\"request\":\"READY\"}\n{\"error\":{\"code\":\"bad_request\",\"message\":\"this connection watches: ask on another one\"}}\n{\"error\":{\"code\":\"bad_request\",\"message\":\"this request needs the member \\\"key\\\" or \\\"prefix\\\"\"}}\n",
     watch_then_close_in_text: "UPDATE a x\nWATCH\nCLOSE\n"
         => "MSG x\nMSG {\"request\":\"UPDATE\",\"key\":\"a\",\"value\":\"x\"}\nMSG {\"request\":\"READY\"}\nCLOSE CONFIRM\n",
     control_characters_in_text: "ECHO a\u{1}b\u{9}c\u{7f}d\u{9f}e\u{a0}f\n" => "MSG \"a\\u0001b\\tc\\u007fd\\u009fe\u{a0}f\"\n",
@@ -189,7 +189,7 @@ rows! {
         => frame("{\"value\":0}") + &frame("0"),
     a_framed_line_with_its_end: frame("GET a\r\n") + &frame("GET a\n") => frame("null").repeat(2),
     a_watch_of_a_bad_key_and_a_prefix: r#"{"request":"WATCH","prefix":"a","key":7}"#
-        => "{\"error\":{\"code\":\"bad_request\",\"message\":\"WATCH takes \\\"key\\\" or \\\"prefix\\\", not both\"}}\n",
+        => "{\"error\":{\"code\":\"bad_request\",\"message\":\"this request takes \\\"key\\\" or \\\"prefix\\\", not both\"}}\n",
     an_empty_frame: frame("")
         => frame("error: an empty line is no request; one is GET door"),
 }
@@ -481,7 +481,7 @@ fn a_comparison_with_a_value_of_more_than_128_kib_asks_for_time() {
         let core = core();
         let value = JsonText::string(&"x".repeat(bytes - 2));
         assert_eq!(value.as_str().len(), bytes);
-        core.store.update("k", &value, None).unwrap();
+        core.store.update("k", &value, None, None).unwrap();
         for request in [
             r#"{"request":"UPDATE","key":"k","value":1,"if":{"equals":0}}"#,
             r#"{"request":"DELETE","key":"k","if":{"equals":0}}"#,
@@ -507,7 +507,7 @@ fn a_framed_listing_of_a_large_table_asks_for_time() {
     let core = core();
     let list = |n: usize| {
         (0..n).for_each(|n| {
-            core.store.update(&format!("k{n:06}"), &JsonText::from(Value::from(0)), None).unwrap()
+            core.store.update(&format!("k{n:06}"), &JsonText::from(Value::from(0)), None, None).unwrap()
         })
     };
     for (keys, times, reply) in
@@ -591,7 +591,7 @@ fn what_an_action_says_or_writes_stays_within_its_line_and_its_key() {
     let mut core = core();
     let store = core.store.clone();
     let forge = move |call: &Call<'_>| {
-        store.increment(&format!("visits/{}", call.data_str()?), 1)?;
+        store.increment(&format!("visits/{}", call.data_str()?), 1, None)?;
         Ok(Value::from(0))
     };
     core.actions.register("FORGE", "", "", forge).unwrap();
@@ -684,7 +684,7 @@ fn a_long_listing_leaves_in_pieces_and_is_whole() {
     let core = core();
     let keys: Vec<String> = (0..5_000).map(|n| format!("key-{n:05}")).collect();
     for key in keys.iter().rev() {
-        core.store.update(key, &JsonText::string(key), None).unwrap();
+        core.store.update(key, &JsonText::string(key), None, None).unwrap();
     }
     let mut session = Session::new(&core);
     let sent = br#"{"request":"GETALL"}{"request":"COUNT"}"#;

@@ -13,7 +13,7 @@ const FUNCTION_LINES_MAX: usize = 60;
 /// those that are kept for few.
 #[rustfmt::skip]
 const ROOMS: &[(&str, &[&str])] = &[
-    ("sys",      &["sync"]),
+    ("sys",      &["sync", "process"]),
     ("json",     &[]),
     ("protocol", &["fs", "net", "env"]),
     ("store",    &["sync", "time", "fs", "thread"]),

@@ -103,7 +103,7 @@ fn a_watch_needs_one_scope() {
 fn a_change_while_the_state_is_being_told_is_told_once_and_in_order() {
     let core = core();
     for n in 0..3_000 {
-        core.store.update(&format!("{n:04}"), &JsonText::from(Value::from(0)), None).unwrap();
+        core.store.update(&format!("{n:04}"), &JsonText::from(Value::from(0)), None, None).unwrap();
     }
     let mut session = Session::new(&core);
     let request = br#"{"request":"WATCH","prefix":""}"#;
@@ -122,7 +122,7 @@ fn a_change_while_the_state_is_being_told_is_told_once_and_in_order() {
     // The first piece is out: this key was told, this one was not, and these are new or go.
     let one = JsonText::from(Value::from(1));
     for key in ["0000", "2999", "0000a", "2999a"] {
-        core.store.update(key, &one, None).unwrap();
+        core.store.update(key, &one, None, None).unwrap();
     }
     core.store.delete("0001", None).unwrap();
     core.store.delete("2998", None).unwrap();
@@ -140,7 +140,7 @@ fn one_too_slow_is_given_up_on_and_writers_do_not_wait() {
     let store = Store::new(None);
     let slow = store.watch(Scope::Prefix("".into()), false);
     let value = JsonText::from(Value::from(0));
-    let burst = |n| (0..n).for_each(|_| store.update("k", &value, None).unwrap());
+    let burst = |n| (0..n).for_each(|_| store.update("k", &value, None, None).unwrap());
     // A burst alone is no reason, and neither is a long wait for few.
     burst(1_024);
     thread::sleep(Duration::from_millis(1_100));
@@ -158,7 +158,7 @@ fn one_too_slow_is_given_up_on_and_writers_do_not_wait() {
     let quick = store.watch(Scope::Key("k".into()), false);
     let huge = JsonText::string(&"x".repeat(20 << 20));
     for value in [&huge, &value] {
-        store.update("k", value, None).unwrap();
+        store.update("k", value, None, None).unwrap();
     }
     assert_eq!(quick.take().unwrap().unwrap().change.value, huge);
     assert_eq!(quick.take().unwrap().unwrap().change.value, value);
@@ -166,7 +166,7 @@ fn one_too_slow_is_given_up_on_and_writers_do_not_wait() {
     let large = store.watch(Scope::Key("k".into()), false);
     let value = JsonText::string(&"x".repeat(1 << 20));
     for _ in 0..17 {
-        store.update("k", &value, None).unwrap();
+        store.update("k", &value, None, None).unwrap();
     }
     assert_eq!(large.take().unwrap_err(), socket_tables::store::WatchEnd::TooSlow);
 }
@@ -181,7 +181,7 @@ fn all_watchers_together_hold_no_more_than_their_budget() {
     let value = JsonText::string(&"x".repeat(1 << 20));
     for round in 1..=15 {
         for key in keys {
-            store.update(key, &value, None).unwrap();
+            store.update(key, &value, None, None).unwrap();
         }
         assert!(store.watchers().1 <= 64 << 20, "{round}: {}", store.watchers().1);
         assert!(round > 10 || store.watchers().1 > (round * 6) << 20, "{round}: {}", store.watchers().1);
@@ -191,7 +191,7 @@ fn all_watchers_together_hold_no_more_than_their_budget() {
     assert!(told.contains(&0) && told.contains(&15), "some are given up on, the others go on: {told:?}");
     more.iter().for_each(|watch| while let Ok(Some(_)) = watch.take() {});
     assert_eq!(store.watchers(), (13, 0));
-    store.update("a", &value, None).unwrap();
+    store.update("a", &value, None, None).unwrap();
     drop((watches, more));
     assert_eq!(store.watchers(), (0, 0), "what waits for the last goes with it");
 }

@@ -244,7 +244,7 @@ fn files(folder: &Path) -> Left {
 fn commit(store: &Store, changes: &[Change]) {
     for (key, value) in changes {
         match value {
-            Some(value) => store.update(key, &JsonText::parse(value).unwrap(), None).unwrap(),
+            Some(value) => store.update(key, &JsonText::parse(value).unwrap(), None, None).unwrap(),
             None => drop(store.delete(key, None).unwrap()),
         }
     }
