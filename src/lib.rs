@@ -74,25 +74,20 @@
 //! # In your own program
 //!
 //! ```
-//! use socket_tables::actions::Call;
-//! use socket_tables::client::Client;
-//! use socket_tables::json::Value;
-//! use socket_tables::server::{Mode, Server};
+//! use socket_tables::{Client, Mode, Server};
 //!
 //! let server = Server::bind("127.0.0.1:0")?
 //!     .mode(Mode::Pool { threads: 4 })
-//!     .action("SHOUT", |call: &Call<'_>| Ok(Value::from(call.data_str()?.to_uppercase())))?
-//!     .on_change("door", |change| assert_eq!(change.value.to_string(), "\"open\""));
-//! let (address, stop) = (server.local_addr(), server.shutdown_handle());
-//! let serving = std::thread::spawn(move || server.run());
+//!     .action("SHOUT", |call| Ok(call.data_str()?.to_uppercase()))?
+//!     .on_change("door", |change| assert_eq!(change.value().as_str(), Some("open")))
+//!     .start()?;
 //!
-//! let mut client = Client::connect(&address.to_string())?;
-//! client.update("door", Value::from("open"))?;
-//! assert_eq!(client.call("SHOUT", Value::from("hi"))?.to_string(), "\"HI\"");
+//! let mut client = Client::connect(server.address())?;
+//! client.update("door", "open")?;
+//! assert_eq!(client.call("SHOUT", "hi")?.as_str(), Some("HI"));
 //!
-//! drop(client);
-//! stop.shutdown();
-//! serving.join().expect("no panic")?;
+//! server.shutdown();
+//! server.join()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![deny(unsafe_code)]
@@ -107,6 +102,13 @@ pub mod server;
 pub mod session;
 pub mod store;
 mod sys;
+
+// What most programs need, so that they can name it without knowing the rooms.
+pub use actions::{Action, Call, Outcome};
+pub use client::{Client, ClientOptions, Event};
+pub use json::Value;
+pub use protocol::{Failure, Scope, Token};
+pub use server::{Mode, Options, Running, Server};
 
 /// README's Rust, compiled as it stands there.
 #[cfg(doctest)]

@@ -146,20 +146,9 @@ pub fn signals_to(pipe: PipeWriter) {
     handle_signals(on_signal as *const () as usize);
 }
 
-/// The same with the first of them alone. The next one ends the process at once.
-pub fn first_signal_to(pipe: PipeWriter) {
-    SIGNALLED.store(pipe.into_raw_fd(), SeqCst);
-    handle_signals(on_first_signal as *const () as usize);
-}
-
 /// Has these signals do again what they do where nobody handles them.
 pub fn default_signals() {
     handle_signals(SIG_DFL);
-}
-
-extern "C" fn on_first_signal(number: c_int) {
-    default_signals();
-    on_signal(number);
 }
 
 extern "C" fn on_signal(number: c_int) {

@@ -330,6 +330,6 @@ fn behave(server: &Process, client: u64, random: &mut u64) -> u64 {
 fn entry(key: &str, value: Option<&String>) -> String {
     match value {
         Some(value) => format!("{{\"key\":\"{key}\",\"value\":{value}}}\n"),
-        None => format!("{{\"key\":\"{key}\",\"value\":null,\"found\":false}}\n"),
+        None => format!("{{\"key\":\"{key}\",\"found\":false,\"value\":null}}\n"),
     }
 }

@@ -23,17 +23,17 @@ type Function = fn(&Call<'_>) -> Outcome;
 
 /// Each action's name and arguments, what INFO tells of it, and the function.
 pub(super) const ACTIONS: [(&str, &str, &str, Function); 6] = [
-    ("ECHO", "DATA", "DATA, as it came", echo),
+    ("ECHO", "[DATA]", "DATA, as it came", echo),
     ("TIME", "", "the time, UTC", time),
     ("HELLO", "", "a greeting with the host's name", hello),
-    ("EXEC", "PROGRAM ARG...", "run a program, where the server allows it", exec),
+    ("EXEC", "PROGRAM ARG...", "run a program, or in JSON also a line for sh, where allowed", exec),
     ("HISTORY", "", "the last 1,000 commands that EXEC ran", history),
     ("INFO", "", "what the server is, does, and can be asked", info),
 ];
 
 /// The text is copied as it came, so every digit of a number stays.
 fn echo(call: &Call<'_>) -> Outcome {
-    call.data().cloned().map(JsonText::into_owned).ok_or_else(|| call.needs("what to echo, any JSON"))
+    Ok(call.data().cloned().map_or(JsonText::NULL, JsonText::into_owned))
 }
 
 fn time(_: &Call<'_>) -> Outcome {
@@ -46,7 +46,8 @@ fn hello(_: &Call<'_>) -> Outcome {
     Ok(JsonText::string(&format!("Hello from {}", *HOST)))
 }
 
-/// Runs a program of the client's choice, so the operator must have allowed it. What the program says is data: a
+/// Runs a program of the client's choice, so the operator must have allowed it. An array is the program and its
+/// arguments, which no shell sees; a string is a line for the shell. What the program says is data: a
 /// program that fails is no failed request. Gives the program's output lossily where it is not UTF-8: status and
 /// the rest are worth having then.
 fn exec(call: &Call<'_>) -> Outcome {
@@ -55,9 +56,13 @@ fn exec(call: &Call<'_>) -> Outcome {
         return Err(Failure::new(Code::Denied, way_out));
     }
     let data = call.value();
-    let words = data.as_array().and_then(|words| words.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+    let words = match (data.as_str(), data.as_array()) {
+        (Some(line), _) => Some(vec!["sh", "-c", line]),
+        (None, Some(words)) => words.iter().map(Value::as_str).collect(),
+        (None, None) => None,
+    };
     let (Some([program, arguments @ ..]), Some(text)) = (words.as_deref(), call.data()) else {
-        return Err(call.needs(r#"the command, an array of strings such as ["date","-u"]"#));
+        return Err(call.needs(r#"the command, an array of strings such as ["date","-u"], or a line for sh"#));
     };
     remember(call, text);
     let path = find_program(program.as_ref(), "/".as_ref());
@@ -109,6 +114,13 @@ pub(crate) fn host_name() -> String {
 /// The date is found as Howard Hinnant's `civil_from_days` does it. Years are counted from March, so that a leap
 /// day is the last of its year, and the months from March on have 153 days in five, over and over. The Gregorian
 /// calendar repeats itself after 400 years, which are 146,097 days.
+///
+/// ```
+/// use std::time::{Duration, UNIX_EPOCH};
+///
+/// let time = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+/// assert_eq!(socket_tables::actions::rfc3339(time), "2001-09-09T01:46:40Z");
+/// ```
 pub fn rfc3339(time: SystemTime) -> String {
     /// From 0000-03-01 to 1970-01-01.
     const DAYS_BEFORE_1970: u64 = 719_468;

@@ -34,11 +34,20 @@ const POLL_MAX: Duration = Duration::from_millis(10);
 const HUNT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an orphan that has ended may stay a zombie.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
+/// So many looks in a row must find nothing when this process is to die: one that is just being executed has no
+/// environment for a moment, and so no mark.
+const QUIET_LOOKS: u32 = 4;
+const QUIET_PAUSE: Duration = Duration::from_millis(1);
+/// How long a process that has sent itself a signal may take to end by it.
+const SIGNAL_TIMEOUT: Duration = Duration::from_millis(200);
 const REAPER_STACK_BYTES: usize = 64 << 10;
 
-/// The children that a [`Job`] waits for and nobody else may reap. The list is a global, because children belong to
-/// the whole process.
-static AWAITED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+/// The children that a [`Job`] waits for and nobody else may reap, each with its mark. The list is a global, because
+/// children belong to the whole process.
+static AWAITED: Mutex<Vec<Awaited>> = Mutex::new(Vec::new());
+type Awaited = (u32, Option<String>);
+/// Stands for the pid of a child that has been reaped. No process has it, and nothing is sent to it.
+const REAPED: u32 = 0;
 /// Whether orphans become our children. It is set once, before the first program runs.
 static ADOPTS: AtomicBool = AtomicBool::new(false);
 
@@ -53,7 +62,12 @@ pub fn adopt_orphans() -> io::Result<()> {
     // No system call waits for all children but a few, so this looks once a second, into a file that is mostly empty.
     let reap = || loop {
         thread::sleep(REAP_INTERVAL);
-        sweep(None);
+        let mut awaited = awaited();
+        // One that was just being executed had no environment, and so no mark, when its program's end looked for it.
+        let marks: Vec<String> =
+            awaited.iter().filter(|(pid, _)| *pid == REAPED).filter_map(mark_of).collect();
+        sweep(&awaited, &marks);
+        awaited.retain(|(pid, _)| *pid != REAPED);
     };
     thread::Builder::new().name("reaper".into()).stack_size(REAPER_STACK_BYTES).spawn(reap).map(drop)
 }
@@ -77,7 +91,7 @@ impl Job {
         // orphan.
         let mut awaited = awaited();
         let child = command.spawn()?;
-        awaited.push(child.id());
+        awaited.push((child.id(), mark.clone()));
         Ok(Job { child, mark })
     }
 
@@ -95,13 +109,59 @@ impl Job {
         let _ = self.child.kill();
         // Once it is reaped, the pid may be anybody's.
         let status = self.child.wait();
-        awaited().retain(|pid| *pid != self.child.id());
-        let since = Instant::now();
-        while self.mark.is_some() && sweep(self.mark.as_deref()) > 0 && since.elapsed() < HUNT_TIMEOUT {
+        // Its mark stays for a moment: the reaper looks for it once more, and so does the end of this process.
+        let reaped = |entry: &mut Awaited| entry.0 = REAPED;
+        awaited().iter_mut().filter(|(pid, _)| *pid == self.child.id()).for_each(reaped);
+        let (since, mark) = (Instant::now(), self.mark.as_slice());
+        while !mark.is_empty() && sweep(&awaited(), mark) > 0 && since.elapsed() < HUNT_TIMEOUT {
             thread::sleep(pause(since));
         }
+        // Where nobody adopts, there is nothing to look for, and no reaper.
+        awaited().retain(|entry| *entry != (REAPED, None));
         status
     }
+}
+
+/// Ends this process by a signal, and before that every program that it runs, with all it started.
+pub(crate) fn die_of(signal: i32) -> ! {
+    // One more signal, and nothing is waited for.
+    sys::default_signals();
+    // It is held to the end, so that nobody starts another one.
+    let awaited = awaited();
+    for (pid, _) in awaited.iter() {
+        sys::signal_group(*pid, sys::SIGKILL);
+        sys::kill_child(*pid);
+    }
+    hunt_all(&awaited);
+    sys::signal_self(signal);
+    // Process 1 of a container does not end by a signal that it does not handle.
+    thread::sleep(SIGNAL_TIMEOUT);
+    process::exit(128 + signal)
+}
+
+/// Kills what the programs that have ended may have left, when this process is about to end.
+pub(crate) fn end_orphans() {
+    hunt_all(&awaited());
+}
+
+/// Looks for what bears any of the marks until nothing does, or for as long as is granted.
+fn hunt_all(awaited: &[Awaited]) {
+    let marks: Vec<String> = awaited.iter().filter_map(mark_of).collect();
+    let since = Instant::now();
+    // What has left a group becomes our child when its parent has ended.
+    let is_left = || {
+        let lives = awaited.iter().any(|(pid, _)| matches!(sys::has_ended(*pid), Ok(false)));
+        sweep(awaited, &marks) > 0 || lives
+    };
+    let mut quiet = if marks.is_empty() { QUIET_LOOKS } else { 0 };
+    while quiet < QUIET_LOOKS && since.elapsed() < HUNT_TIMEOUT {
+        thread::sleep(QUIET_PAUSE);
+        quiet = if is_left() { 0 } else { quiet + 1 };
+    }
+}
+
+fn mark_of((_, mark): &Awaited) -> Option<String> {
+    mark.clone()
 }
 
 /// How long to wait before the next look whether something has ended that began at `since`. It grows with the time
@@ -111,17 +171,18 @@ pub(super) fn pause(since: Instant) -> Duration {
 }
 
 /// Whoever holds this lock may start children or reap them. No code in between can panic, so poisoning means nothing.
-fn awaited() -> MutexGuard<'static, Vec<u32>> {
+fn awaited() -> MutexGuard<'static, Vec<Awaited>> {
     AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks once at each adopted child: kills those that bear the mark, and reaps those that have ended. Tells how many
-/// had ended or were about to: each of them leaves its own children to us, so another look may find more.
-fn sweep(mark: Option<&str>) -> usize {
-    let awaited = awaited();
-    let ending = adopted().into_iter().filter(|pid| !awaited.contains(pid)).filter(|pid| {
-        // A child's pid stays its own until it is reaped. Only this function reaps orphans, and it holds the lock.
-        let marked = mark.is_some_and(|mark| has_mark(*pid, mark));
+/// Looks once at each adopted child: kills those that bear one of these marks, and reaps those that have ended. Tells how
+/// many had ended or were about to: each of them leaves its own children to us, so another look may find more. Whoever
+/// calls it holds the lock.
+fn sweep(awaited: &[Awaited], marks: &[String]) -> usize {
+    let is_orphan = |pid: &u32| awaited.iter().all(|(awaited, _)| awaited != pid);
+    let ending = adopted().into_iter().filter(is_orphan).filter(|pid| {
+        // A child's pid stays its own until it is reaped. Only this function reaps orphans, under the lock.
+        let marked = !marks.is_empty() && has_mark(*pid, marks);
         if marked {
             sys::kill_child(*pid);
         }
@@ -139,10 +200,11 @@ fn adopted() -> Vec<u32> {
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// Whether a process started with the mark in its environment. Its children inherit it.
-fn has_mark(pid: u32, mark: &str) -> bool {
+/// Whether a process started with one of the marks in its environment. Its children inherit it.
+fn has_mark(pid: u32, marks: &[String]) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+    let mut variables = environment.split(|byte| *byte == 0);
+    variables.any(|variable| marks.iter().any(|mark| mark.as_bytes() == variable))
 }
 
 /// Whether a process has begun to end. The kernel's `PF_EXITING` says so, among the flags that are the

@@ -8,8 +8,9 @@
 //! An action's failure is its caller's business and nobody else's: an error becomes the error reply, a
 //! panic is caught here and becomes one too, and the connection and the worker go on.
 //!
-//! Deliberately absent: sockets; replacing or removing an action (a name means one thing for as long as
-//! the server runs); a time limit for actions written in Rust (a thread cannot be killed; a program can).
+//! Deliberately absent: sockets; replacing or removing an action while the server runs (a name means one
+//! thing for as long as it does); a time limit for actions written in Rust (a thread cannot be killed; a
+//! program can).
 //!
 //! - `builtin` has the actions that are always there.
 //! - `program` makes an action of a program, and runs programs.
@@ -24,19 +25,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::error;
 use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
+use std::time::Instant;
 
 pub(crate) use builtin::host_name;
 pub use builtin::rfc3339;
 pub use job::adopt_orphans;
+pub(crate) use job::{die_of, end_orphans};
 pub(crate) use program::find_program;
 pub use program::{Limits, Program};
 
 use crate::json::{DEPTH_MAX, JsonText, Value};
 use crate::protocol::{Code, Failure, Spec, Verb, did_you_mean, excerpt};
 
-/// What an action gives back: the reply's value as JSON text, or why there is none.
-pub type Outcome = Result<JsonText<'static>, Failure>;
+/// What an action gives back: the reply's value, or why there is none. A closure may give any `V` that becomes JSON,
+/// `Ok("open")` or `Ok(7)`; a method, whose type is fixed, gives JSON text, by `.into()`.
+pub type Outcome<V = JsonText<'static>> = Result<V, Failure>;
 
 /// An action's value leaves room for as many levels as a stored one, which a listing puts two around.
 const ROOM_LEVELS: usize = 2;
@@ -44,24 +48,26 @@ const ROOM_LEVELS: usize = 2;
 /// An action's name is at most this long.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Something the server can be asked to do by name: a closure (see
-/// [`Server::action`](crate::server::Server::action)), or a struct, which may hold state and settings:
+/// The name of the action that gets whatever has no other name. No request can say it.
+pub const FALLBACK: &str = "*";
+
+/// Something the server can be asked to do by name: a closure (see [`Server::action`](crate::server::Server::action)),
+/// or a struct, which may hold state and settings (see [`Server::action_by`](crate::server::Server::action_by)):
 ///
 /// ```
 /// use socket_tables::actions::{Action, Actions, Call, Outcome};
-/// use socket_tables::json::JsonText;
 ///
 /// struct Greet { greeting: &'static str }
 ///
 /// impl Action for Greet {
 ///     fn call(&self, call: &Call<'_>) -> Outcome {
-///         Ok(JsonText::string(&format!("{}, {}!", self.greeting, call.data_str()?)))
+///         Ok(format!("{}, {}!", self.greeting, call.data_str()?).into())
 ///     }
 /// }
 ///
 /// let mut actions = Actions::default();
 /// actions.register("GREET", "NAME", "a greeting", Greet { greeting: "Good day" })?;
-/// assert_eq!(actions.call("GREET", Some(JsonText::string("Ada"))), Ok(JsonText::string("Good day, Ada!")));
+/// assert_eq!(actions.call("GREET", Some("Ada".into())), Ok("Good day, Ada!".into()));
 /// # Ok::<(), socket_tables::actions::RegisterError>(())
 /// ```
 pub trait Action: Send + Sync {
@@ -72,7 +78,7 @@ pub trait Action: Send + Sync {
 
 impl<F, V> Action for F
 where
-    F: Fn(&Call<'_>) -> Result<V, Failure> + Send + Sync,
+    F: Fn(&Call<'_>) -> Outcome<V> + Send + Sync,
     V: Into<JsonText<'static>>,
 {
     fn call(&self, call: &Call<'_>) -> Outcome {
@@ -81,6 +87,19 @@ where
 }
 
 /// One request to an action.
+///
+/// ```
+/// use socket_tables::actions::Actions;
+///
+/// let mut actions = Actions::default();
+/// actions.add("KIND", |call| Ok(call.data().map_or("none", |_| "some")))?;
+/// actions.add("LENGTH", |call| Ok(call.data_str()?.len()))?;
+/// actions.add("AGE", |call| Ok(call.value().get("age").and_then(|age| age.as_u64()).unwrap_or(0)))?;
+/// assert_eq!(actions.call("KIND", None), Ok("none".into()));
+/// assert_eq!(actions.call("LENGTH", Some("door".into())), Ok(4.into()));
+/// assert!(actions.call("LENGTH", None).is_err_and(|failure| failure.message.contains("a string")));
+/// # Ok::<(), socket_tables::actions::RegisterError>(())
+/// ```
 pub struct Call<'a> {
     name: &'a str,
     data: Option<JsonText<'a>>,
@@ -114,7 +133,7 @@ impl<'a> Call<'a> {
     }
 
     fn failed(&self, how: impl Display) -> Failure {
-        Failure::new(Code::ActionFailed, format!("{} {how}", self.name))
+        Failure::action(format!("{} {how}", self.name))
     }
 }
 
@@ -123,6 +142,16 @@ struct Entry {
     args: String,
     help: String,
     action: Box<dyn Action>,
+    origin: Origin,
+}
+
+/// Who made an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// It is one of ours.
+    BuiltIn,
+    /// It was registered, perhaps in the place of one of ours.
+    Registered,
 }
 
 /// The registry: every action by its name, and what the built-in ones share.
@@ -135,6 +164,8 @@ pub struct Actions {
     /// What INFO answers: what the server knows of itself, and nobody here.
     pub info: Box<dyn Fn() -> Value + Send + Sync>,
     table: BTreeMap<String, Entry>,
+    /// When the last program must have ended, once the server is to end.
+    programs_due: OnceLock<Instant>,
     /// How many programs run, for the limit on them.
     running: program::Running,
     /// The JSON of the commands that EXEC ran, the oldest first.
@@ -149,18 +180,48 @@ impl Default for Actions {
             limits: Limits::default(),
             info: Box::new(|| Value::Null),
             table: BTreeMap::new(),
+            programs_due: OnceLock::new(),
             running: program::Running::default(),
             history: Mutex::default(),
         };
         for (name, args, help, action) in builtin::ACTIONS {
-            actions.register(name, args, help, action).expect("the built-in names are good, and differ");
+            actions.insert(name, args, help, Box::new(action), Origin::BuiltIn);
         }
         actions
     }
 }
 
 impl Actions {
-    /// Adds an action under a new name: a capital letter, then capitals, digits, `_` and `-`.
+    /// Adds a closure under a new name, as [`Server::action`](crate::server::Server::action) does; this is the way in a loop.
+    ///
+    /// ```
+    /// # let mut server = socket_tables::server::Server::bind("0")?;
+    /// for (name, times) in [("TWICE", 2), ("THRICE", 3)] {
+    ///     server.actions().add(name, move |call| Ok(call.data_str()?.repeat(times)))?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn add<V: Into<JsonText<'static>>>(
+        &mut self,
+        name: &str,
+        // Spelt out here, since by this bound alone Rust infers the type of a closure's argument.
+        action: impl Fn(&Call<'_>) -> Outcome<V> + Send + Sync + 'static,
+    ) -> Result<(), RegisterError> {
+        self.add_by(name, action)
+    }
+
+    /// As [`Actions::add`], by a struct.
+    pub fn add_by(&mut self, name: &str, action: impl Action + 'static) -> Result<(), RegisterError> {
+        let (args, help) = match name {
+            FALLBACK => ("", "whatever has no other name"),
+            _ => ("[DATA]", "an action of this server's own"),
+        };
+        self.register(name, args, help, action)
+    }
+
+    /// Adds an action, and what INFO tells of it, under a new name: a capital letter, then capitals, digits, `_` and `-`.
+    /// It may also take the place of ECHO, TIME or HELLO. Under the name [`FALLBACK`] it gets each request that has no
+    /// other name.
     pub fn register(
         &mut self,
         name: &str,
@@ -170,22 +231,32 @@ impl Actions {
     ) -> Result<(), RegisterError> {
         let is_tail = |c: &u8| matches!(c, b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-');
         match name.as_bytes() {
+            _ if name == FALLBACK => {}
             [b'A'..=b'Z', tail @ ..] if tail.len() < NAME_BYTES_MAX && tail.iter().all(is_tail) => {}
             _ => return Err(RegisterError::BadName(name.to_owned())),
         }
-        if self.names().any(|taken| taken == name) {
+        // Of the others, clients rely on what they answer (INFO, HISTORY), or an operator on what they refuse (EXEC).
+        let is_free = match self.table.get(name).map(|entry| entry.origin) {
+            Some(Origin::BuiltIn) => matches!(name, "ECHO" | "TIME" | "HELLO"),
+            Some(Origin::Registered) => false,
+            None => Verb::from_word(name).is_none(),
+        };
+        if !is_free {
             return Err(RegisterError::Taken(name.to_owned()));
         }
-        let entry = Entry { args: args.to_owned(), help: help.to_owned(), action: Box::new(action) };
-        self.table.insert(name.to_owned(), entry);
+        self.insert(name, args, help, Box::new(action), Origin::Registered);
         Ok(())
+    }
+
+    fn insert(&mut self, name: &str, args: &str, help: &str, action: Box<dyn Action>, origin: Origin) {
+        let entry = Entry { args: args.to_owned(), help: help.to_owned(), action, origin };
+        self.table.insert(name.to_owned(), entry);
     }
 
     /// Whether a call may take so long that nothing should wait for it: a program's, or an action's that
     /// is not built in.
     pub fn may_take_long(&self, name: &str) -> bool {
-        let is_quick = builtin::ACTIONS.iter().any(|(quick, ..)| *quick == name && name != "EXEC");
-        self.knows(name) && !is_quick
+        self.table.get(name).is_some_and(|entry| entry.origin == Origin::Registered || name == "EXEC")
     }
 
     /// Calls the action of this name. Fails with `unknown_request` where there is none, with the action's
@@ -201,12 +272,18 @@ impl Actions {
             let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
             Err(call.failed(format_args!("panicked: {}", excerpt(said.as_bytes()))))
         })?;
-        // ECHO only gives back what stood as deep in the request as it will in the reply.
-        if name != "ECHO" && !answer.leaves_room(ROOM_LEVELS) {
+        // Ours need no look: ECHO only gives back what stood as deep in the request as it will in the reply.
+        if entry.origin == Origin::Registered && !answer.leaves_room(ROOM_LEVELS) {
             let levels = DEPTH_MAX - ROOM_LEVELS;
             return Err(call.failed(format_args!("gave a value nested deeper than {levels} levels")));
         }
         Ok(answer)
+    }
+
+    /// Has programs end by then, whatever their limits grant them. Those that still run are killed, and so is the next.
+    pub fn end_programs(&self, due: Instant) {
+        // Whoever says it first has said it.
+        let _ = self.programs_due.set(due);
     }
 
     /// Every request there is: those of the protocol, then the actions by name.
@@ -256,7 +333,7 @@ impl fmt::Display for RegisterError {
             RegisterError::BadName(name) => write!(
                 f,
                 "{name:?} is no name for an action: a capital letter, then capitals, digits, '_' and '-', \
-                 {NAME_BYTES_MAX} bytes at most"
+                 {NAME_BYTES_MAX} bytes at most; or '*', for whatever has no other name"
             ),
         }
     }

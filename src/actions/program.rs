@@ -3,7 +3,7 @@
 //!
 //! The operator names a program at start, and it answers the requests of that name:
 //!
-//! - stdin: the request's `data` as one line of JSON; `null` where there is none.
+//! - stdin: the request's `data` as one line of JSON; `null` where there is none. To the action `*` all of the request.
 //! - arguments: none. Environment: `PATH` as the server has it, `LANG=C.UTF-8`, `ST_ACTION=NAME`, under
 //!   `st server` on Linux also `ST_JOB` (see `job`), and nothing else. A client decides nothing but what stands
 //!   on stdin, so there is nothing to quote or to smuggle.
@@ -79,6 +79,13 @@ impl Program {
     /// Takes a program by its absolute path: a file that is executable. It is checked now, so that a slip shows when
     /// the server starts and not when the first client asks; a file that is deleted later fails each call. The
     /// error's message names the path.
+    ///
+    /// ```no_run
+    /// use socket_tables::actions::Program;
+    ///
+    /// let server = socket_tables::Server::bind("0")?.action_by("COUNT", Program::new("/usr/bin/wc")?)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(path: impl Into<PathBuf>) -> io::Result<Program> {
         let path = path.into();
         // A relative path would depend on where the server was started.
@@ -166,7 +173,10 @@ impl Call<'_> {
         let started = Instant::now();
         let mut quiet_since = started;
         let mut ended = job.has_ended();
-        while matches!(ended, Ok(false)) && started.elapsed() < timeout && pipes.bytes() <= output_bytes_max {
+        let due = &self.actions.programs_due;
+        let is_overdue = || due.get().is_some_and(|due| Instant::now() >= *due);
+        let is_late = || started.elapsed() >= timeout || is_overdue();
+        while matches!(ended, Ok(false)) && !is_late() && pipes.bytes() <= output_bytes_max {
             let left = timeout.saturating_sub(started.elapsed());
             if pipes.advance(job::pause(quiet_since).min(left)) > 0 {
                 quiet_since = Instant::now();
@@ -180,8 +190,10 @@ impl Call<'_> {
         if pipes.bytes() > output_bytes_max {
             return Err(self.failed(format_args!("wrote more than {output_bytes_max} bytes and was ended")));
         }
-        if !ended? {
-            return Err(self.failed(format_args!("ran longer than {timeout:?} and was killed")));
+        match ended? {
+            true => {}
+            false if is_overdue() => return Err(self.failed("was killed: the server has to end")),
+            false => return Err(self.failed(format_args!("ran longer than {timeout:?} and was killed"))),
         }
         let [stdout, stderr] = pipes.outputs.map(|(_, bytes)| bytes);
         Ok(Output { status: status?, stdout, stderr })

@@ -130,10 +130,16 @@ impl Run<'_> {
     /// Runs a program on the server as if it ran here: its output is ours. Only `-j` shows the JSON
     /// that it came in.
     fn exec(&mut self, args: &ClientArgs, program: &[String]) -> Result<(), Trouble> {
-        let data = Value::Array(program.iter().map(String::as_str).collect());
+        let data = match program {
+            // Few programs' names look so, and a shell's lines do.
+            [line] if line.contains(|c: char| c.is_whitespace() || "|&;<>()$`'\"\\*?".contains(c)) => {
+                Value::from(line.as_str())
+            }
+            words => Value::Array(words.iter().map(String::as_str).collect()),
+        };
         let value = self.client.call("EXEC", data)?;
         let part = |name| value.get(name).and_then(Value::as_str);
-        let status = value.get("status").and_then(Value::as_number).and_then(|status| status.as_i64());
+        let status = value.get("status").and_then(Value::as_i64);
         let (Some(status), Some(stdout), Some(stderr)) = (status, part("stdout"), part("stderr")) else {
             let lacks = ReplyProblem::Mismatch("it lacks a status, stdout and stderr");
             return Err(ClientError::BadReply(self.client.address().to_string(), lacks).into());

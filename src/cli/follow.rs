@@ -253,7 +253,7 @@ impl Follower {
             Some(watch) => watch,
             None => {
                 self.connections += 1;
-                self.watch.insert(client.watch(self.scope.clone())?)
+                self.watch.insert(client.watch_here(self.scope.clone())?)
             }
         };
         // Where there is a time to keep, the last wait ends with it.

@@ -159,7 +159,9 @@ pub(super) const COMMANDS: &[Row] = &[
     Row { names: &["echo"], operands: "DATA|-", about: "have DATA sent back",
         example: "echo hello", read: |w, _| Ok(call("ECHO", Some(word(w, "DATA")?))), ..UNSAID },
     Row { names: &["exec"], operands: "PROGRAM …", about: "run a program on the server, where it allows that",
-        more: "What it wrote to stdout and stderr is written to ours; bytes that are not UTF-8 are replaced.",
+        more: "What it wrote to stdout and stderr is written to ours; bytes that are not UTF-8 are replaced.\n\
+            A single word with a space or a sign of the shell's in it is a line for sh: 'ls | wc -l'.\n\
+            A program whose path has one is quoted for sh, too: \"'/opt/my tool'\".",
         example: "exec uptime", exits: &[(No, "the program's status was not 0")],
         read: |w, _| Ok(C::Exec { program: program(w)? }), ..UNSAID },
     Row { names: &["history"], about: "print the programs that were run, as JSON",
@@ -177,7 +179,9 @@ pub(super) fn parse(words: &mut WordReader<'_>, mut args: ClientArgs) -> Result<
     words.skip_help();
     if let Some(word) = words.next() {
         // The repl has no name to be asked by: it is what there is without a command.
-        if words.help && ["session", "-h", "--help"].iter().any(|topic| word == *topic) {
+        if words.help
+            && ["session", "quit", "exit", "close", "auth", "-h", "--help"].iter().any(|topic| word == *topic)
+        {
             return Err(Problem::Help);
         }
         let row = find(&word.to_string_lossy(), words)?;
@@ -193,16 +197,19 @@ pub(super) fn parse(words: &mut WordReader<'_>, mut args: ClientArgs) -> Result<
     Ok(args)
 }
 
-/// The row of a command. Names are matched to the letter: a command in capitals is most likely an
-/// action's name.
+/// The row of a command. On a command line names are matched to the letter: one in capitals is most likely an
+/// action's name. A repl knows which actions there are, and takes the wire's own words, `GET door`.
 fn find(word: &str, words: &mut WordReader<'_>) -> Result<&'static Row, Problem> {
-    if let Some(row) = COMMANDS.iter().find(|row| row.names.contains(&word)) {
+    let in_repl = words.program.is_empty();
+    let name = if in_repl { word.to_ascii_lowercase() } else { word.to_owned() };
+    if let Some(row) = COMMANDS.iter().find(|row| row.names.contains(&&*name)) {
         return Ok(row);
     }
-    // Only a repl has these. It runs them itself, before any word gets here, but a slip in them
-    // does.
-    let others: &[&str] = if words.program.is_empty() { &["quit", "exit"] } else { &[] };
-    let meant = meant(word, "", others).or_else(|| as_action(word, words));
+    let meant = match in_repl {
+        // The repl runs these itself, before any word gets here, but a slip in them does.
+        true => meant(word, "", &["quit", "exit", "close"]),
+        false => meant(word, "", &[]).or_else(|| as_action(word, words)),
+    };
     Err(Problem::Unknown("command", word.into(), meant))
 }
 
@@ -236,8 +243,7 @@ fn as_action(word: &str, words: &mut WordReader<'_>) -> Option<String> {
     let data = words.rest();
     let data: Option<Vec<_>> = data.iter().map(|word| word.to_str().filter(unquoted)).collect();
     let data = data.map_or("…".into(), |data| data.join(" "));
-    let client = if words.program.is_empty() { "".into() } else { format!("{} client ", words.program) };
-    Some(format!("{client}call {word} {data}").trim_end().into())
+    Some(format!("{} client call {word} {data}", words.program).trim_end().into())
 }
 
 /// A KEY, unless there is `--prefix`.

@@ -59,7 +59,10 @@ Commands:
 {commands}  help COMMAND                       explain one of these, with an example
   (none)                             a session: a command a line from stdin
 
-In a session words are quoted as in a shell, # begins a comment line, and 'quit' ends it.
+In a session words are quoted as in a shell, and # begins a comment line. It also takes the wire's
+words in any case (GET door), and the names of the server's actions with their data. 'quit', 'exit'
+and 'close' end it. On a terminal it goes on after an error; in a pipe the first error ends it,
+whether of the words or of the server, with its exit code and the number of its line.
 
 Options, before KEY:
 {options}

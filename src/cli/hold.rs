@@ -326,13 +326,7 @@ fn pass_signals(mut signals: PipeReader, tell: &Sender<Happened>) {
 
 /// Tells when the key is no more what a renewal makes it. Nobody waits for this thread: a server that is gone without a
 /// word would keep it for a minute. Without it the next renewal would find out, which may be long.
-fn watch_key(
-    mut client: Client,
-    key: &str,
-    own: &JsonText<'_>,
-    is_over: &AtomicBool,
-    tell: &Sender<Happened>,
-) {
+fn watch_key(client: Client, key: &str, own: &JsonText<'_>, is_over: &AtomicBool, tell: &Sender<Happened>) {
     while !is_over.load(Relaxed) {
         if let Some(other) = client.watch(key).ok().and_then(|watch| become_other(watch, own)) {
             return drop(tell.send(Happened::Lost(other)));

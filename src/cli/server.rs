@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::message::{Exit, Problem, Topic, Trouble};
 use super::words::{Env, MILLISECOND, Opt, WordReader, put, seconds, size, text, whole};
-use crate::actions::{Limits, Program, adopt_orphans};
+use crate::actions::{Limits, Program, adopt_orphans, end_orphans};
 use crate::protocol::{ADDRESS_DEFAULT, Address, TOKEN_VARIABLE, Token};
 use crate::server::{Level, Log, Mode, Options, Server};
 use crate::store::{Store, SyncPolicy};
@@ -101,7 +101,7 @@ pub(super) const OPTIONS: &[O] = &[
         |args, word| put(&mut args.idle, seconds(word, MILLISECOND).map(Some))),
     O::new("    --deadline SECS", "for a request once begun, and for a reply to be taken (10)",
         |args, word| put(&mut args.deadline, seconds(word, MILLISECOND))),
-    O::new("    --action NAME=PROGRAM", "answer requests NAME by what PROGRAM writes (repeatable)",
+    O::new("    --action NAME=PROGRAM", "answer requests NAME by what PROGRAM writes, and '*=PROGRAM'\nwhatever has no other name (repeatable)",
         |args, word| action(word).map(|action| args.actions.push(action))),
     O::new("    --action-timeout SECS", "for a program to end (5)",
         |args, word| put(&mut args.limits.timeout, seconds(word, MILLISECOND))),
@@ -215,7 +215,7 @@ pub(super) fn serve(
     // for it.
     env::set_current_dir("/").map_err(cannot_start)?;
     adopt_orphans().map_err(cannot_start)?;
-    let address = server.local_addr();
+    let address = server.address();
     server.shutdown_handle().on_signals().map_err(cannot_start)?;
     // A closed pipe is a failure here: whoever started us would never learn where the server is.
     writeln!(stdout, "{address}")
@@ -239,6 +239,7 @@ pub(super) fn serve(
         log: log.clone(),
     };
     let ended = server.options(options).run().map_err(|error| Trouble::local("the server has ended", error));
+    end_orphans();
     // What came last is most often what is looked for.
     log.flush();
     ended
@@ -288,13 +289,13 @@ fn bind(program: &str, args: &ServerArgs, has_token: bool) -> Result<Server, Tro
         )));
     }
     // The words were right; whether the port can be had is up to this machine, and may change.
-    let mut server = Server::bind(&addresses[..])
+    let mut server = Server::bind_to(&addresses)
         .map_err(|error| Trouble { exit: Exit::Local, text: error.to_string() })?;
     server.actions().limits = args.limits;
     server.actions().exec_allowed = args.allow_exec;
     for (name, path) in &args.actions {
         let program = Program::new(path).map_err(|error| usage(&error))?;
-        server = server.action(name, program).map_err(|error| usage(&error))?;
+        server = server.action_by(name, program).map_err(|error| usage(&error))?;
     }
     Ok(server)
 }

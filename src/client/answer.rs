@@ -128,6 +128,15 @@ impl Answer {
     }
 
     /// The value, unless the key is missing.
+    ///
+    /// ```
+    /// # let server = socket_tables::Server::bind("0")?.start()?;
+    /// # let mut client = socket_tables::Client::connect(server.address())?;
+    /// use socket_tables::protocol::Request;
+    ///
+    /// assert_eq!(client.ask(&Request::Get { key: "door".into() })?.found(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn found(self) -> Option<JsonText<'static>> {
         (!self.missing).then_some(self.value)
     }
@@ -149,6 +158,14 @@ fn read_failure(error: &Value) -> Option<Failure> {
 
 impl ClientError {
     /// The server's refusal, if that is what this is.
+    ///
+    /// ```
+    /// # let server = socket_tables::Server::bind("0")?.start()?;
+    /// # let mut client = socket_tables::Client::connect(server.address())?;
+    /// let error = client.call("FROBNICATE", ()).unwrap_err();
+    /// assert!(error.refusal().is_some_and(|failure| failure.message.contains("FROBNICATE")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn refusal(&self) -> Option<&Failure> {
         match self {
             ClientError::Refused(_, failure) => Some(failure),
@@ -163,6 +180,11 @@ impl ClientError {
 
     /// Whether no request got as far as being looked at, so that sending it again cannot carry it out twice.
     /// `busy` counts: a server says it in place of reading a request.
+    ///
+    /// ```
+    /// let error = socket_tables::Client::connect("no address").unwrap_err();
+    /// assert!(error.came_to_nothing());
+    /// ```
     pub fn came_to_nothing(&self) -> bool {
         matches!(self, ClientError::Connect(..) | ClientError::Address(_)) || self.code() == Some(Code::Busy)
     }

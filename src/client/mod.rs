@@ -5,33 +5,49 @@
 //! have been carried out, so it is never sent again behind the caller's back. Only connecting is tried
 //! again, and what the server answered with `busy`, which says that it did nothing.
 //!
-//! Most methods are one request and its reply, by way of [`Client::ask`]. Three are more than that:
+//! Most methods are one request and its reply, by way of [`Client::ask`], and stand in `requests`. Three are more than that:
 //! [`Client::ask_all`] sends many requests before it reads the first reply, [`Client::list`] reads a reply that may be
 //! larger than memory, and [`Client::watch`] never comes to an end by itself. Underneath, each of them is
 //! `begin`: connect if there is no connection, send, read the first of what comes.
 //!
-//! The files, in reading order: `answer` (what comes back), `connection` (one socket and its times), `stream`
-//! (lists and watches).
+//! The files, in reading order: `answer` (what comes back), `connection` (one socket and its times), `requests` (a method
+//! each), `stream` (lists and watches).
 //!
 //! Deliberately absent: threads (but for one that looks up a name, so that it can be left behind), a pool of
 //! connections, caching, and whatever the command line needs: retries of a lost watch and messages are in `cli`.
 
+/// An example of a method, as its documentation shows it and `cargo test --doc` runs it. The lines given stand between
+/// hidden ones that start a server and connect to it. The error's type is cut in two because the housekeeper
+/// (`tests/it/tidy.rs`) takes it for code of this file, where that type has no place.
+macro_rules! example {
+    ($($line:literal)*) => {
+        concat!(
+            "```\n# let server = socket_tables::server::Server::bind(\"0\")?.start()?;\n",
+            "# let mut client = socket_tables::client::Client::connect(server.address())?;\n",
+            $($line, "\n",)*
+            "# Ok::<(), Box<dyn std::error::", "Error>>(())\n```",
+        )
+    };
+}
+
 mod answer;
 mod connection;
+mod requests;
 mod stream;
 
+use std::fmt::{self, Display};
 use std::iter::{once, successors};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub use answer::{Answer, ClientError, ReplyProblem, Result};
 pub use connection::ReplyLine;
+pub use requests::Data;
 pub use stream::{Event, ListItem, ListOf, Watch};
 
-use crate::json::{JsonText, Value};
-use crate::protocol::{Address, Code, Condition, Request, Scope, Token, duration};
+use crate::protocol::{Address, Request, Scope, Token};
 use connection::{Connection, connect};
-use stream::{items, next_element, open_list};
+use stream::items;
 
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -58,21 +74,19 @@ impl Default for ClientOptions {
 /// A connection to a server, made anew where it was lost.
 ///
 /// ```
-/// # let server = socket_tables::server::Server::bind("127.0.0.1:0").unwrap();
-/// # let address = server.local_addr().to_string();
-/// # std::thread::spawn(|| server.run());
-/// use socket_tables::client::{Client, ClientError, ClientOptions};
-/// use socket_tables::json::Value;
+/// use socket_tables::client::{Client, ClientOptions};
+/// # use socket_tables::server::Server;
 /// use std::time::Duration;
 ///
+/// # let server = Server::bind("127.0.0.1:0")?.start()?;
 /// let options = ClientOptions { timeout: Duration::from_secs(2), retry: 5, token: None };
-/// let mut client = Client::connect_with(&address, options)?;
+/// let mut client = Client::connect_with(server.address(), options)?;
 /// client.update("door", "open")?;
-/// let colour = client.get("colour")?.unwrap_or(Value::from("red"));
-/// assert_eq!((client.get("door")?, colour), (Some(Value::from("open")), Value::from("red")));
-/// let refused = client.call("FROBNICATE", None).unwrap_err();
+/// assert_eq!(client.get("door")?, Some("open".into()));
+/// assert_eq!(client.get_or("colour", "red")?.as_str(), Some("red"));
+/// let refused = client.call("FROBNICATE", ()).unwrap_err();
 /// assert_eq!(refused.refusal().map(|said| said.code.as_str()), Some("unknown_request"));
-/// # Ok::<(), ClientError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Client {
@@ -80,25 +94,49 @@ pub struct Client {
     /// They may be changed between requests; a new token counts from the next connection.
     pub options: ClientOptions,
     connection: Option<Connection>,
+    hook: Option<Hook>,
+}
+
+/// What is told of each request and its reply.
+struct Hook(Box<OnExchange>);
+
+type OnExchange = dyn FnMut(&Request<'_>, &Result<Answer>) + Send;
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 impl Client {
-    /// Connects to a server, with the default options. Addresses are as [`Address::parse`] takes them.
-    pub fn connect(address: &str) -> Result<Client> {
+    /// Connects to a server, with the default options. The address is `7777`, `box:80`, a service's name, a `SocketAddr`,
+    /// or whatever else [`Address::parse`] reads.
+    #[doc = example!("use socket_tables::client::Client;"
+        "let client = Client::connect(server.address())?;"
+        "assert!(Client::connect(\"no address\").is_err());")]
+    pub fn connect(address: impl Display) -> Result<Client> {
         Client::connect_with(address, ClientOptions::default())
     }
 
     /// Connects to a server.
-    pub fn connect_with(address: &str, options: ClientOptions) -> Result<Client> {
-        let address = Address::parse(address).map_err(ClientError::Address)?;
+    pub fn connect_with(address: impl Display, options: ClientOptions) -> Result<Client> {
+        let address = Address::parse(&address.to_string()).map_err(ClientError::Address)?;
         let mut client = Client::new(address, options);
         client.begin(b"", |_| Ok(()))?;
         Ok(client)
     }
 
     /// A client that connects when it is first asked something.
+    ///
+    /// ```
+    /// use socket_tables::client::{Client, ClientOptions};
+    /// use socket_tables::protocol::Address;
+    ///
+    /// let client = Client::new(Address::parse("box:7777")?, ClientOptions::default());
+    /// # Ok::<(), socket_tables::protocol::AddressError>(())
+    /// ```
     pub fn new(address: Address, options: ClientOptions) -> Client {
-        Client { address, options, connection: None }
+        Client { address, options, connection: None, hook: None }
     }
 
     /// The server's address.
@@ -106,111 +144,20 @@ impl Client {
         &self.address
     }
 
-    /// The value of a key, if it has one.
-    pub fn get(&mut self, key: &str) -> Result<Option<Value>> {
-        let answer = self.ask(&Request::Get { key: key.into() })?;
-        Ok(answer.found().map(|value| value.to_value()))
+    /// Follows a key, or by [`Scope::Prefix`] many: the present state first, then each change. The watch has a connection
+    /// of its own, so the client goes on as it was.
+    #[doc = example!("client.update(\"door\", \"open\")?;"
+        "let mut watch = client.watch(\"door\")?;"
+        "let first = watch.next().expect(\"an event\")?;"
+        "assert_eq!(first, socket_tables::client::Event::Update(\"door\".into(), \"open\".into()));")]
+    pub fn watch<'s>(&self, scope: impl Into<Scope<'s>>) -> Result<Watch> {
+        Client::new(self.address.clone(), self.options.clone()).watch_here(scope)
     }
 
-    /// Whether a key has a value.
-    pub fn exists(&mut self, key: &str) -> Result<bool> {
-        Ok(!self.ask(&Request::Get { key: key.into() })?.missing)
-    }
-
-    /// Sets a value.
-    pub fn update(&mut self, key: &str, value: impl Into<Value>) -> Result<()> {
-        self.write(key, value, None, None).map(drop)
-    }
-
-    /// Sets a value if there is none yet; false where there is.
-    pub fn add(&mut self, key: &str, value: impl Into<Value>) -> Result<bool> {
-        self.write(key, value, Some(Condition::Absent), None)
-    }
-
-    /// Sets a value if the present one equals `present`; false where it does not.
-    pub fn replace(&mut self, key: &str, present: impl Into<Value>, value: impl Into<Value>) -> Result<bool> {
-        self.write(key, value, Some(Condition::Equals(JsonText::from(present.into()))), None)
-    }
-
-    /// Sets a value if the condition holds, and tells whether it did. With `ttl` (a millisecond to a year) the server
-    /// deletes the key when that is over, unless it was written again before.
-    pub fn write(
-        &mut self,
-        key: &str,
-        value: impl Into<Value>,
-        condition: Option<Condition<'_>>,
-        ttl: Option<Duration>,
-    ) -> Result<bool> {
-        let value = JsonText::from(value.into());
-        match self.ask(&Request::Update { key: key.into(), value, condition, ttl }) {
-            Ok(_) => Ok(true),
-            Err(error) if error.code() == Some(Code::Conflict) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Removes a key; what its value was, if it had one.
-    pub fn delete(&mut self, key: &str) -> Result<Option<Value>> {
-        let answer = self.ask(&Request::Delete { key: key.into(), condition: None })?;
-        Ok(answer.found().map(|value| value.to_value()))
-    }
-
-    /// Takes a key out, or by [`Scope::Prefix`] the first one by order that begins so, and gives it with the value it had.
-    /// Of many who take at once, each gets another entry.
-    pub fn take<'s>(&mut self, scope: impl Into<Scope<'s>>) -> Result<Option<(String, Value)>> {
-        let answer = self.ask(&Request::Take { scope: scope.into() })?;
-        Ok(answer.key.filter(|_| !answer.missing).map(|key| (key, answer.value.to_value())))
-    }
-
-    /// How long a key has still to live: `None` where there is no such key, `Some(None)` where it is for ever.
-    pub fn ttl(&mut self, key: &str) -> Result<Option<Option<Duration>>> {
-        Ok(self.ask(&Request::Ttl { key: key.into() })?.found().map(|seconds| duration(&seconds)))
-    }
-
-    /// Adds to a number, and gives the sum. A missing key counts as 0, a string that is an integer as that.
-    pub fn increment(&mut self, key: &str, by: i128) -> Result<i128> {
-        self.integer(&Request::Increment { key: key.into(), by, ttl: None })
-    }
-
-    /// How many keys begin so.
-    pub fn count(&mut self, prefix: &str) -> Result<u64> {
-        self.integer(&Request::Count { prefix: prefix.into() })
-    }
-
-    /// The keys that begin so, sorted.
-    pub fn keys(&mut self, prefix: &str) -> Result<Vec<String>> {
-        self.list(prefix, ListOf::Keys)?.map(|item| Ok(item?.key)).collect()
-    }
-
-    /// The keys that begin so and their values, sorted by key.
-    pub fn getall(&mut self, prefix: &str) -> Result<Vec<(String, Value)>> {
-        let entries = self.list(prefix, ListOf::Entries)?;
-        entries.map(|item| item.map(|ListItem { key, value, .. }| (key, value.to_value()))).collect()
-    }
-
-    /// The keys that begin so, sorted, each as soon as it arrives. However long the list is, one entry is held. It ends with the first error; a list that is dropped
-    /// before its end costs the connection, and the next request makes a new one.
-    pub fn list(&mut self, prefix: &str, of: ListOf) -> Result<impl Iterator<Item = Result<ListItem>>> {
-        // The list of KEYS stands in an object, that of GETALL alone.
-        let (request, before, after) = match of {
-            ListOf::Keys => (Request::Keys { prefix: prefix.into() }, "{\"value\":", "}"),
-            ListOf::Entries => (Request::GetAll { prefix: prefix.into() }, "", ""),
-        };
-        self.begin(&bytes(&request), |connection| open_list(connection, before))?;
-        let scope = Scope::Prefix(prefix.into());
-        let elements = items(self.connection.as_mut(), move |open| next_element(open, of, after, &scope));
-        Ok(elements.filter_map(Result::transpose))
-    }
-
-    /// Runs an action: its value, or [`ClientError::Refused`] with what it said went wrong.
-    pub fn call(&mut self, name: &str, data: impl Into<Option<Value>>) -> Result<Value> {
-        let data = data.into().map(JsonText::from);
-        Ok(self.ask(&Request::Call { name: name.into(), data })?.value.to_value())
-    }
-
-    /// Follows a key, or by [`Scope::Prefix`] many: the present state first, then each change. The watch has the
-    /// connection for itself; the next request makes a new one.
-    pub fn watch<'s>(&mut self, scope: impl Into<Scope<'s>>) -> Result<Watch> {
+    /// As [`Client::watch`], by the connection that there is, so that it costs no second one; the next request makes a
+    /// new one.
+    #[doc = example!("client.update(\"door\", \"open\")?;" "let watch = client.watch_here(\"door\")?;")]
+    pub fn watch_here<'s>(&mut self, scope: impl Into<Scope<'s>>) -> Result<Watch> {
         let scope = scope.into().into_owned();
         let first = self.begin(&bytes(&Request::Watch { scope: scope.clone() }), |connection| {
             connection.keep_alive();
@@ -219,7 +166,21 @@ impl Client {
         Ok(Watch { connection: self.connection.take(), scope, first: Some(first), ready: false })
     }
 
+    /// Has `hook` called with each request and what came of it, before the method that sent it returns: to log, to count,
+    /// or to act on certain replies in one place. There is one hook; another takes its place. What has no single
+    /// reply is not told: lists, watches, and what [`Client::ask_all`] sends.
+    #[doc = example!("let (told, replies) = std::sync::mpsc::channel();"
+        "client.on_exchange(move |sent, reply| {"
+        "    if let Ok(answer) = reply { told.send(format!(\"{}: {}\", sent.name(), answer.value)).expect(\"a receiver\"); }"
+        "});"
+        "client.call(\"ECHO\", \"hi\")?;"
+        "assert_eq!(replies.recv()?, \"ECHO: \\\"hi\\\"\");")]
+    pub fn on_exchange(&mut self, hook: impl FnMut(&Request<'_>, &Result<Answer>) + Send + 'static) {
+        self.hook = Some(Hook(Box::new(hook)));
+    }
+
     /// Says goodbye, and waits until the server has said it too: all that was asked is done by then.
+    #[doc = example!("client.update(\"door\", \"shut\")?;" "client.close()?;")]
     pub fn close(mut self) -> Result<()> {
         match self.connection.as_ref().is_some_and(Connection::is_idle) {
             true => self.ask(&Request::Close).map(drop),
@@ -228,9 +189,17 @@ impl Client {
     }
 
     /// Sends any request but WATCH, and gives its reply.
+    #[doc = example!("use socket_tables::protocol::Request;"
+        "assert!(client.ask(&Request::Get { key: \"door\".into() })?.missing);")]
     pub fn ask(&mut self, request: &Request<'_>) -> Result<Answer> {
-        let answer = self.begin(&bytes(request), |connection| connection.reply()?.1)?;
-        if answer.answers(request) { Ok(answer) } else { Err(self.bad("it answers something else")) }
+        let reply = match self.begin(&bytes(request), |connection| connection.reply()?.1) {
+            Ok(answer) if !answer.answers(request) => Err(self.bad("it answers something else")),
+            reply => reply,
+        };
+        if let Some(Hook(hook)) = &mut self.hook {
+            hook(request, &reply);
+        }
+        reply
     }
 
     /// Sends many requests, which takes one round trip where asking them one by one takes many, and gives their
@@ -240,6 +209,10 @@ impl Client {
     /// itself, since the server carries one request out after another. The replies wait in the kernel's buffers until
     /// all is sent, so send some 32 KiB at a time: with a few MiB either side could come to wait for the other,
     /// until the server gives up.
+    #[doc = example!("let requests = br#\"{\"request\":\"INCREMENT\",\"key\":\"n\"}\"#;"
+        "let requests = [&requests[..], b\"\\n\", requests, b\"\\n\"].concat();"
+        "let (line, second) = client.ask_all(&requests)?.last().expect(\"two replies\")?;"
+        "assert_eq!(second?.value.as_i128(), Some(2));")]
     pub fn ask_all(&mut self, requests: &[u8]) -> Result<impl Iterator<Item = Result<ReplyLine>>> {
         let first = self.begin(requests, |connection| match connection.reply()? {
             (_, Err(error)) if error.came_to_nothing() => Err(error),
@@ -255,13 +228,9 @@ impl Client {
 
     /// Lets go of a connection that the server has closed since it was last used. A request would only find out
     /// after it was sent, and end as [`ClientError::Lost`]: call this first after a long silence.
+    #[doc = example!("client.drop_stale();" "client.get(\"door\")?;")]
     pub fn drop_stale(&mut self) {
         self.connection.take_if(|connection| connection.is_readable_within(Duration::ZERO));
-    }
-
-    fn integer<N: TryFrom<i128>>(&mut self, request: &Request<'_>) -> Result<N> {
-        let integer = self.ask(request)?.value.as_i128().and_then(|integer| integer.try_into().ok());
-        integer.ok_or_else(|| self.bad("it lacks an integer"))
     }
 
     /// The reply makes no sense. Nobody knows what comes next on such a connection, so it is dropped.

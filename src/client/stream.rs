@@ -55,12 +55,10 @@ pub enum Event {
 /// Follows changes: an iterator that waits for the next one, and ends with the error that ended it.
 ///
 /// ```
-/// # let server = socket_tables::server::Server::bind("127.0.0.1:0").unwrap();
-/// # let address = server.local_addr().to_string();
-/// # std::thread::spawn(|| server.run());
-/// use socket_tables::client::{Client, ClientError, Event};
+/// # let server = socket_tables::server::Server::bind("127.0.0.1:0")?.start()?;
+/// use socket_tables::client::{Client, Event};
 ///
-/// let mut client = Client::connect(&address)?;
+/// let mut client = Client::connect(server.address())?;
 /// client.update("door", "open")?;
 /// for event in client.watch("door")? {
 ///     match event? {
@@ -69,7 +67,7 @@ pub enum Event {
 ///         Event::Ready => break,
 ///     }
 /// }
-/// # Ok::<(), ClientError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Watch {
@@ -197,6 +195,15 @@ impl Watch {
     ///
     /// The present state is no matter of waiting: as long as it is being told, an event may take the client's
     /// timeout, as any reply may. The same goes for an event of which the first byte has come.
+    ///
+    /// ```
+    /// # let server = socket_tables::Server::bind("0")?.start()?;
+    /// # let mut client = socket_tables::Client::connect(server.address())?;
+    /// let mut watch = client.watch("door")?;
+    /// assert_eq!(watch.next_within(std::time::Duration::ZERO)?, Some(socket_tables::Event::Ready));
+    /// assert!(watch.is_ready() && watch.next_within(std::time::Duration::ZERO)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next_within(&mut self, time: Duration) -> Result<Option<Event>> {
         let event = match (self.first.take(), &mut self.connection) {
             (None, Some(connection)) if self.ready => next_change(connection, &self.scope, time),

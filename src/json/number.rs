@@ -2,7 +2,7 @@
 //!
 //! JSON's numbers are decimal and have no limit; most programs read them as binary floating point and
 //! silently change them (2^53 + 1, 0.1, 400 digits). A [`Number`] keeps the text as it was written. It becomes
-//! a machine's number only when a program asks for one, and only where that is exact.
+//! a machine's number only when a program asks for one, and only where that is exact, unless its name says otherwise.
 //!
 //! There is no arithmetic here: the one sum that this program computes, INCREMENT's, is of `i128`.
 
@@ -13,6 +13,16 @@ use super::fast::Short;
 
 /// A number, as it was written; up to 22 bytes take no memory of their own. It compares by value: `1.0`, `1` and
 /// `10e-1` are equal, at any length.
+///
+/// ```
+/// # use socket_tables::json::{Number, Value};
+/// let value = Value::parse("9007199254740993.0")?;
+/// let number = value.as_number().expect("it is one");
+/// assert_eq!((number.as_i64(), number.as_exact_f64()), (Some((1 << 53) + 1), None));
+/// assert_eq!((number.as_str(), number.to_f64()), ("9007199254740993.0", 9007199254740992.0));
+/// assert_eq!(Number::from_f64(f64::NAN), None);
+/// # Ok::<(), socket_tables::json::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Number(pub(super) Short<22>);
 
@@ -43,7 +53,7 @@ impl Number {
     }
 
     /// The float, if it has exactly this value: `0.5` has one, `0.1` and `1e400` have none.
-    pub fn as_f64(&self) -> Option<f64> {
+    pub fn as_exact_f64(&self) -> Option<f64> {
         let float = Some(self.to_f64()).filter(|float| float.is_finite())?;
         // A float is a fraction of a power of two, so it has a decimal end: 767 significant digits at most. One
         // digit and 766 behind the point write it exactly, and Decimal compares that with what stands here.
@@ -79,7 +89,7 @@ macro_rules! from_integers {
         }
     )*};
 }
-from_integers!(i32 u32 i64 u64 i128 u128 usize);
+from_integers!(i8 u8 i16 u16 i32 u32 i64 u64 i128 u128 isize usize);
 
 /// What [`Number::as_i128`] gives, for the text of a number. Nearly all that are asked for are written plainly
 /// and fit an `i64`; those need no [`Decimal`].

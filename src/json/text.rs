@@ -8,7 +8,7 @@
 //! other characters stand as themselves in UTF-8. There is no option to escape them too, as some writers have
 //! it: whoever reads JSON reads UTF-8.
 
-use std::borrow::{Borrow, Cow};
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -16,6 +16,15 @@ use super::fast::{self, Short};
 use super::{Error, Kind, Parser, Sink, Value, number};
 
 /// One JSON value as text, without white space outside strings. Compares by text; see [`JsonText::same_value`].
+///
+/// ```
+/// # use socket_tables::json::JsonText;
+/// let text = JsonText::parse("[ 1.0, \"a\" ]")?;
+/// assert_eq!(text.as_str(), "[1.0,\"a\"]");
+/// assert!(text.same_value(&JsonText::from(vec![1.into(), "a".into()])));
+/// assert_eq!(JsonText::string("a").as_string().as_deref(), Some("a"));
+/// # Ok::<(), socket_tables::json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonText<'a>(Cow<'a, str>);
 
@@ -115,10 +124,17 @@ impl fmt::Display for JsonText<'_> {
     }
 }
 
-/// A tree becomes text. It is taken by value or by reference, since it is only read.
-impl<V: Borrow<Value>> From<V> for JsonText<'static> {
+/// Whatever becomes a tree becomes text: a `&str` is a string here, and no JSON that would be parsed.
+impl<V: Into<Value>> From<V> for JsonText<'static> {
     fn from(value: V) -> JsonText<'static> {
-        JsonText(value.borrow().written(false).into())
+        JsonText::from(&value.into())
+    }
+}
+
+/// A tree is only read to be written, so a borrowed one does as well.
+impl From<&Value> for JsonText<'static> {
+    fn from(value: &Value) -> JsonText<'static> {
+        JsonText(value.written(false).into())
     }
 }
 

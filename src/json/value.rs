@@ -41,6 +41,14 @@ pub struct Array(pub(super) Vec<Value>);
 
 /// An object: its members in the order they were written, duplicates kept. Lookup takes time in proportion
 /// to the number of members, which for the few that objects have beats hashing.
+///
+/// ```
+/// # use socket_tables::json::{Object, Value};
+/// let mut door = Object::from_iter([("name", "front")]);
+/// door.push("open", true);
+/// assert_eq!(door.get("open"), Some(&Value::from(true)));
+/// assert_eq!(Value::from(door).to_string(), r#"{"name":"front","open":true}"#);
+/// ```
 #[derive(Debug, Default)]
 pub struct Object(pub(super) Vec<(Short<30>, Value)>);
 
@@ -68,7 +76,37 @@ impl Value {
         if let Value::Bool(bool) = self { Some(*bool) } else { None }
     }
 
-    /// The number, if it is one.
+    /// The integer, if it is a number that is one by value and fits: `5.0` and `1e3` are integers, `"5"` is a string.
+    ///
+    /// ```
+    /// # use socket_tables::json::Value;
+    /// let value = Value::parse(r#"{"age": 7, "width": 0.1}"#)?;
+    /// assert_eq!(value.get("age").and_then(Value::as_i64), Some(7));
+    /// assert_eq!(value.get("width").and_then(Value::as_i64), None);
+    /// assert_eq!(value.get("width").and_then(Value::as_f64), Some(0.1));
+    /// assert_eq!(value.get("width").and_then(Value::as_exact_f64), None);
+    /// # Ok::<(), socket_tables::json::Error>(())
+    /// ```
+    pub fn as_i64(&self) -> Option<i64> {
+        self.as_number()?.as_i64()
+    }
+
+    /// As [`Value::as_i64`], of the integers that have no sign.
+    pub fn as_u64(&self) -> Option<u64> {
+        self.as_number()?.as_u64()
+    }
+
+    /// The nearest float, if it is a number; infinite where it is too large for one.
+    pub fn as_f64(&self) -> Option<f64> {
+        Some(self.as_number()?.to_f64())
+    }
+
+    /// The float, if it is a number that has exactly this value: `0.5` has one, `0.1` and `1e400` have none.
+    pub fn as_exact_f64(&self) -> Option<f64> {
+        self.as_number()?.as_exact_f64()
+    }
+
+    /// The number with every digit, if it is one.
     pub fn as_number(&self) -> Option<&Number> {
         if let Value::Number(number) = self { Some(number) } else { None }
     }
@@ -253,10 +291,17 @@ macro_rules! from {
 }
 from! {
     Bool: bool;
-    Number: Number i32 u32 i64 u64 i128 usize;
+    Number: Number i8 u8 i16 u16 i32 u32 i64 u64 i128 u128 isize usize;
     String: &str String;
     Array: Vec<Value> Array;
     Object: Object;
+}
+
+/// JSON has no NaN and no infinities: those become null, as JavaScript writes them. [`Number::from_f64`] refuses them.
+impl From<f64> for Value {
+    fn from(float: f64) -> Value {
+        Number::from_f64(float).map_or(Value::Null, Value::Number)
+    }
 }
 
 /// The sink that builds a tree.

@@ -113,6 +113,12 @@ impl Address {
 
     /// Every address the host's name stands for, in the order in which to try them; at least one. Where the
     /// system must be asked it takes its time: seconds, if a name server is out of reach.
+    ///
+    /// ```
+    /// # use socket_tables::protocol::Address;
+    /// assert_eq!(Address::parse("localhost:80")?.resolve()?.len(), 2);
+    /// # Ok::<(), socket_tables::protocol::AddressError>(())
+    /// ```
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, AddressError> {
         if let Some(known) = self.known() {
             return Ok(known);
@@ -195,6 +201,12 @@ pub enum TokenError {
 impl Token {
     /// The token of this text, if it can be shown in each of the dialects. A server whose token cannot be sent as a
     /// line would be one that some clients can never use, and it would not say why.
+    ///
+    /// ```
+    /// # use socket_tables::Token;
+    /// assert!(Token::new("open sesame")?.matches("open sesame"));
+    /// # Ok::<(), socket_tables::protocol::BadToken>(())
+    /// ```
     pub fn new(text: &str) -> Result<Token, BadToken> {
         let written = text.chars().map(|c| match c {
             '"' | '\\' => 2,
@@ -214,6 +226,13 @@ impl Token {
 
     /// The token in the file, if one is named, or else the one that the environment holds. A variable that
     /// is empty counts as unset.
+    ///
+    /// ```no_run
+    /// # use socket_tables::Token;
+    /// let token = Token::find(Some("/run/secrets/st".as_ref()), None)?;
+    /// let options = socket_tables::ClientOptions { token, ..Default::default() };
+    /// # Ok::<(), socket_tables::protocol::TokenError>(())
+    /// ```
     pub fn find(file: Option<&Path>, variable: Option<OsString>) -> Result<Option<Token>, TokenError> {
         let (place, text) = match (file, variable.filter(|text| !text.is_empty())) {
             (Some(file), _) => (file, first_line(file)?),

@@ -61,6 +61,22 @@ impl Failure {
         Failure { code, message: message.into(), key: None, present: None }
     }
 
+    /// An action's own no, in its words: `Err(Failure::action("sold out"))`. The errors that it meets become one by `?`.
+    ///
+    /// ```
+    /// # use socket_tables::protocol::{Code, Failure};
+    /// let halve = |text: &str| match text.parse::<u64>()? {
+    ///     odd if odd % 2 == 1 => Err(Failure::action("that is odd")),
+    ///     even => Ok(even / 2),
+    /// };
+    /// assert_eq!(halve("42"), Ok(21));
+    /// assert_eq!(halve("x").unwrap_err().message, "invalid digit found in string");
+    /// assert_eq!(halve("7").unwrap_err().code, Code::ActionFailed);
+    /// ```
+    pub fn action(message: impl Into<String>) -> Failure {
+        Failure::new(Code::ActionFailed, message)
+    }
+
     /// The same, of a request about this key.
     pub fn about(self, key: &str) -> Failure {
         Failure { key: Some(key.to_owned()), ..self }
@@ -82,7 +98,7 @@ impl fmt::Display for Failure {
 /// `std::error::Error`: the two conversions from it would overlap. The client wraps it in an error that is one.
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Failure {
-        Failure::new(Code::ActionFailed, error.to_string())
+        Failure::action(error.to_string())
     }
 }
 

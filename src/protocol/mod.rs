@@ -174,6 +174,12 @@ pub enum Condition<'a> {
 
 /// What a WATCH is about. Both ends judge by it: the server which changes to tell, and the client whether it was
 /// told what it asked for.
+///
+/// ```
+/// # use socket_tables::protocol::Scope;
+/// assert!(Scope::from("door").covers("door") && !Scope::from("door").covers("door/2"));
+/// assert!(Scope::Prefix("door".into()).covers("door/2"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope<'a> {
     /// One key.
@@ -268,6 +274,14 @@ impl Request<'_> {
         })
     }
 
+    /// Its name as it is sent: `GET`, or the action's.
+    pub fn name(&self) -> &str {
+        match self.verb() {
+            Ok(verb) => verb.as_str(),
+            Err(name) => name,
+        }
+    }
+
     /// The key that the request is about, if it is about one.
     pub fn key(&self) -> Option<&str> {
         match self {
@@ -300,11 +314,7 @@ impl Request<'_> {
     /// Appends the request as compact JSON with a newline, as [`Request::parse_json`] reads it. Members that have
     /// their default are left out.
     pub fn write_to(&self, out: &mut Vec<u8>) {
-        let name = match self.verb() {
-            Ok(verb) => verb.as_str(),
-            Err(name) => name,
-        };
-        write_text(out, "{\"request\":", name);
+        write_text(out, "{\"request\":", self.name());
         if let Some(key) = self.key() {
             write_text(out, ",\"key\":", key);
         }

@@ -61,6 +61,13 @@ impl<'a> Request<'a> {
         members.request()
     }
 
+    /// Whether a text is a JSON object that has no name for what it asks.
+    pub fn is_nameless(text: &str) -> bool {
+        let mut members = Members::default();
+        let read = members.read(text).and_then(|mut parser| parser.end());
+        read.is_ok() && !matches!(members.values[Member::Request as usize], Some(Held::String(_)))
+    }
+
     /// Reads the request that a text begins with, and tells where it ends. `None` where the text begins with no JSON
     /// object: perhaps it is not all there.
     pub fn parse_first(text: &'a str) -> Option<(Result<Request<'a>, Failure>, usize)> {

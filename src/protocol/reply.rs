@@ -72,7 +72,10 @@ impl Reply<'_> {
                 write_text(out, "{\"key\":", key);
                 write_present(out, *value);
             }
-            Reply::Missing => out.extend_from_slice(b"{\"found\":false,\"value\":null"),
+            Reply::Missing => {
+                out.push(b'{');
+                out.extend_from_slice(NOT_FOUND);
+            }
             Reply::Listed { key, value, ttl } => {
                 write_text(out, "{\"key\":", key);
                 write_member(out, ",\"value\":", value);
@@ -159,11 +162,18 @@ pub(super) fn write_text(out: &mut Vec<u8>, before: &str, text: &str) {
     write_str(out, text);
 }
 
-/// A key's value in an object, or that it has none. A stored `null` is a value, so `found` says which of the two it is.
+/// What stands for a value that is not there. A stored `null` is a value, so `found` says which of the two it is. The
+/// value comes last: SocketTables' Java client takes all up to the brace for it.
+const NOT_FOUND: &[u8] = b"\"found\":false,\"value\":null";
+
+/// A key's value behind other members of an object, or that it has none.
 fn write_present(out: &mut Vec<u8>, value: Option<&str>) {
     match value {
         Some(value) => write_member(out, ",\"value\":", value),
-        None => out.extend_from_slice(b",\"value\":null,\"found\":false"),
+        None => {
+            out.push(b',');
+            out.extend_from_slice(NOT_FOUND);
+        }
     }
 }
 

@@ -37,7 +37,7 @@ const READ_BYTES_MAX: usize = 16 << 10;
 /// was written, a small GET of another waited 29 ms.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 /// No deadline is later than this. A server may be given longer times, and an [`Instant`] would overflow.
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What a connection needs before it can go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,7 +235,9 @@ impl<'c> Connection<'c> {
         }
         let mut may_read = is_ready && self.need != Need::Write;
         if self.linger_due.is_some() {
-            return if may_read { self.linger(buffer) } else { Ok(Need::Read) };
+            let need = if may_read { self.linger(buffer) } else { Need::Read };
+            // At the server's end nobody is waited for who has been told all and says no more.
+            return Ok(if is_stopping && !self.has_unread() { Need::End } else { need });
         }
         // A watcher may have so much to be told that there is always something to write, so it is heard before. But
         // what it says may be answered more slowly than it comes.
@@ -372,12 +374,12 @@ impl<'c> Connection<'c> {
     }
 
     /// Reads once what a client sends to a connection that is being closed, and throws it away.
-    fn linger(&mut self, buffer: &mut [u8]) -> io::Result<Need> {
+    fn linger(&mut self, buffer: &mut [u8]) -> Need {
         match self.stream.read(buffer) {
-            Ok(0) => Ok(Need::End),
-            Ok(_) => Ok(Need::Read),
-            Err(error) if is_for_later(&error) => Ok(Need::Read),
-            Err(_) => Ok(Need::End),
+            Ok(0) => Need::End,
+            Ok(_) => Need::Read,
+            Err(error) if is_for_later(&error) => Need::Read,
+            Err(_) => Need::End,
         }
     }
 }

@@ -5,8 +5,8 @@
 //!
 //! What the accepted bytes mean, and who serves them, is not decided here.
 
-use std::io::{self, ErrorKind, PipeReader, PipeWriter, Write, pipe};
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -14,8 +14,12 @@ use std::time::Duration;
 use std::{error, fmt, thread};
 
 use super::{Level, Server};
+use crate::actions::die_of;
+use crate::protocol::AddressError;
 use crate::sys::{self, Interest};
 
+/// For threads that wait for one thing, and then do little.
+pub(super) const SMALL_STACK_BYTES: usize = 64 << 10;
 /// How long accepting rests after a failure.
 pub(super) const REST: Duration = Duration::from_millis(100);
 
@@ -25,45 +29,53 @@ pub(super) type Accepted = (TcpStream, SocketAddr);
 
 /// Why a server has no port.
 #[derive(Debug)]
-pub struct BindError {
-    /// Where it was to listen; `None` where the address given leads nowhere.
-    pub address: Option<SocketAddr>,
-    /// What the system said.
-    pub source: io::Error,
+pub enum BindError {
+    /// The address is none, or leads nowhere.
+    Address(AddressError),
+    /// The list of addresses was empty.
+    Nowhere,
+    /// The port cannot be had; what the system said.
+    Listen(SocketAddr, io::Error),
 }
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = &self.source;
-        match self.address {
-            Some(address) if source.kind() == ErrorKind::AddrInUse => {
+        match self {
+            BindError::Address(error) => write!(f, "there is no address to listen on: {error}"),
+            BindError::Nowhere => f.write_str("there is no address to listen on"),
+            BindError::Listen(address, error) if error.kind() == ErrorKind::AddrInUse => {
                 write!(f, "cannot listen on {address}: the port is taken by another program")
             }
-            Some(address) => write!(f, "cannot listen on {address}: {source}"),
-            None => write!(f, "there is no address to listen on: {source}"),
+            BindError::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
         }
     }
 }
 
 impl error::Error for BindError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        Some(&self.source)
+        match self {
+            BindError::Address(error) => Some(error),
+            BindError::Nowhere => None,
+            BindError::Listen(_, error) => Some(error),
+        }
     }
 }
 
 /// Listens on the first of these addresses that this machine has. One whose port is taken ends the
 /// search: if the server went on to the next address, clients of one name would find another program at
 /// one of its addresses and this server at the other.
-pub(super) fn listen(addresses: impl ToSocketAddrs) -> Result<(TcpListener, ShutdownHandle), BindError> {
-    let nowhere = |source| BindError { address: None, source };
-    let mut failed = nowhere(ErrorKind::AddrNotAvailable.into());
-    for address in addresses.to_socket_addrs().map_err(nowhere)? {
-        match listen_on(address) {
+pub(super) fn listen(addresses: &[SocketAddr]) -> Result<(TcpListener, ShutdownHandle), BindError> {
+    let mut failed = BindError::Nowhere;
+    for address in addresses {
+        match listen_on(*address) {
             Ok(listening) => return Ok(listening),
-            Err(source) => failed = BindError { address: Some(address), source },
-        }
-        if failed.source.kind() != ErrorKind::AddrNotAvailable {
-            break;
+            Err(error) => {
+                let is_ours = error.kind() != ErrorKind::AddrNotAvailable;
+                failed = BindError::Listen(*address, error);
+                if is_ours {
+                    break;
+                }
+            }
         }
     }
     Err(failed)
@@ -146,12 +158,11 @@ impl Drop for Place<'_> {
 /// Ends [`Server::run`] from any thread.
 ///
 /// ```
-/// # use socket_tables::server::Server;
+/// # use socket_tables::Server;
 /// let server = Server::bind("127.0.0.1:0")?;
 /// let stop = server.shutdown_handle();
-/// let serving = std::thread::spawn(|| server.run());
-/// stop.shutdown();
-/// serving.join().expect("no panic")?;
+/// std::thread::spawn(move || stop.shutdown());
+/// server.run()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -180,10 +191,32 @@ impl ShutdownHandle {
         }
     }
 
-    /// Has the first SIGTERM, SIGINT or SIGHUP do the same; the next one ends the process at once. A process has one handler of
-    /// signals, so of several servers the last to ask for it has it.
+    /// Has the first SIGTERM, SIGINT or SIGHUP do the same; the next one ends the process at once, and the programs that
+    /// it runs for clients. A process has one handler of signals, so of several servers the last to ask for it has it.
+    ///
+    /// ```no_run
+    /// # use socket_tables::Server;
+    /// let server = Server::bind("7777")?;
+    /// server.shutdown_handle().on_signals()?;
+    /// server.run()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_signals(&self) -> io::Result<()> {
-        sys::first_signal_to(self.0.writer.try_clone()?);
+        let ((mut signals, writer), stop) = (pipe()?, self.clone());
+        // A handler may do next to nothing, so a thread does it. It waits for nobody else.
+        let obey = move || {
+            let mut number = [0];
+            for is_first in [true, false] {
+                match signals.read_exact(&mut number) {
+                    Ok(()) if is_first => stop.shutdown(),
+                    Ok(()) => die_of(number[0].into()),
+                    // The other end is never closed.
+                    Err(_) => return,
+                }
+            }
+        };
+        thread::Builder::new().name("signals".into()).stack_size(SMALL_STACK_BYTES).spawn(obey)?;
+        sys::signals_to(writer);
         Ok(())
     }
 

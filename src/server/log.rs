@@ -67,6 +67,14 @@ impl Log {
     }
 
     /// A log of events that matter at least as much as `level`, written by a thread of its own.
+    ///
+    /// ```
+    /// use socket_tables::server::{Level, Log};
+    ///
+    /// let log = Log::new(Level::Info, std::io::stderr())?;
+    /// let options = socket_tables::Options { log, ..Default::default() };
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn new(level: Level, out: impl Write + Send + 'static) -> io::Result<Log> {
         let (lines, waiting) = sync_channel(LINES_WAITING_MAX);
         let dropped = Arc::new(AtomicU64::new(0));

@@ -6,26 +6,31 @@
 //! | [`Mode::Pool`] | a worker thread for each client | to wait for one client a thread, and let the kernel switch |
 //! | [`Mode::Event`] | one thread, all clients | to wait for all of them at once, and never for one |
 //!
-//! The first has a flaw: a client that says nothing keeps all others waiting. Threads mend that, at the price of a switch
+//! The first has a flaw: a client keeps all others waiting, be it only a second that it says nothing. Threads mend that, at the price of a switch
 //! of threads for each request and a stack for each client. The event loop saves both, at the price of a rule: nothing
 //! that it does may take long.
 //!
 //! All of them serve the same `Connection`; they differ in how many connections a thread waits for. Who asks for
 //! the mode is this file alone: for what a session is, how long a client may be silent, and whether it may WATCH.
 //!
-//! Read the files in this order: `listener` (taking a port, accepting, stopping), `connection` (one client), `pool`
-//! (threads that serve or help), `bell` (waking what waits), `event_loop` (many), `log`. What the bytes mean is the
+//! Read the files in this order: `setup` (what a server is given), `listener` (taking a port, accepting, stopping),
+//! `running` (a server on a thread of its own), `connection` (one client), `pool`
+//! (threads that serve or help), `bell` (waking what waits), `event_loop` (many), `info`, `log`. What the bytes mean is the
 //! session's business and not known here. Considered and left: a thread for each connection without a bound (a flood of
 //! clients would take all memory).
 
 mod bell;
 mod connection;
 mod event_loop;
+mod info;
 mod listener;
 mod log;
 mod pool;
+mod running;
+mod setup;
 
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -33,18 +38,18 @@ use std::thread::{self, Builder, Scope as Threads};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use crate::actions::{Action, Actions, RegisterError};
-use crate::json::{Object, Value};
-use crate::protocol::{Scope, Spec, Token};
+use crate::protocol::Scope;
 use crate::session::{Core, Session, Stats};
-use crate::store::{Change, Durability, Journal, Store, WatchEnd, Watcher};
-use crate::sys::raise_descriptors;
-use connection::Connection;
+use crate::store::{Change, Durability, Journal, WatchEnd, Watcher};
+use crate::sys::{Interest, raise_descriptors, wait_ready};
+use connection::{Connection, YEAR};
 use event_loop::{EventLoop, WAITING_MAX};
 pub use listener::{BindError, ShutdownHandle};
-use listener::{Place, listen};
+use listener::{Place, SMALL_STACK_BYTES};
 pub use log::{Level, Log};
 use pool::{Pool, Work, serve};
+pub use running::Running;
+pub use setup::Options;
 
 /// Who serves how many clients at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,41 +88,6 @@ impl fmt::Display for Mode {
     }
 }
 
-/// What a server grants its clients. Every limit bounds what one client can take from the others.
-pub struct Options {
-    /// Who serves how many clients at once.
-    pub mode: Mode,
-    /// The largest request, in bytes.
-    pub request_bytes_max: usize,
-    /// The longest silence between requests. `None`: 300 s, and 10 s in iterative mode, where
-    /// all others wait for it.
-    pub idle: Option<Duration>,
-    /// For a request from its first byte to its last, and for taking a reply.
-    pub deadline: Duration,
-    /// The table that is served.
-    pub store: Arc<Store>,
-    /// What clients must show first.
-    pub token: Option<Token>,
-    /// Where events are told.
-    pub log: Log,
-}
-
-impl Default for Options {
-    /// Event mode with 10,000 connections, 1 MiB a request, 10 s for it, an empty table without a limit, no token, no
-    /// log.
-    fn default() -> Options {
-        Options {
-            mode: Mode::EVENT,
-            request_bytes_max: 1 << 20,
-            idle: None,
-            deadline: Duration::from_secs(10),
-            store: Arc::default(),
-            token: None,
-            log: Log::none(),
-        }
-    }
-}
-
 /// Workers for what may take long in event mode.
 const HELPERS_MAX: usize = 512;
 
@@ -125,6 +95,16 @@ type Callback = Box<dyn Fn(&Change) + Send + Sync>;
 
 /// A server that has its port. [The crate's page](crate) shows one at work. Once it runs, its threads share
 /// it and nothing in it changes but what has its own lock.
+///
+/// ```
+/// use socket_tables::client::Client;
+/// use socket_tables::server::Server;
+///
+/// let server = Server::bind("127.0.0.1:0")?.action("SHOUT", |call| Ok(call.data_str()?.to_uppercase()))?.start()?;
+/// let mut client = Client::connect(server.address())?;
+/// assert_eq!(client.call("SHOUT", "hi")?.as_str(), Some("HI"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Server {
     listener: TcpListener,
     stop: ShutdownHandle,
@@ -138,92 +118,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes a port, with the default [`Options`]: of the first address given that this machine has.
-    /// Port 0 is any that is free.
-    pub fn bind(address: impl ToSocketAddrs) -> Result<Server, BindError> {
-        let (listener, stop) = listen(address)?;
-        let Options { mode, request_bytes_max, idle, deadline, store, token, log } = Options::default();
-        let (actions, stats, may_watch) = (Actions::default(), Arc::default(), true);
-        let core = Core { store, actions, stats, token, may_watch, request_bytes_max };
-        Ok(Server { listener, stop, mode, idle, deadline, log, core, callbacks: Vec::new() })
-    }
-
-    /// Sets all options.
-    pub fn options(self, options: Options) -> Server {
-        let Options { mode, request_bytes_max, idle, deadline, store, token, log } = options;
-        let core = Core { store, token, request_bytes_max, ..self.core };
-        Server { mode, idle, deadline, log, core, ..self }
-    }
-
-    /// Sets the mode.
-    pub fn mode(self, mode: Mode) -> Server {
-        Server { mode, ..self }
-    }
-
-    /// Answers requests named `name` by `action`. A name that is taken, or is none, is an error. What
-    /// actions share is what they hold: an `Arc` of your own, or the table.
-    ///
-    /// ```
-    /// # use socket_tables::{actions::Call, json::Value, server::Server};
-    /// # let server = Server::bind("127.0.0.1:0")?;
-    /// let table = server.store();
-    /// let server = server.action("VISIT", move |call: &Call<'_>| {
-    ///     Ok(Value::from(table.increment(&format!("visits/{}", call.data_str()?), 1, None)?))
-    /// })?;
-    /// assert!(server.action("VISIT", |_: &Call<'_>| Ok(Value::Null)).is_err());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn action(mut self, name: &str, action: impl Action + 'static) -> Result<Server, RegisterError> {
-        self.actions().register(name, "[DATA]", "an action of this server's own", action)?;
-        Ok(self)
-    }
-
-    /// Calls `callback` for each change of a key (`"door"`), or of all keys under a prefix
-    /// (`Scope::Prefix("sensor/".into())`), in their order, on a thread of its own. As for any watcher, a
-    /// callback that is much too slow is given up on, and that is logged.
-    ///
-    /// ```
-    /// # let server = socket_tables::server::Server::bind("127.0.0.1:0")?;
-    /// let server = server.on_change("door", |change| match change.value.as_str() {
-    ///     "\"open\"" => { /* ring the bell */ }
-    ///     _ => {}
-    /// });
-    /// # Ok::<(), socket_tables::server::BindError>(())
-    /// ```
-    pub fn on_change<'a>(
-        mut self,
-        scope: impl Into<Scope<'a>>,
-        callback: impl Fn(&Change) + Send + Sync + 'static,
-    ) -> Server {
-        self.callbacks.push((scope.into().into_owned(), Box::new(callback)));
-        self
-    }
-
-    /// The registry, for what [`Server::action`] does not do.
-    pub fn actions(&mut self) -> &mut Actions {
-        &mut self.core.actions
-    }
-
-    /// The table, for actions and threads of the server's own program: that of the options set last.
-    pub fn store(&self) -> Arc<Store> {
-        self.core.store.clone()
-    }
-
-    /// The address that clients connect to.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.stop.address()
-    }
-
-    /// Ends [`Server::run`], from any thread.
-    pub fn shutdown_handle(&self) -> ShutdownHandle {
-        self.stop.clone()
-    }
-
     /// Serves until it is shut down (in [`Mode::Once`]: until one request is answered). Requests
     /// under way are finished, and every thread has ended when this returns.
     ///
     /// Where the store has a journal, this is what writes it. A journal that fails ends the server, and no change is
     /// acknowledged any more.
+    ///
+    /// This takes the thread that calls it; [`Server::start`] takes one of its own.
+    ///
+    /// ```no_run
+    /// # use socket_tables::server::Server;
+    /// Server::bind("7777")?.run()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run(mut self) -> io::Result<()> {
         // A client that watches is served for as long as it likes. In the first two modes no other client would be.
         self.core.may_watch = match self.mode {
@@ -246,18 +153,21 @@ impl Server {
             let started = started.and_then(|()| {
                 Builder::new().name("leases".into()).spawn_scoped(scope, || store.expire(is_over)).map(drop)
             });
-            let ended = started.and_then(|()| {
-                let ended = match store.journal() {
-                    Some(journal) => server.run_beside_committer(journal, scope),
-                    None => server.run_mode(),
-                };
-                store.end_expiry(is_over);
-                ended
+            let started = started.and_then(|()| {
+                let ending = Builder::new().name("ending".into()).stack_size(SMALL_STACK_BYTES);
+                ending.spawn_scoped(scope, || server.begin_to_end()).map(drop)
             });
-            // The scope waits for the callbacks' threads, which wait for their watches to end.
+            let ended = started.and_then(|()| match store.journal() {
+                Some(journal) => server.run_beside_committer(journal, scope),
+                None => server.run_mode(),
+            });
+            // The scope waits for these threads, which wait to be told.
+            store.end_expiry(is_over);
+            server.stop.shutdown();
             watches.iter().for_each(|(watch, _)| watch.end());
             ended
         })
+        .inspect(|()| server.log.event(Level::Info, "stopped", &[]))
     }
 
     /// Serves clients while a thread writes the journal. It ends when they have been served, and the other way round.
@@ -276,6 +186,14 @@ impl Server {
         committed.map_err(io::Error::other).and(ended)
     }
 
+    /// Waits until the server is to end, says so, and sees to it that no program keeps it for longer than a deadline. A
+    /// thread does this, since in two of the modes the one that serves may be waiting for that program.
+    fn begin_to_end(&self) {
+        while wait_ready([(Some(self.stop.told().as_fd()), Interest::Read)], Duration::MAX) != [true] {}
+        self.log.event(Level::Info, "stopping", &[]);
+        self.core.actions.end_programs(Instant::now() + self.deadline.min(YEAR));
+    }
+
     fn run_mode(&self) -> io::Result<()> {
         match self.mode {
             Mode::Once | Mode::Iterative => {
@@ -292,7 +210,7 @@ impl Server {
         let mut buffer = vec![0; 16 << 10];
         while let Some(accepted) = self.wait_for_client() {
             let mut connection = Connection::new(self, accepted, Place::take(self, 1), Instant::now());
-            serve(&mut connection, &mut buffer);
+            serve(&mut connection, &mut buffer, Some(&self.listener));
             if connection.session.is_spent() {
                 break;
             }
@@ -357,30 +275,5 @@ impl Server {
                 Err(WatchEnd::Stopped) => break,
             }
         }
-    }
-
-    /// What INFO answers: all that an operator may ask, and what a client can ask for. The closure owns
-    /// what it reads, since the actions that hold it are a part of this server themselves.
-    fn info(&self) -> Box<dyn Fn() -> Value + Send + Sync> {
-        let (store, stats) = (self.core.store.clone(), self.core.stats.clone());
-        let (mode, address, started) = (self.mode, self.local_addr(), Instant::now());
-        let usage = |Spec { name, args, help }| (format!("{name} {args}").trim_end().to_owned(), help);
-        let help: Object = self.core.actions.specs().map(usage).collect();
-        Box::new(move || {
-            let (watchers, watch_bytes) = store.watchers();
-            let own = [
-                ("version", env!("CARGO_PKG_VERSION").into()),
-                ("mode", mode.to_string().into()),
-                ("address", address.to_string().into()),
-                ("uptime_s", started.elapsed().as_secs().into()),
-                ("keys", (store.count("") as u64).into()),
-                ("memory_bytes", (store.bytes() as u64).into()),
-                ("watchers", (watchers as u64).into()),
-                ("watch_bytes", (watch_bytes as u64).into()),
-            ];
-            let journal = store.journal().map(|journal| ("journal", journal.info()));
-            let help = [("help", Value::Object(help.clone()))];
-            Value::Object(own.into_iter().chain(journal).chain(stats.members()).chain(help).collect())
-        })
     }
 }

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -28,6 +29,8 @@ const STACK_BYTES: usize = 1 << 20;
 /// How long a worker without work stays. Starting a thread takes 50 to 100 us, which a client that
 /// reconnects should not pay each time; a burst's workers should not hold their memory for ever.
 const IDLE_MAX: Duration = Duration::from_secs(5);
+/// How long a client may keep others waiting without having said a word, where one is served after another.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// A worker's buffer is as small as a page: each idle connection in pool mode holds one.
 const BUFFER_BYTES: usize = 4 << 10;
 
@@ -119,7 +122,7 @@ impl<'c> Pool<'c> {
     fn work_on(&self, (number, mut connection): Lent<'c>, buffer: &mut [u8]) {
         match self.work {
             Work::Act => connection.act(),
-            Work::Serve => serve(&mut connection, buffer),
+            Work::Serve => serve(&mut connection, buffer, None),
         }
         // First of all: the loop may have another connection for this worker as soon as it has this one.
         self.lock().spare += 1;
@@ -154,10 +157,12 @@ impl<'c> Pool<'c> {
     }
 }
 
-/// Serves a connection to its end, on this thread: takes its steps, and waits for what it needs between them.
-pub(super) fn serve(connection: &mut Connection<'_>, buffer: &mut [u8]) {
+/// Serves a connection to its end, on this thread: takes its steps, and waits for what it needs between them. A client
+/// that says nothing gives way after [`PATIENCE`] where `others`, the listener that they wait at, is ready.
+pub(super) fn serve(connection: &mut Connection<'_>, buffer: &mut [u8], others: Option<&TcpListener>) {
     let stop = connection.server.stop.told().as_fd();
     let (mut is_ready, mut is_stopping) = (true, false);
+    let gives_way = Instant::now() + PATIENCE;
     // A bell takes two descriptors, and few clients watch.
     let mut bell = None;
     loop {
@@ -183,14 +188,25 @@ pub(super) fn serve(connection: &mut Connection<'_>, buffer: &mut [u8]) {
             Need::End => return,
         }
         let changes = bell.as_ref().map(|bell| bell.reader().as_fd());
-        let [socket, told, changed] = wait_ready(
+        let has_spoken = connection.session.requests() > 0 || connection.session.has_begun();
+        let others = others.filter(|_| !has_spoken);
+        let (due, others) = match others {
+            Some(_) if now < gives_way => (connection.due().min(gives_way), None),
+            others => (connection.due(), others.map(AsFd::as_fd)),
+        };
+        let [socket, told, changed, somebody_waits] = wait_ready(
             [
                 (Some(connection.stream().as_fd()), connection.need.interest()),
                 ((!is_stopping).then_some(stop), Interest::Read),
                 (changes, Interest::Read),
+                (others, Interest::Read),
             ],
-            connection.due().saturating_duration_since(now),
+            due.saturating_duration_since(now),
         );
+        // It may have begun to speak just now. If not, nothing that it could miss was sent, so it is not lingered for.
+        if somebody_waits && !socket {
+            return connection.go_on(|_| Ok(Need::End));
+        }
         (is_ready, is_stopping) = (socket, is_stopping || told);
         if let (true, Some(bell)) = (changed, &bell) {
             bell.answer();

@@ -62,6 +62,7 @@ mod shared;
 
 use std::task::Waker;
 
+use crate::actions::FALLBACK;
 use crate::protocol::{Code, Failure, Framer};
 use crate::store::{Durability, Journal};
 use execute::Time;
@@ -145,6 +146,8 @@ pub struct Session<'c> {
     told: usize,
     /// The client has shown the token, or none is set.
     authenticated: bool,
+    /// There is an action for whatever has no other name.
+    has_fallback: bool,
     counts: Counts,
     /// How many of [`HINTS_MAX`] are left.
     hints: u32,
@@ -175,6 +178,7 @@ impl<'c> Session<'c> {
             output_bytes: 0,
             told: 0,
             authenticated: core.token.is_none(),
+            has_fallback: core.actions.knows(FALLBACK),
             counts: Counts::default(),
             hints: HINTS_MAX,
             requests: 0,

@@ -131,7 +131,7 @@ impl<'c> Watching<'c> {
         loop {
             match self.watcher.take() {
                 Ok(Some(waiting)) => {
-                    let Change { event, key, value } = &waiting.change;
+                    let Change { event, key, text: value } = &waiting.change;
                     if !tell(*event, key, value.as_str()) {
                         return Left::More;
                     }

@@ -47,6 +47,15 @@ pub const INTEGER_BYTES_MAX: usize = 40;
 
 /// A shared table. A key that is written must pass [`check_key`], whoever writes it: the table relies on keys without
 /// control characters.
+///
+/// ```
+/// use socket_tables::store::Store;
+///
+/// let store = Store::default();
+/// store.update("door", &"open".into(), None, None)?;
+/// assert_eq!(store.get("door", |value| value.map(str::to_owned)).as_deref(), Some("\"open\""));
+/// # Ok::<(), socket_tables::store::Rejected>(())
+/// ```
 #[derive(Default)]
 pub struct Store {
     /// Locked before `state` by whoever is going to write.
@@ -104,12 +113,29 @@ impl std::error::Error for Rejected {}
 
 impl Store {
     /// An empty store, whose keys and values may hold `memory_max` bytes.
+    ///
+    /// ```
+    /// use socket_tables::store::{Rejected, Store};
+    ///
+    /// let store = Store::new(Some(0));
+    /// assert_eq!(store.update("door", &"open".into(), None, None), Err(Rejected::Full));
+    /// ```
     pub fn new(memory_max: Option<usize>) -> Store {
         Store { memory_max, ..Store::default() }
     }
 
     /// A store whose table is that of a journal, and whose changes go there: see [`Store::commit`]. `progress` is told
     /// the number of each record that is read.
+    ///
+    /// ```no_run
+    /// use socket_tables::store::{Store, SyncPolicy};
+    ///
+    /// let (store, found) = Store::open(None, "table".as_ref(), SyncPolicy::Always, |_| {})?;
+    /// let server = socket_tables::Server::bind("7777")?;
+    /// let options = socket_tables::Options { store: store.into(), ..Default::default() };
+    /// server.options(options).run()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(
         memory_max: Option<usize>,
         path: &Path,
@@ -128,11 +154,26 @@ impl Store {
 
     /// Looks at a key's value where it lies, so that GET copies it once, into the reply. `look` runs under the lock
     /// and must not wait.
+    ///
+    /// ```
+    /// # let store = socket_tables::store::Store::default();
+    /// assert!(store.get("door", |value| value.is_none()));
+    /// ```
     pub fn get<R>(&self, key: &str, look: impl FnOnce(Option<&str>) -> R) -> R {
         look(self.read().table.value(key))
     }
 
     /// Gives a key this value, if `condition` holds: for so long, or else for ever.
+    ///
+    /// ```
+    /// # let store = socket_tables::store::Store::default();
+    /// use socket_tables::{protocol::Condition, store::Rejected};
+    ///
+    /// store.update("door", &"open".into(), None, None)?;
+    /// let again = store.update("door", &"shut".into(), Some(&Condition::Absent), None);
+    /// assert_eq!(again, Err(Rejected::Conflict(Some("open".into()))));
+    /// # Ok::<(), socket_tables::store::Rejected>(())
+    /// ```
     pub fn update(
         &self,
         key: &str,
@@ -148,6 +189,12 @@ impl Store {
 
     /// Adds to an integer, and tells the sum. A missing key counts as 0, and a string that is an integer as that:
     /// `st client update n 0` stores a string. Where no time is given, the key keeps the one that it had.
+    ///
+    /// ```
+    /// # let store = socket_tables::store::Store::default();
+    /// assert_eq!(store.increment("visits", 2, None)?, 2);
+    /// # Ok::<(), socket_tables::store::Rejected>(())
+    /// ```
     pub fn increment(&self, key: &str, by: i128, ttl: Option<Duration>) -> Result<i128, Rejected> {
         let turn = self.turn_to_write(key.len(), Some(INTEGER_BYTES_MAX))?;
         let (sum, until) = {
@@ -162,6 +209,13 @@ impl Store {
     }
 
     /// Takes a key out, if `condition` holds, and tells the value it had.
+    ///
+    /// ```
+    /// # let store = socket_tables::store::Store::default();
+    /// store.update("door", &"open".into(), None, None)?;
+    /// assert_eq!(store.delete("door", None)?, Some("open".into()));
+    /// # Ok::<(), socket_tables::store::Rejected>(())
+    /// ```
     pub fn delete(
         &self,
         key: &str,
@@ -173,6 +227,13 @@ impl Store {
     }
 
     /// Takes the first key out that begins so, and tells it and the value it had.
+    ///
+    /// ```
+    /// # let store = socket_tables::store::Store::default();
+    /// store.update("job/1", &"sweep".into(), None, None)?;
+    /// assert_eq!(store.take_first("job/")?, Some(("job/1".to_owned(), "sweep".into())));
+    /// # Ok::<(), socket_tables::store::Rejected>(())
+    /// ```
     pub fn take_first(&self, prefix: &str) -> Result<Option<(String, JsonText<'static>)>, Rejected> {
         let turn = self.turn_to_write(KEY_BYTES_MAX, None)?;
         let first = self.read().table.range(prefix, None).next().map(|(key, _)| key.to_owned());
@@ -181,6 +242,15 @@ impl Store {
 
     /// Shows keys and what is known of them in order, those that begin with `prefix` and come after `after`, for as
     /// long as `show` says so. Returns whether that was all of them. `show` runs under the lock.
+    ///
+    /// ```
+    /// # let store = socket_tables::store::Store::default();
+    /// store.update("job/1", &"sweep".into(), None, None)?;
+    /// let mut keys = Vec::new();
+    /// store.list("job/", None, |key, _| { keys.push(key.to_owned()); true });
+    /// assert_eq!(keys, ["job/1"]);
+    /// # Ok::<(), socket_tables::store::Rejected>(())
+    /// ```
     pub fn list(
         &self,
         prefix: &str,
@@ -191,6 +261,11 @@ impl Store {
     }
 
     /// How many keys begin with `prefix`.
+    ///
+    /// ```
+    /// # let store = socket_tables::store::Store::default();
+    /// assert_eq!(store.count("job/"), 0);
+    /// ```
     pub fn count(&self, prefix: &str) -> usize {
         self.read().table.count(prefix)
     }

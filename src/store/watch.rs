@@ -18,7 +18,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::Store;
-use crate::json::JsonText;
+use crate::json::{JsonText, Value};
 use crate::protocol::Scope;
 
 /// Changes that may wait for a watcher for longer than [`LATE_MAX`]. A burst may be longer.
@@ -61,8 +61,22 @@ pub struct Change {
     pub event: ChangeKind,
     /// The key.
     pub key: String,
+    /// The new value as JSON text; after [`ChangeKind::Delete`] the last one.
+    pub text: JsonText<'static>,
+}
+
+impl Change {
     /// The new value; after [`ChangeKind::Delete`] the last one.
-    pub value: JsonText<'static>,
+    ///
+    /// ```
+    /// # use socket_tables::{json::JsonText, store::{Change, ChangeKind}};
+    /// # let text = JsonText::from("open");
+    /// # let change = Change { event: ChangeKind::Update, key: "door".into(), text };
+    /// assert_eq!(change.value().as_str(), Some("open"));
+    /// ```
+    pub fn value(&self) -> Value {
+        self.text.to_value()
+    }
 }
 
 /// A change on its way to watchers, which share it: a large value is held once. The last of them to drop it takes
@@ -76,7 +90,7 @@ pub struct QueuedChange {
 
 impl QueuedChange {
     fn cost(&self) -> usize {
-        CHANGE_OVERHEAD_BYTES + self.change.key.len() + self.change.value.as_str().len()
+        CHANGE_OVERHEAD_BYTES + self.change.key.len() + self.change.text.as_str().len()
     }
 }
 
@@ -247,8 +261,8 @@ impl Watchers {
         let mut waiting = None;
         for inbox in self.all.iter().filter(|inbox| inbox.scope.covers(key)) {
             inbox.offer(waiting.get_or_insert_with(|| {
-                let value = JsonText::trusted(value).into_owned();
-                let change = Change { event, key: key.to_owned(), value };
+                let text = JsonText::trusted(value).into_owned();
+                let change = Change { event, key: key.to_owned(), text };
                 let waiting = QueuedChange { change, held: self.held.clone() };
                 self.held.fetch_add(waiting.cost(), Relaxed);
                 Arc::new(waiting)

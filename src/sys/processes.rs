@@ -63,6 +63,11 @@ pub fn kill_child(child: u32) {
     pid(child).map(|child| kill(child, SIGKILL));
 }
 
+/// Sends a signal to this process.
+pub fn signal_self(signal: c_int) {
+    pid(std::process::id()).map(|own| kill(own, signal));
+}
+
 /// Sends a signal to a process group, which std cannot. Its leader must be a child of ours that has not been reaped.
 pub fn signal_group(leader: u32, signal: c_int) {
     pid(leader).map(|leader| kill(-leader, signal));

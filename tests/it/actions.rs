@@ -40,10 +40,14 @@ fn exec_runs_a_command_and_history_keeps_it() {
         (r#"["cat"]"#, done(0, "", "")),
         (r#"["/bin/pwd"]"#, done(0, "/\n", "")),
         (r#"["sh","-c","echo $0"]"#, done(0, "sh\n", "")),
+        // A string is a line for the shell.
+        (r#""echo a b | tr a-z A-Z; exit 3""#, done(3, "A B\n", "")),
+        (r#""no-such-program 2>/dev/null""#, done(127, "", "")),
+        (r#""""#, done(0, "", "")),
     ] {
         assert_eq!(call(&actions, "EXEC", command), reply, "{command}");
     }
-    for wrong in ["null", "[]", "\"ls\"", "[1]", r#"["a",1]"#, r#"{"a":"b"}"#, "[[]]"] {
+    for wrong in ["null", "[]", "7", "[1]", r#"["a",1]"#, r#"{"a":"b"}"#, "[[]]"] {
         expect_failure(call(&actions, "EXEC", wrong), Code::BadRequest, "array of strings");
     }
     expect_failure(actions.call("EXEC", None).map(|_| String::new()), Code::BadRequest, "EXEC needs");
@@ -56,8 +60,9 @@ fn exec_runs_a_command_and_history_keeps_it() {
     expect_failure(call(&actions, "EXEC", r#"["a\u0000b"]"#), Code::ActionFailed, "cannot run");
     let history = actions.call("HISTORY", None).unwrap().to_value();
     let commands = history.as_array().unwrap();
-    assert_eq!(commands.len(), 11);
+    assert_eq!(commands.len(), 14);
     assert_eq!(commands[1].as_array().unwrap()[1].as_str(), Some("a b"));
+    assert_eq!(commands[8].as_str(), Some("echo a b | tr a-z A-Z; exit 3"), "as it was asked");
 }
 
 #[test]
@@ -88,7 +93,7 @@ fn the_small_built_in_actions_answer() {
     for data in ["1.50", r#"{"a":[null,"b"]}"#, "null", r#""é\n""#] {
         assert_eq!(call(&actions, "ECHO", data).as_deref(), Ok(data));
     }
-    expect_failure(actions.call("ECHO", None).map(|_| String::new()), Code::BadRequest, "ECHO needs");
+    assert_eq!(actions.call("ECHO", None), Ok(JsonText::NULL));
     let hello = call(&actions, "HELLO", "null").unwrap();
     assert!(hello.starts_with("\"Hello from ") && hello.len() > 14, "{hello}");
     let before = rfc3339(SystemTime::now());
@@ -147,14 +152,21 @@ fn a_name_is_taken_once() {
     let mut actions = Actions::default();
     let answer = |_: &Call<'_>| Ok(Value::from("a"));
     let longest = "N".repeat(64);
-    for good in ["A", "SHOUT", "A-1_Z", &longest] {
+    // Of the built-in ones these may be replaced, once.
+    for good in ["A", "SHOUT", "A-1_Z", &longest, "*", "ECHO", "HELLO", "TIME"] {
         assert_eq!(actions.register(good, "", "", answer), Ok(()), "{good}");
     }
     for taken in actions.names().map(str::to_owned).collect::<Vec<_>>() {
         assert_eq!(actions.register(&taken, "", "", answer), Err(RegisterError::Taken(taken)));
     }
+    assert_eq!(call(&actions, "TIME", "1").as_deref(), Ok("\"a\""));
+    assert!(actions.may_take_long("TIME") && !actions.may_take_long("INFO"), "it is not known how long");
+    for taken in ["GET", "UPDATE", "AUTH", "CLOSE", "EXEC", "HISTORY", "INFO"] {
+        let refused = Actions::default().register(taken, "", "", answer);
+        assert_eq!(refused, Err(RegisterError::Taken(taken.to_owned())));
+    }
     let too_long = "N".repeat(65);
-    for bad in ["", "a", "shout", "1A", "-A", "_A", "A B", "A\n", "É", "AÉ", "A.B", &too_long] {
+    for bad in ["", "a", "shout", "1A", "-A", "_A", "A B", "A\n", "É", "AÉ", "A.B", "**", &too_long] {
         let refused = actions.register(bad, "", "", answer);
         assert_eq!(refused, Err(RegisterError::BadName(bad.to_owned())));
     }
@@ -181,7 +193,7 @@ fn info_tells_what_a_server_can_be_asked() {
     server.actions().register("SHOUT", "TEXT", "louder", louder).unwrap();
     let usages: Vec<String> =
         server.actions().specs().map(|spec| format!("{} {}", spec.name, spec.args)).collect();
-    let info = Running::run(server).client().call("INFO", None).unwrap();
+    let info = Running::run(server).client().call("INFO", ()).unwrap();
     let help = info.get("help").unwrap().as_object().unwrap();
     let told: Vec<&str> = help.iter().map(|(usage, _)| usage).collect();
     assert_eq!(told, usages.iter().map(|usage| usage.trim_end()).collect::<Vec<_>>());

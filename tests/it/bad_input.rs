@@ -135,7 +135,8 @@ fn an_action_on_the_command_line() {
             dir.action("MINE", "plain"),
             format!("no program at \"{here}/plain\": it is not executable: try chmod +x"),
         ),
-        ("ECHO=/bin/cat".into(), "the name ECHO is taken".into()),
+        ("**=/bin/cat".into(), name("**")),
+        ("EXEC=/bin/cat".into(), "the name EXEC is taken".into()),
         ("GET=/bin/cat".into(), "the name GET is taken".into()),
         ("INFO=/bin/cat".into(), "the name INFO is taken".into()),
     ] {

@@ -19,8 +19,8 @@ struct Running {
 }
 
 fn start() -> Running {
-    let server = Server::bind(&*own_address()).unwrap();
-    let (addr, stop) = (server.local_addr().to_string(), server.shutdown_handle());
+    let server = Server::bind(own_address()).unwrap();
+    let (addr, stop) = (server.address().to_string(), server.shutdown_handle());
     Running { addr, stop, thread: Some(thread::spawn(move || server.run())) }
 }
 
@@ -51,7 +51,7 @@ fn every_method_does_what_it_says() {
     assert_eq!(client.delete("b").unwrap(), Some(Value::from(2)));
     assert_eq!(client.delete("b").unwrap(), None);
     assert_eq!(client.call("ECHO", Value::from("hi")).unwrap(), Value::from("hi"));
-    assert!(client.call("HELLO", None).unwrap().as_str().unwrap().starts_with("Hello from "));
+    assert!(client.call("HELLO", ()).unwrap().as_str().unwrap().starts_with("Hello from "));
     client.close().unwrap();
 }
 
@@ -63,7 +63,7 @@ fn a_refusal_is_told_as_the_server_said_it_and_the_connection_goes_on() {
     let error = client.increment("a", 1).unwrap_err();
     assert_eq!(error.refusal().unwrap().code, Code::NotANumber);
     assert!(error.to_string().starts_with(&format!("{}: not_a_number: ", server.addr)), "{error}");
-    assert_eq!(client.call("NOPE", None).unwrap_err().refusal().unwrap().code, Code::UnknownRequest);
+    assert_eq!(client.call("NOPE", ()).unwrap_err().refusal().unwrap().code, Code::UnknownRequest);
     // What is too large for the server closes the connection; the next request has a new one.
     let large = "x".repeat(2 << 20);
     assert_eq!(client.update("a", large).unwrap_err().refusal().unwrap().code, Code::TooLarge);

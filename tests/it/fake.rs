@@ -226,8 +226,8 @@ fn what_is_no_reply_of_ours_is_exit_4() {
         ("set a b", "{}"),
         ("set a b", "[1,2]"),
         ("set a b", r#"{"key":"b","value":"b"}"#),
-        ("add a b", r#"{"value":null,"found":false}"#),
-        ("add a b", r#"{"key":"a","value":null,"found":false}"#),
+        ("add a b", r#"{"found":false,"value":null}"#),
+        ("add a b", r#"{"key":"a","found":false,"value":null}"#),
         ("del a", "[1,2]"),
         ("del a", r#"{"key":"b","value":1}"#),
         ("incr a", r#"{"key":"a","value":null}"#),
@@ -497,7 +497,7 @@ fn a_watch_without_retry_or_before_it_is_ready_ends_with_the_connection() {
 fn waiting_for_a_key_ends_when_it_appears_or_the_time_is_over() {
     let fake = Fake::start(|mut stream, _| {
         request(&stream)?;
-        stream.write_all(b"{\"key\":\"a\",\"value\":null,\"found\":false}\n")?;
+        stream.write_all(b"{\"key\":\"a\",\"found\":false,\"value\":null}\n")?;
         request(&stream)?;
         stream.write_all(b"{\"request\":\"READY\"}\n")?;
         thread::sleep(Duration::from_millis(50));
@@ -508,7 +508,7 @@ fn waiting_for_a_key_ends_when_it_appears_or_the_time_is_over() {
     // Changes that are not the one waited for do not stretch the time.
     let restless = Fake::start(|mut stream, _| {
         request(&stream)?;
-        stream.write_all(b"{\"key\":\"a\",\"value\":null,\"found\":false}\n")?;
+        stream.write_all(b"{\"key\":\"a\",\"found\":false,\"value\":null}\n")?;
         request(&stream)?;
         stream.write_all(b"{\"request\":\"READY\"}\n")?;
         loop {
@@ -605,6 +605,7 @@ fn connects_again(words: &[&str], line: &str, reply: &str) {
 fn the_library_tells_these_apart_too() {
     use socket_tables::client::{Client, ClientError, ClientOptions, Event};
     use socket_tables::json::Value;
+    use socket_tables::protocol::{Address, Scope};
     let options = ClientOptions { timeout: Duration::from_millis(200), retry: 0, token: None };
     let silent = Fake::start(|stream, _| drain(&stream));
     let mut client = Client::connect_with(&silent.addr, options.clone()).unwrap();
@@ -630,10 +631,9 @@ fn the_library_tells_these_apart_too() {
         request(&stream)?;
         stream.write_all(b"{\"request\":\"UPDATE\",\"key\":\"a\",\"value\":1}\n{\"request\":\"READY\"}\n")
     });
-    let mut watch = Client::connect(&watched.addr)
-        .unwrap()
-        .watch(socket_tables::protocol::Scope::Prefix("".into()))
-        .unwrap();
+    // This server has one client at a time, so the watch's connection must be the only one.
+    let client = Client::new(Address::parse(&watched.addr).unwrap(), ClientOptions::default());
+    let mut watch = client.watch(Scope::Prefix("".into())).unwrap();
     let update = Event::Update("a".into(), Value::from(1));
     assert_eq!(watch.next().unwrap().unwrap(), update);
     assert_eq!(watch.next().unwrap().unwrap(), Event::Ready);

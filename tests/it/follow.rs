@@ -95,7 +95,7 @@ fn ends(child: &mut Child) -> Option<i32> {
 
 #[test]
 fn waiting_for_a_key_survives_lost_connections() {
-    const MISSING: &[u8] = b"{\"key\":\"a\",\"value\":null,\"found\":false}\n";
+    const MISSING: &[u8] = b"{\"key\":\"a\",\"found\":false,\"value\":null}\n";
     let fake = Fake::start(|mut stream, nth| match nth {
         1 => {
             request(&stream)?;

@@ -8,19 +8,19 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket_tables::actions::{Action, Call, RegisterError};
+use socket_tables::actions::{Action, Call, Outcome, RegisterError};
 use socket_tables::client::{Client, ClientError, ClientOptions};
 use socket_tables::json::{JsonText, Value};
 use socket_tables::protocol::Token;
 use socket_tables::protocol::{Code, Failure};
-use socket_tables::server::{Mode, Options, Server};
+use socket_tables::server::{BindError, Mode, Options, Server};
 
 use crate::modes::{ALL, LASTING};
 use crate::server::{Running, in_mode, start};
 use crate::support::own_address;
 
 fn bind() -> Server {
-    Server::bind(&*own_address()).unwrap()
+    Server::bind(own_address()).unwrap()
 }
 
 /// The code and the message of the server's refusal.
@@ -38,21 +38,33 @@ fn the_example_with_the_actions_that_are_there() {
     server.actions().exec_allowed = true;
     let server = Running::run(server);
     let options = ClientOptions { token, ..ClientOptions::default() };
-    let mut client = Client::connect_with(&server.address.to_string(), options).unwrap();
+    let mut client = Client::connect_with(server.address, options).unwrap();
 
+    // As its README has them: runAction(Echo,"Echo test!"), runAction(Exec,"dir"), runAction(Exec,["python","-V"]),
+    // runAction(ExecHistory), runAction(Time). Where there is no such program here, that is told, and kept.
     assert_eq!(client.call("ECHO", Value::from("Echo test!")).unwrap(), Value::from("Echo test!"));
+    assert_eq!(client.call("ECHO", ()).unwrap(), Value::Null, "without data it is None there");
+    let dir = client.call("EXEC", Value::from("dir")).unwrap();
+    assert!(["0", "127"].contains(&&*dir.get("status").unwrap().to_string()), "{dir}");
+    let _ = client.call("EXEC", Value::Array(["python", "-V"].into_iter().collect()));
+    let history = client.call("HISTORY", ()).unwrap();
+    assert_eq!(history.to_string(), r#"["dir",["python","-V"]]"#);
+    let line = client.call("EXEC", Value::from("echo $((6 * 7)) | tr 4 5")).unwrap();
+    assert_eq!(line.to_string(), r#"{"status":0,"stdout":"52\n","stderr":""}"#);
     let command = |words: &[&str]| Value::Array(words.iter().copied().collect());
     let done = client.call("EXEC", command(&["echo", "-n", "a b"])).unwrap();
     assert_eq!(done.to_string(), r#"{"status":0,"stdout":"a b","stderr":""}"#);
     let done = client.call("EXEC", command(&["sh", "-c", "echo oh >&2; exit 3"])).unwrap();
     assert_eq!(done.to_string(), r#"{"status":3,"stdout":"","stderr":"oh\n"}"#);
-    let history = client.call("HISTORY", None).unwrap();
-    assert_eq!(history.to_string(), r#"[["echo","-n","a b"],["sh","-c","echo oh >&2; exit 3"]]"#);
-    let time = client.call("TIME", None).unwrap();
+    let history = client.call("HISTORY", ()).unwrap();
+    let before = r#""dir",["python","-V"],"echo $((6 * 7)) | tr 4 5""#;
+    let after = r#"["echo","-n","a b"],["sh","-c","echo oh >&2; exit 3"]"#;
+    assert_eq!(history.to_string(), format!("[{before},{after}]"));
+    let time = client.call("TIME", ()).unwrap();
     assert!(time.as_str().unwrap().ends_with('Z'), "{time}");
 
     let mut stranger = server.client();
-    assert_eq!(refusal(stranger.call("HISTORY", None)).0, Code::Denied);
+    assert_eq!(refusal(stranger.call("HISTORY", ())).0, Code::Denied);
     let anybodys = in_mode(Mode::Pool { threads: 2 });
     let (code, message) = refusal(anybodys.client().call("EXEC", command(&["true"])));
     assert!(code == Code::Denied && message.contains("--allow-exec"), "{message}");
@@ -62,10 +74,10 @@ fn the_example_with_the_actions_that_are_there() {
 struct Tell(Arc<Mutex<Vec<Value>>>);
 
 impl Action for Tell {
-    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
+    fn call(&self, call: &Call<'_>) -> Outcome {
         let mut history = self.0.lock().unwrap();
         history.push(call.value());
-        Ok(JsonText::from(Value::from(history.len())))
+        Ok(history.len().into())
     }
 }
 
@@ -73,8 +85,8 @@ impl Action for Tell {
 struct Told(Arc<Mutex<Vec<Value>>>);
 
 impl Action for Told {
-    fn call(&self, _: &Call<'_>) -> Result<JsonText<'static>, Failure> {
-        Ok(JsonText::from(Value::from(self.0.lock().unwrap().clone())))
+    fn call(&self, _: &Call<'_>) -> Outcome {
+        Ok(self.0.lock().unwrap().clone().into())
     }
 }
 
@@ -83,15 +95,15 @@ fn the_example_with_actions_of_ones_own_that_share_state() {
     for mode in LASTING {
         let history = Arc::new(Mutex::new(Vec::new()));
         let server = bind().mode(*mode);
-        let server = server.action("TELL", Tell(history.clone())).unwrap();
-        let server = Running::run(server.action("TOLD", Told(history.clone())).unwrap());
+        let server = server.action_by("TELL", Tell(history.clone())).unwrap();
+        let server = Running::run(server.action_by("TOLD", Told(history.clone())).unwrap());
         let mut client = server.client();
         // Any data there is in JSON; null where the client sends none.
         for (n, data) in [r#"{"a":[1.50,"é"]}"#, "12345678901234567890", "null"].into_iter().enumerate() {
             assert_eq!(client.call("TELL", Value::parse(data).unwrap()).unwrap(), Value::from(n + 1));
         }
-        client.call("TELL", None).unwrap();
-        let told = client.call("TOLD", None).unwrap();
+        client.call("TELL", ()).unwrap();
+        let told = client.call("TOLD", ()).unwrap();
         assert_eq!(told.to_string(), r#"[{"a":[1.50,"é"]},12345678901234567890,null,null]"#);
         // The server's own program sees the same list.
         assert_eq!(history.lock().unwrap().len(), 4);
@@ -131,7 +143,7 @@ fn an_exception_is_raised_again_in_the_client_and_the_connection_goes_on() {
         let unknown = (Code::UnknownRequest, "no request is named NUMBR: did you mean NUMBER?".into());
         assert_eq!(said("NUMBR", ""), unknown);
         assert_eq!(client.call("NUMBER", Value::from("7")).unwrap(), Value::from(7));
-        let error = client.call("NO", None).unwrap_err();
+        let error = client.call("NO", ()).unwrap_err();
         let as_a_line = format!("{}: action_failed: no, \"never\"", server.address);
         assert_eq!(error.to_string(), as_a_line, "it names the server");
     }
@@ -157,7 +169,7 @@ fn a_client_tries_three_times_more() {
         });
         let options = ClientOptions { retry, ..ClientOptions::default() };
         let mut client = Client::connect_with(&address, options).unwrap();
-        let reply = client.call("HELLO", None);
+        let reply = client.call("HELLO", ());
         drop(client);
         assert_eq!(reply.is_ok(), found, "{retry} {busy}: {reply:?}");
         // Whom the client no longer asks we do ourselves.
@@ -181,7 +193,7 @@ fn registering_twice_is_an_error_and_so_is_a_name_that_is_none() {
     let once = || bind().action("MINE", echo).unwrap();
     for (name, error) in [
         ("MINE", RegisterError::Taken("MINE".into())),
-        ("ECHO", RegisterError::Taken("ECHO".into())),
+        ("EXEC", RegisterError::Taken("EXEC".into())),
         ("GET", RegisterError::Taken("GET".into())),
         ("INFO", RegisterError::Taken("INFO".into())),
         ("mine", RegisterError::BadName("mine".into())),
@@ -196,16 +208,20 @@ fn registering_twice_is_an_error_and_so_is_a_name_that_is_none() {
 #[test]
 fn a_taken_port_is_an_error_that_says_so() {
     let server = bind();
-    let error = Server::bind(server.local_addr()).err().unwrap();
-    let said = format!("cannot listen on {}: the port is taken by another program", server.local_addr());
-    assert_eq!((error.to_string(), error.address), (said, Some(server.local_addr())));
+    let error = Server::bind(server.address()).err().unwrap();
+    let said = format!("cannot listen on {}: the port is taken by another program", server.address());
+    assert_eq!(error.to_string(), said);
+    assert!(matches!(error, BindError::Listen(at, _) if at == server.address()));
     // The second of two addresses is for where the first is not this machine's, not for where it is taken.
     let free = own_address().parse().unwrap();
-    assert!(Server::bind(&[server.local_addr(), free][..]).is_err());
+    assert!(Server::bind_to(&[server.address(), free]).is_err());
     let elsewhere = "192.0.2.1:0".parse().unwrap();
-    assert!(Server::bind(&[elsewhere, free][..]).unwrap().local_addr().ip().is_loopback());
+    assert!(Server::bind_to(&[elsewhere, free]).unwrap().address().ip().is_loopback());
     let nowhere = Server::bind("no.such.host.invalid:0").err().unwrap();
-    assert!(nowhere.address.is_none() && nowhere.to_string().starts_with("there is no address"), "{nowhere}");
+    assert!(
+        matches!(nowhere, BindError::Address(_)) && nowhere.to_string().starts_with("there is no address"),
+        "{nowhere}"
+    );
 }
 
 /// An action that says when it is asked, and answers when it is let.
@@ -223,12 +239,12 @@ pub fn gate() -> (impl Action, Receiver<()>, Sender<()>) {
 fn shutdown_finishes_the_request_under_way_and_joins_every_thread() {
     for mode in ALL.iter().copied() {
         let (wait, is_asked, open) = gate();
-        let server = bind().mode(mode).action("WAIT", wait).unwrap();
-        let (address, stop) = (server.local_addr(), server.shutdown_handle());
+        let server = bind().mode(mode).action_by("WAIT", wait).unwrap();
+        let (address, stop) = (server.address(), server.shutdown_handle());
         let running = thread::spawn(|| server.run());
         let client = thread::spawn(move || {
-            let mut client = Client::connect(&address.to_string())?;
-            client.call("WAIT", None)
+            let mut client = Client::connect(address)?;
+            client.call("WAIT", ())
         });
         is_asked.recv().unwrap();
         stop.shutdown();
@@ -258,9 +274,9 @@ fn shutdown_before_the_start_and_from_within_an_action() {
             Ok(Value::from("goodbye"))
         };
         let server = server.action("SHUTDOWN", last).unwrap();
-        let (address, running) = (server.local_addr(), thread::spawn(|| server.run()));
-        let mut client = Client::connect(&address.to_string()).unwrap();
-        assert_eq!(client.call("SHUTDOWN", None).unwrap(), Value::from("goodbye"), "{mode}");
+        let (address, running) = (server.address(), thread::spawn(|| server.run()));
+        let mut client = Client::connect(address).unwrap();
+        assert_eq!(client.call("SHUTDOWN", ()).unwrap(), Value::from("goodbye"), "{mode}");
         running.join().unwrap().unwrap();
     }
 }

@@ -463,7 +463,7 @@ fn two_servers_cannot_write_one_store() {
         Server::bind("127.0.0.1:0").unwrap().options(options)
     };
     let (first, second) = (server(), server());
-    let (address, stop) = (first.local_addr(), first.shutdown_handle());
+    let (address, stop) = (first.address(), first.shutdown_handle());
     thread::scope(|scope| {
         let running = scope.spawn(|| first.run());
         let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -475,7 +475,7 @@ fn two_servers_cannot_write_one_store() {
     });
     // One after the other they can.
     let third = server();
-    let (address, stop) = (third.local_addr(), third.shutdown_handle());
+    let (address, stop) = (third.address(), third.shutdown_handle());
     thread::scope(|scope| {
         let running = scope.spawn(|| third.run());
         let mut stream = std::net::TcpStream::connect(address).unwrap();

@@ -131,7 +131,7 @@ proptest! {
         prop_assert_eq!(number.to_f64().to_bits(), float.to_bits());
         // Written out to the last digit it is exactly this float.
         let exact = Value::parse(&format!("{float:.1074}")).unwrap();
-        prop_assert_eq!(exact.as_number().unwrap().as_f64(), Some(float));
+        prop_assert_eq!(exact.as_number().unwrap().as_exact_f64(), Some(float));
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn a_machine_number_comes_out_only_where_it_is_exact() {
         assert_eq!(number.as_i64(), *signed, "{text}");
         assert_eq!(number.as_u64(), *unsigned, "{text}");
         assert_eq!(number.as_i128(), *wide, "{text}");
-        assert_eq!(number.as_f64().map(f64::to_bits), float.map(f64::to_bits), "{text}");
+        assert_eq!(number.as_exact_f64().map(f64::to_bits), float.map(f64::to_bits), "{text}");
         assert_eq!(number.as_str(), *text);
         assert_eq!(JsonText::parse(text).unwrap().as_i128(), *wide, "{text}");
     }
@@ -110,8 +110,8 @@ fn a_machine_number_comes_out_only_where_it_is_exact() {
     assert_eq!(number("0.1").to_f64(), 0.1);
     // The smallest float, written out: 751 digits, all of which count.
     let smallest = format!("{:.1074}", f64::from_bits(1));
-    assert_eq!(number(&smallest).as_f64(), Some(f64::from_bits(1)));
-    assert_eq!(number(&(smallest + "1")).as_f64(), None);
+    assert_eq!(number(&smallest).as_exact_f64(), Some(f64::from_bits(1)));
+    assert_eq!(number(&(smallest + "1")).as_exact_f64(), None);
 }
 
 #[test]

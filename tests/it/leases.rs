@@ -115,7 +115,7 @@ proptest! {
             while let Ok(Some(waiting)) = watcher.take() {
                 let change = &waiting.change;
                 match change.event {
-                    ChangeKind::Update => told.insert(change.key.clone(), change.value.to_string()),
+                    ChangeKind::Update => told.insert(change.key.clone(), change.text.to_string()),
                     ChangeKind::Delete => told.remove(&change.key),
                 };
             }

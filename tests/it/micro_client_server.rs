@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 
 use socket_tables::actions::Call;
-use socket_tables::json::Value;
+use socket_tables::json::{JsonText, Value};
 use socket_tables::server::{Mode, Server};
 
 use crate::modes::ALL;
@@ -56,6 +56,42 @@ fn a_callback_over_64_byte_headers() {
     }
 }
 
+#[test]
+fn give_me_some_data_back() {
+    for mode in ALL.iter().copied() {
+        let call_back_function =
+            |call: &Call<'_>| Ok(Value::from(call.data_str()?.replace("Give me", "Here is")));
+        let server = Server::bind("127.0.0.1:0").unwrap().mode(mode).fallback(call_back_function).unwrap();
+        let server = Running::run(server);
+        let mut stream = server.connect();
+        assert_eq!(ask(&mut stream, "Give me some data back!!"), "Here is some data back!!", "{mode}");
+        if mode != Mode::Once {
+            // The callback gets a message as it is, whatever it begins and ends with; and it may be empty.
+            for message in ["  7 up\n", "", "get door", "\t", "9"] {
+                let shown = JsonText::string(message).as_str().to_owned();
+                let answer = if message.contains(char::is_control) { &shown } else { message };
+                assert_eq!(ask(&mut stream, message), answer, "{mode}");
+            }
+            assert_eq!(ask(&mut stream, "&END"), "CLOSE CONFIRM", "{mode}");
+        }
+        assert_eq!(read_once(&stream, &mut [0]), 0, "{mode}: closed");
+    }
+}
+
+#[test]
+fn give_me_some_data_back_of_a_program() {
+    let server = support::Server::start(&["--action", "*=/bin/cat"]);
+    let mut stream = TcpStream::connect(&server.addr).unwrap();
+    let long = "Give me some data back!! ".repeat(10_000);
+    for message in ["Give me some data back!!", &long] {
+        assert_eq!(ask(&mut stream, message), message);
+    }
+    let named = run(&mut st(&["client", "-a", &server.addr, "call", "GIVE", "some"]), b"").stdout;
+    assert_eq!(String::from_utf8(named).unwrap(), "{\"request\":\"GIVE\",\"data\":\"some\"}\n");
+    let twice = ["server", "--action", "*=/bin/cat", "--action", "*=/bin/cat", "0"];
+    assert_eq!(run(&mut st(&twice), b"").status.code(), Some(2));
+}
+
 /// A file of services, removed when dropped.
 struct Services(PathBuf);
 
@@ -79,7 +115,7 @@ fn a_service_is_picked_by_name_on_both_sides() {
     for _ in 0..20 {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let services = Services::new("services", &format!("other 1/tcp\nLIFE_GEN\t{port}/tcp life\n"));
-        let flags = ["server", "--action", "LIFE=/bin/cat", "LIFE_GEN"];
+        let flags = ["server", "--action", "LIFE=/bin/cat", "--action", "*=/bin/cat", "LIFE_GEN"];
         let mut command = st(&flags);
         command.env("ST_SERVICES", &services.0);
         let server = support::Server::spawn(command);
@@ -94,6 +130,8 @@ fn a_service_is_picked_by_name_on_both_sides() {
         };
         assert!(client(&["LIFE_GEN", "hello"]).starts_with("Hello from "));
         assert!(client(&["localhost:life", "hello"]).starts_with("Hello from "));
+        let mut stream = TcpStream::connect(&server.addr).unwrap();
+        assert_eq!(ask(&mut stream, "Give me some data back!!"), "Give me some data back!!");
         // The callback may be any program.
         assert_eq!(client(&["LIFE_GEN", "call", "LIFE", "..#.."]), "..#..\n");
         return;

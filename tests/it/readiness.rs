@@ -92,7 +92,7 @@ fn whatever_others_do_a_get_is_answered_soon() {
 #[test]
 fn an_action_or_a_program_that_sleeps_stops_nobody_else() {
     let (wait, is_asked, open) = gate();
-    let server = Server::bind(&*own_address()).unwrap().action("WAIT", wait).unwrap();
+    let server = Server::bind(own_address()).unwrap().action_by("WAIT", wait).unwrap();
     let server = Running::run(server);
     // More than one connection, and more than one request of each.
     let mut sleepers: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
@@ -128,7 +128,7 @@ fn an_action_or_a_program_that_sleeps_stops_nobody_else() {
 #[test]
 fn a_thousand_sleeping_calls_start_512_workers_and_all_are_answered() {
     let (wait, _is_asked, open) = gate();
-    let server = Server::bind(&*own_address()).unwrap().action("WAIT", wait).unwrap();
+    let server = Server::bind(own_address()).unwrap().action_by("WAIT", wait).unwrap();
     let server = Running::run(server);
     let mut sleepers: Vec<TcpStream> = (0..1_000).map(|_| server.connect()).collect();
     for stream in &mut sleepers {

@@ -94,3 +94,67 @@ fn a_new_action_is_two_lines_of_shell() {
     assert_eq!(String::from_utf8_lossy(&asked.stdout), output.concat());
     assert!(asked.stderr.is_empty(), "{}", String::from_utf8_lossy(&asked.stderr));
 }
+
+/// Runs a program in Python, and gives what it prints; `None` where there is no Python.
+fn python(script: &str) -> Option<String> {
+    let version = Command::new("python3").arg("--version").output();
+    version.is_ok_and(|version| version.status.success()).then(|| {
+        let output = run(&mut Command::new("python3"), script.as_bytes());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    })
+}
+
+const README: &str = include_str!("../../README.md");
+
+#[test]
+fn eighteen_lines_of_python_do_what_socket_tables_client_did() {
+    let [client, example] = blocks(README, "From the five", "python")[..] else { panic!("two programs") };
+    assert_eq!(client.lines().count(), 18);
+    let server = Server::start(&[]);
+    let connect = format!("SocketTableClient(port={})", server.addr.rsplit_once(':').unwrap().1);
+    assert!(example.contains("SocketTableClient()"));
+    let example = example.replace("SocketTableClient()", &connect);
+    let Some(printed) = python(&format!("{client}\n{example}")) else { return };
+    assert_eq!(printed, blocks(README, "From the five", "text").concat());
+    // A value of any size and kind comes back, a stored null is no missing key, and an error is raised.
+    let more = format!(
+        "{client}\nclient = {connect}\nvalue = {{'é\\n': [1.5, None, 'x' * 100000]}}\n\
+         assert client.update('a', value) == value and client.get('a') == value\n\
+         client.update('n', None)\nassert client.get('n', 7) is None and client.get('m', 7) == 7\n\
+         assert client.delete('m') is None and len(client.getAll()) == 2\n\
+         try: client.get('')\nexcept RuntimeError as error: print(error)\nassert client.get('m') is None\n"
+    );
+    assert_eq!(python(&more).unwrap(), "a key may not be empty\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_action_is_four_lines_of_python() {
+    use std::os::unix::fs::PermissionsExt;
+    if python("").is_none() {
+        return;
+    }
+    let [program] = blocks(README, "Actions of", "python")[..] else { panic!("one program") };
+    let [screen] = blocks(README, "Actions of", "console")[..] else { panic!("one screen") };
+    let dir = std::env::temp_dir().join(format!("st-readme-python-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("longest");
+    std::fs::write(&file, program).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(screen.contains("--action LONGEST=\"$PWD/longest\""));
+    let server = Server::start(&["--action", &format!("LONGEST={}", file.display())]);
+    let shell = |words: &str| {
+        let bin = Path::new(env!("CARGO_BIN_EXE_st")).parent().unwrap();
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+        run(Command::new("sh").args(["-c", words]).env("PATH", path).env("ST_ADDR", &server.addr), b"")
+    };
+    let (asked, answer) =
+        screen.split_once("$ st client").and_then(|(_, rest)| rest.split_once('\n')).unwrap();
+    assert_eq!(String::from_utf8(shell(&format!("st client{asked}")).stdout).unwrap(), answer);
+    // What it raises reaches the client.
+    let raised = shell("st client call LONGEST ''");
+    let said = String::from_utf8(raised.stderr).unwrap();
+    assert!(raised.status.code() == Some(5) && said.contains("action_failed: LONGEST failed"), "{said}");
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -25,7 +25,7 @@ pub struct Running {
 }
 
 pub fn start(options: Options) -> Running {
-    Running::run(Server::bind(&*own_address()).unwrap().options(options))
+    Running::run(Server::bind(own_address()).unwrap().options(options))
 }
 
 pub fn in_mode(mode: Mode) -> Running {
@@ -34,12 +34,12 @@ pub fn in_mode(mode: Mode) -> Running {
 
 impl Running {
     pub fn run(server: Server) -> Running {
-        let (address, stop) = (server.local_addr(), server.shutdown_handle());
+        let (address, stop) = (server.address(), server.shutdown_handle());
         Running { address, stop, thread: Some(thread::spawn(move || server.run())) }
     }
 
     pub fn client(&self) -> Client {
-        Client::connect(&self.address.to_string()).unwrap()
+        Client::connect(self.address).unwrap()
     }
 
     /// Waits until it has ended by itself.
@@ -100,7 +100,7 @@ pub fn eventually(mut holds: impl FnMut() -> bool) {
 }
 
 const ROWS: &[(&str, &str)] = &[
-    (r#"{"request":"GET","key":"k"}"#, "{\"key\":\"k\",\"value\":null,\"found\":false}\n"),
+    (r#"{"request":"GET","key":"k"}"#, "{\"key\":\"k\",\"found\":false,\"value\":null}\n"),
     (r#"{"request":"UPDATE","key":"k","value":[1, 2]}"#, "{\"key\":\"k\",\"value\":[1,2]}\n"),
     (
         r#"{"request":"UPDATE","key":"k","value":3,"if":{"equals":[1]}}"#,
@@ -151,7 +151,7 @@ fn every_request_in_once_mode_is_the_only_one() {
             "GETALL" => assert_eq!(answered, "[]\n"),
             "KEYS" => assert_eq!(answered, "{\"value\":[]}\n"),
             "COUNT" => assert_eq!(answered, "{\"value\":0}\n"),
-            "DELETE" => assert_eq!(answered, "{\"key\":\"k\",\"value\":null,\"found\":false}\n"),
+            "DELETE" => assert_eq!(answered, "{\"key\":\"k\",\"found\":false,\"value\":null}\n"),
             "INCREMENT" | "UPDATE" if *answered != **reply => {
                 assert_eq!(answered.lines().count(), 1, "{sent}")
             }
@@ -261,7 +261,7 @@ fn compare_and_set_from_eight_threads_yields_each_value_once() {
 #[test]
 fn a_panicking_action_is_told_and_never_shrinks_the_pool() {
     in_modes(SEVERAL, |mode| {
-        let server = Server::bind(&*own_address()).unwrap().mode(with_places(mode, 2));
+        let server = Server::bind(own_address()).unwrap().mode(with_places(mode, 2));
         let server =
             server.action("BOOM", |_: &Call<'_>| -> Result<Value, Failure> { panic!("boom") }).unwrap();
         let server = Running::run(server);
@@ -438,7 +438,7 @@ fn showing_the_token_is_not_the_one_request_of_once_mode() {
 #[test]
 fn an_action_may_use_half_a_megabyte_of_stack() {
     let large = |_: &Call<'_>| Ok(Value::from(std::hint::black_box([1_u8; 500_000]).len() as u64));
-    let server = Server::bind(&*own_address()).unwrap().action("LARGE", large).unwrap();
+    let server = Server::bind(own_address()).unwrap().action("LARGE", large).unwrap();
     let server = Running::run(server);
     assert_eq!(server.ask(r#"{"request":"LARGE"}"#), "{\"value\":500000}\n");
 }

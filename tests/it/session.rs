@@ -85,7 +85,7 @@ fn frame(payload: &str) -> String {
 }
 
 rows! {
-    get_of_a_missing_key: r#"{"request":"GET","key":"a"}"# => "{\"key\":\"a\",\"value\":null,\"found\":false}\n",
+    get_of_a_missing_key: r#"{"request":"GET","key":"a"}"# => "{\"key\":\"a\",\"found\":false,\"value\":null}\n",
     update_then_get: r#"{"request":"UPDATE","key":"a","value":"x"}{"request":"GET","key":"a"}"#
         => "{\"key\":\"a\",\"value\":\"x\"}\n{\"key\":\"a\",\"value\":\"x\"}\n",
     white_space_outside_strings_goes: "{ \"request\" : \"UPDATE\",\n\t\"key\":\"a\", \"value\" : [ 1 , { \"b c\" :\r\n null } ] }"
@@ -107,7 +107,7 @@ rows! {
     increment_by_a_fraction: r#"{"request":"INCREMENT","key":"n","by":1.5}"#
         => "{\"key\":\"n\",\"error\":{\"code\":\"bad_request\",\"message\":\"the member \\\"by\\\" must be an integer of 128 bits\"}}\n",
     delete_tells_the_old_value: r#"{"request":"UPDATE","key":"a","value":1}{"request":"DELETE","key":"a"}{"request":"DELETE","key":"a"}"#
-        => "{\"key\":\"a\",\"value\":1}\n{\"key\":\"a\",\"value\":1}\n{\"key\":\"a\",\"value\":null,\"found\":false}\n",
+        => "{\"key\":\"a\",\"value\":1}\n{\"key\":\"a\",\"value\":1}\n{\"key\":\"a\",\"found\":false,\"value\":null}\n",
     getall_is_sorted: r#"{"request":"UPDATE","key":"b","value":2}{"request":"UPDATE","key":"a b","value":"x"}{"request":"UPDATE","key":"a","value":1}{"request":"GETALL"}"#
         => "{\"key\":\"b\",\"value\":2}\n{\"key\":\"a b\",\"value\":\"x\"}\n{\"key\":\"a\",\"value\":1}\n[{\"key\":\"a\",\"value\":1},{\"key\":\"a b\",\"value\":\"x\"},{\"key\":\"b\",\"value\":2}]\n",
     listings_of_nothing: r#"{"request":"GETALL"}{"request":"KEYS"}{"request":"COUNT"}{"request":"COUNT","prefix":"a"}"#
@@ -119,7 +119,7 @@ rows! {
     if_equals_compares_json: r#"{"request":"UPDATE","key":"a","value":{"x":1.0,"y":[1e1]}}{"request":"UPDATE","key":"a","value":2,"if":{"equals":{"y":[10],"x":1}}}{"request":"DELETE","key":"a","if":{"equals":2.00}}"#
         => "{\"key\":\"a\",\"value\":{\"x\":1.0,\"y\":[1e1]}}\n{\"key\":\"a\",\"value\":2}\n{\"key\":\"a\",\"value\":2}\n",
     if_equals_of_a_missing_key: r#"{"request":"DELETE","key":"a","if":{"equals":null}}"#
-        => "{\"key\":\"a\",\"error\":{\"code\":\"conflict\",\"message\":\"the condition \\\"if\\\" does not hold; nothing was changed\"},\"value\":null,\"found\":false}\n",
+        => "{\"key\":\"a\",\"error\":{\"code\":\"conflict\",\"message\":\"the condition \\\"if\\\" does not hold; nothing was changed\"},\"found\":false,\"value\":null}\n",
     if_that_is_none: r#"{"request":"DELETE","key":"a","if":{"absent":false}}"#
         => "{\"key\":\"a\",\"error\":{\"code\":\"bad_request\",\"message\":\"the member \\\"if\\\" must be {\\\"absent\\\":true} or {\\\"equals\\\":VALUE}\"}}\n",
     watch_then_close: r#"{"request":"UPDATE","key":"a","value":1}{"request":"WATCH","prefix":""}{"request":"CLOSE"}"#
@@ -144,11 +144,11 @@ rows! {
     echo_is_exact: r#"{"request":"ECHO","data":{"a":[1.0,"\u00e9",1E5]}}"# => "{\"value\":{\"a\":[1.0,\"\\u00e9\",1E5]}}\n",
     java_clients_send_more_than_is_needed: r#"{"request": "GET", "key": "test1", "value": "null"}
 {"request": "GETALL", "key": "null", "value": "null"}
-"# => "{\"key\":\"test1\",\"value\":null,\"found\":false}\n[]\n",
-    escapes_in_names_and_keys: r#"{"re\u0071uest":"\u0047ET","key":"\"\\\/\u00e9"}"# => "{\"key\":\"\\\"\\\\/é\",\"value\":null,\"found\":false}\n",
+"# => "{\"key\":\"test1\",\"found\":false,\"value\":null}\n[]\n",
+    escapes_in_names_and_keys: r#"{"re\u0071uest":"\u0047ET","key":"\"\\\/\u00e9"}"# => "{\"key\":\"\\\"\\\\/é\",\"found\":false,\"value\":null}\n",
     a_key_twice: r#"{"request":"GET","key":"a","key":"b"}{"request":"COUNT"}"#
         => "{\"error\":{\"code\":\"bad_request\",\"message\":\"the member \\\"key\\\" stands there twice\"}}\n{\"value\":0}\n",
-    a_member_of_no_use_twice: r#"{"request":"GET","key":"a","value":1,"value":2}"# => "{\"key\":\"a\",\"value\":null,\"found\":false}\n",
+    a_member_of_no_use_twice: r#"{"request":"GET","key":"a","value":1,"value":2}"# => "{\"key\":\"a\",\"found\":false,\"value\":null}\n",
     no_key: r#"{"request":"GET"}"# => "{\"error\":{\"code\":\"bad_request\",\"message\":\"this request needs the member \\\"key\\\"\"}}\n",
     no_value: r#"{"request":"UPDATE","key":"a"}"# => "{\"key\":\"a\",\"error\":{\"code\":\"bad_request\",\"message\":\"UPDATE needs the member \\\"value\\\"\"}}\n",
     a_key_that_is_no_string: r#"{"request":"GET","key":5}"# => "{\"error\":{\"code\":\"bad_request\",\"message\":\"the member \\\"key\\\" must be a string\"}}\n",
@@ -273,7 +273,7 @@ proptest! {
             let (name, present) = (format!("\"{key}\""), model.get(&key).copied());
             let found = |value: Option<i64>| match value {
                 Some(value) => format!("{{\"key\":{name},\"value\":{value}}}\n"),
-                None => format!("{{\"key\":{name},\"value\":null,\"found\":false}}\n"),
+                None => format!("{{\"key\":{name},\"found\":false,\"value\":null}}\n"),
             };
             let (request, answer) = match kind {
                 0 => ("\"GET\"".to_owned(), found(present)),
@@ -400,6 +400,65 @@ fn a_batch_of_changes_that_many_watch_is_answered_in_pieces() {
         }
         assert_eq!(replies, 20);
     }
+}
+
+/// What a catch-all that gives back what it gets answers, and what stays ours beside it.
+const CAUGHT: &[(&str, &str)] = &[
+    ("Hello Server!\n", "MSG Hello Server!\n"),
+    ("hello\nHELLO\n", "MSG hello\nMSG greeting\n"),
+    ("Update me now\nCOUNT\n", "MSG Update me now\nMSG 0\n"),
+    (
+        "UPDATE a  b\nGET a\nGET a b\n",
+        "MSG  b\nMSG  b\nMSG error: here a key is one word; in JSON it may hold spaces\n",
+    ),
+    ("close\nCLOSE\nlate\n", "MSG close\nCLOSE CONFIRM\n"),
+    ("&end\n&END\nlate\n", "MSG &end\nCLOSE CONFIRM\n"),
+    ("SHOUT a\nshout a\nFROB\n", "MSG A\nMSG shout a\nMSG FROB\n"),
+    ("one line\r\ncut off", "MSG one line\nMSG cut off\n"),
+    ("GET / HTTP/1.1\nHello\n", ""),
+    (
+        r#"{"request":"FROB", "x":[1, 2.50]}{"a":1}{"request":7}{"request":"*","data":1}"#,
+        "{\"value\":{\"request\":\"FROB\",\"x\":[1,2.50]}}\n{\"value\":{\"a\":1}}\n{\"value\":{\"request\":7}}\n\
+         {\"value\":{\"request\":\"*\",\"data\":1}}\n",
+    ),
+    (
+        r#"{"request":"SHOUT","data":"a"}{"request":"HELLO"}"#,
+        "{\"value\":\"A\"}\n{\"value\":\"greeting\",\"version\":",
+    ),
+    (r#"{"request":"GET"}"#, "{\"error\":{\"code\":\"bad_request\","),
+    ("{'a':1}", "{\"error\":{\"code\":\"bad_json\","),
+];
+
+#[test]
+fn a_catch_all_gets_whatever_has_no_other_name() {
+    let catching = || {
+        let mut core = core();
+        let same = |call: &Call<'_>| Ok(call.data().cloned().unwrap().into_owned());
+        core.actions.register("*", "", "", same).unwrap();
+        core.actions.register("HELLO", "", "", |_: &Call<'_>| Ok(Value::from("greeting"))).unwrap();
+        let shout = |call: &Call<'_>| Ok(Value::from(call.data_str()?.to_uppercase()));
+        core.actions.register("SHOUT", "", "", shout).unwrap();
+        core
+    };
+    let framed = ["Give me some data back!!", " {\"a\": 1}\n", "", "GET a\n", "{oops"].map(frame).concat();
+    let answers = ["Give me some data back!!", "{\"value\":{\"a\":1}}", "", "null"].map(frame).concat();
+    for (sent, answer) in CAUGHT.iter().copied().chain([(framed.as_str(), answers.as_str())]) {
+        for size in [1, 7, sent.len()] {
+            let core = catching();
+            let said = feed(&mut Session::new(&core), sent.as_bytes().chunks(size));
+            assert!(
+                said.starts_with(answer) && said.is_empty() == answer.is_empty(),
+                "{sent} by {size}: {said}"
+            );
+        }
+    }
+    // Who has not shown the token gets nothing out of it.
+    let mut core = catching();
+    core.token = Token::new("secret").ok();
+    let said = feed(&mut Session::new(&core), [&b"Hello Server!\n"[..]]);
+    assert!(said.starts_with("MSG error: this server wants a token first"), "{said}");
+    let said = feed(&mut Session::new(&core), [&b"AUTH secret\nHello Server!\n"[..]]);
+    assert_eq!(said, "MSG ok\nMSG Hello Server!\n");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn protocol_format_as_its_page_prints_the_messages() {
     assert_eq!(ask(&getall), format!("[{entry}]\n"));
     assert_eq!(ask(&format!("{get}\n{get}{getall}")), format!("{entry}\n{entry}\n[{entry}]\n"));
     assert_eq!(ask(&delete), format!("{entry}\n"));
-    assert_eq!(ask(&get), "{\"key\":\"TestKey\",\"value\":null,\"found\":false}\n");
+    assert_eq!(ask(&get), "{\"key\":\"TestKey\",\"found\":false,\"value\":null}\n");
     // The page prints Python's quotes, which no JSON has: whoever copies them is told.
     let quoted = ask("{\n    'request': 'GET',\n    'key': 'REQUESTED_KEY'\n}");
     assert!(quoted.contains("\"bad_json\"") && quoted.contains("double quotes"), "{quoted}");
@@ -94,12 +94,49 @@ fn protocol_format_as_its_page_prints_the_messages() {
     assert_eq!(java("GETALL", "null", "null"), format!("[{entry}]\n"));
 }
 
+/// Its Java client: no JSON parser, but a look for `"value":`, and what stands from there to the brace.
+fn java(server: &Running, request: &str, key: &str, value: &str) -> Option<String> {
+    let reply =
+        message(server, &format!("{{\"request\": \"{request}\", \"key\": \"{key}\", \"value\": {value}}}"));
+    let value = reply.split_once("\"value\":")?.1.split_once('}')?.0;
+    (value != "null").then(|| value.trim_matches('"').to_owned())
+}
+
+#[test]
+fn its_java_client_takes_all_up_to_the_brace_for_the_value() {
+    let server = in_mode(Mode::EVENT);
+    let get_string =
+        |key: &str, default: &str| java(&server, "GET", key, "\"null\"").unwrap_or(default.into());
+    assert_eq!(get_string("test1", "default"), "default", "a missing key is its null, and nothing behind it");
+    for i in [0, 5] {
+        let run = format!("Run - {i}");
+        assert_eq!(java(&server, "UPDATE", "test1", &format!("\"{run}\"")).as_ref(), Some(&run));
+        assert_eq!(get_string("test1", "default"), run);
+        assert_eq!(java(&server, "UPDATE", "test2", &format!("\"{i}\"")), Some(i.to_string()));
+        assert_eq!(get_string("test2", "").parse(), Ok(i));
+        assert_eq!(java(&server, "DELETE", "test1", "\"null\""), Some(run), "it was there");
+        assert_eq!(java(&server, "DELETE", "test1", "\"null\""), None, "it was not");
+    }
+}
+
+/// Its clients look for a value, and know no errors: they show None, or the default.
+#[test]
+fn an_error_has_no_value_but_a_conflict_that_they_do_not_ask_for() {
+    let server = in_mode(Mode::EVENT);
+    for sent in
+        [r#"{"request": "GET", "key": ""}"#, r#"{"request": "GETT", "key": "a"}"#, "{'request': 'GET'}"]
+    {
+        let reply = message(&server, sent);
+        assert!(reply.contains("\"error\"") && !reply.contains("\"value\""), "{reply}");
+    }
+}
+
 #[test]
 fn a_callback_on_either_side_when_a_key_changes() {
     let (tell, told) = mpsc::channel();
     let server = Server::bind("127.0.0.1:0")
         .unwrap()
-        .on_change("TestKey", move |change| tell.send(change.value.to_value()).unwrap());
+        .on_change("TestKey", move |change| tell.send(change.value()).unwrap());
     let server = Running::run(server);
     let mut client = server.client();
     client.update("TestKey", "before").unwrap();

@@ -5,12 +5,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use socket_tables::actions::{Action, Call};
+use socket_tables::actions::{Action, Call, FALLBACK, Outcome};
 use socket_tables::client::{Client, ClientError};
-use socket_tables::json::{JsonText, Object, Value};
-use socket_tables::protocol::Failure;
-use socket_tables::server::{Mode, Server};
+use socket_tables::json::{Object, Value};
+use socket_tables::server::{Mode, Options, Server};
 
 use crate::modes::{ALL, SEVERAL};
 use crate::server::Running;
@@ -22,11 +22,11 @@ struct CountWords {
 }
 
 impl Action for CountWords {
-    fn call(&self, call: &Call<'_>) -> Result<JsonText<'static>, Failure> {
+    fn call(&self, call: &Call<'_>) -> Outcome {
         let text = call.data_str()?;
         let words = text.split_whitespace().filter(|word| word.chars().count() > self.longer_than);
         let counted = Object::from_iter([("words", words.count()), ("bytes", text.len())]);
-        Ok(JsonText::from(Value::Object(counted)))
+        Ok(counted.into())
     }
 }
 
@@ -35,15 +35,15 @@ struct WordCounter(Client);
 
 impl WordCounter {
     fn count(&mut self, text: &str) -> Result<(Value, Value), ClientError> {
-        let counted = self.0.call("COUNT-WORDS", Value::from(text))?;
+        let counted = self.0.call("COUNT-WORDS", text)?;
         let member = |name| counted.get(name).cloned().unwrap_or(Value::Null);
         Ok((member("words"), member("bytes")))
     }
 }
 
 fn serve(mode: Mode) -> Running {
-    let server = Server::bind(&*own_address()).unwrap().mode(mode);
-    Running::run(server.action("COUNT-WORDS", CountWords { longer_than: 2 }).unwrap())
+    let server = Server::bind(own_address()).unwrap().mode(mode);
+    Running::run(server.action_by("COUNT-WORDS", CountWords { longer_than: 2 }).unwrap())
 }
 
 #[test]
@@ -60,6 +60,45 @@ fn one_protocol_over_all_servers() {
             assert_eq!(counter.count("words").unwrap().0, 1.into(), "{mode}");
         }
     }
+}
+
+/// Its protocol object answers whatever comes: no name, no quotes, only a line.
+struct Greeter;
+
+impl Action for Greeter {
+    fn call(&self, call: &Call<'_>) -> Outcome {
+        Ok(format!("Hello Client! You said: {}", call.data_str()?).into())
+    }
+}
+
+#[test]
+fn a_protocol_object_answers_hello_server_over_all_servers() {
+    for mode in ALL.iter().copied() {
+        let server = Server::bind(own_address()).unwrap().mode(mode).action_by(FALLBACK, Greeter).unwrap();
+        let server = Running::run(server);
+        let answer = server.ask("Hello Server!\n");
+        assert_eq!(answer, "MSG Hello Client! You said: Hello Server!\n", "{mode}");
+        if mode != Mode::Once {
+            // A message that nothing ends is one when the client has no more to say.
+            let answer = server.ask("Hello Server!");
+            assert_eq!(answer, "MSG Hello Client! You said: Hello Server!\n", "{mode}");
+            // What the protocol refuses is told as any action's error is.
+            let refused = server.ask("{\"greeting\":\"Hello Server!\"}");
+            assert!(refused.contains("bad_request") && refused.contains("* needs"), "{mode}: {refused}");
+        }
+    }
+}
+
+#[test]
+fn a_message_without_a_newline_is_incomplete_until_the_deadline() {
+    let options = Options { deadline: Duration::from_millis(300), ..Options::default() };
+    let server = Server::bind(own_address()).unwrap().options(options).action_by(FALLBACK, Greeter).unwrap();
+    let server = Running::run(server);
+    let mut stream = server.connect();
+    stream.write_all(b"Hello Server!").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "MSG error: the request was begun and not finished in time\n");
 }
 
 #[test]
@@ -98,6 +137,38 @@ fn the_iterative_server_takes_one_client_after_another() {
     assert_eq!(&reply, answer);
 }
 
+/// Its clients connect before a person has typed anything.
+#[test]
+fn a_client_that_says_nothing_gives_way_in_the_iterative_server() {
+    let server = serve(Mode::Iterative);
+    let since = Instant::now();
+    let mut silent = [server.connect(), server.connect()];
+    // White space says nothing either.
+    silent[0].write_all(b"\n").unwrap();
+    let mut counter = WordCounter(server.client());
+    assert_eq!(counter.count("three words here").unwrap().0, 3.into());
+    let took = since.elapsed();
+    assert!(took >= Duration::from_secs(2), "each of the two has a second: {took:?}");
+    assert!(took < Duration::from_secs(8), "not its whole idle time: {took:?}");
+    for stream in &mut silent {
+        assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0, "it has given way");
+    }
+    // Who has spoken is between two requests, and has the idle time for it; so has who keeps nobody waiting.
+    let mut waiting = server.connect();
+    waiting.write_all(b"HELLO\n").unwrap();
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(counter.count("").unwrap().0, 0.into());
+    drop(counter);
+    let mut greeting = [0; 4];
+    waiting.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"MSG ");
+    drop(waiting);
+    let mut alone = server.connect();
+    thread::sleep(Duration::from_millis(1500));
+    alone.write_all(b"HELLO\n").unwrap();
+    alone.read_exact(&mut greeting).unwrap();
+}
+
 #[test]
 fn the_multithreaded_server_serves_clients_at_the_same_time() {
     // Each request waits until all four are being answered.
@@ -107,7 +178,7 @@ fn the_multithreaded_server_serves_clients_at_the_same_time() {
         let server = Server::bind("127.0.0.1:0").unwrap().mode(*mode);
         let server = Running::run(server.action("MEET", meet).unwrap());
         let leaders: usize = thread::scope(|scope| {
-            let ask = || server.client().call("MEET", None).unwrap() == Value::Bool(true);
+            let ask = || server.client().call("MEET", ()).unwrap() == Value::Bool(true);
             let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
             clients.into_iter().map(|client| usize::from(client.join().unwrap())).sum()
         });

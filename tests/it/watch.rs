@@ -160,8 +160,8 @@ fn one_too_slow_is_given_up_on_and_writers_do_not_wait() {
     for value in [&huge, &value] {
         store.update("k", value, None, None).unwrap();
     }
-    assert_eq!(quick.take().unwrap().unwrap().change.value, huge);
-    assert_eq!(quick.take().unwrap().unwrap().change.value, value);
+    assert_eq!(quick.take().unwrap().unwrap().change.text, huge);
+    assert_eq!(quick.take().unwrap().unwrap().change.text, value);
     // But few large ones may not hold all memory.
     let large = store.watch(Scope::Key("k".into()), false);
     let value = JsonText::string(&"x".repeat(1 << 20));
@@ -281,8 +281,7 @@ fn callbacks_are_told_of_their_key_or_prefix_in_every_mode() {
             running.ask(r#"{"request":"UPDATE","key":"dog","value":1}{"request":"DELETE","key":"door"}{"request":"UPDATE","key":"cat","value":1}"#);
         }
         drop(running);
-        let seen: Vec<(ChangeKind, String)> =
-            changes.iter().map(|c| (c.event, c.value.to_string())).collect();
+        let seen: Vec<(ChangeKind, String)> = changes.iter().map(|c| (c.event, c.text.to_string())).collect();
         let all = [(ChangeKind::Update, "\"open\"".to_owned()), (ChangeKind::Delete, "\"open\"".to_owned())];
         let keys: Vec<String> = changes_too.iter().collect();
         if mode == Mode::Once {

@@ -203,7 +203,7 @@ impl Judge {
         let opened = Store::open(None, &self.folder.0.join(JOURNAL), SyncPolicy::Always, |_| {});
         let (store, _) = opened.map_err(|error| error.to_string())?;
         let mut table = Map::new();
-        store.list("", None, |key, value| table.insert(key.to_owned(), value.to_owned()).is_none());
+        store.list("", None, |key, entry| table.insert(key.to_owned(), entry.value.to_owned()).is_none());
         for (client, (changes, promised)) in self.clients.iter().zip(promised).enumerate() {
             let prefix = format!("c{client}/");
             let own: Map;
