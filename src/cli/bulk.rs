@@ -1,5 +1,6 @@
 //! The commands that move many entries at once: `getall`, `keys` and `dump` out of the server, `load` and `batch`
-//! into it, `delete --prefix` away. But for the names of keys to delete or to keep, none of them holds more than one entry or one window of requests, so a table of any size goes through.
+//! into it, `delete --prefix` away. But for the names of keys to delete or to keep, none of them holds more than one entry
+//! or one window of requests, so a table of any size goes through.
 //!
 //! `load` and `batch` send a window of requests before they read the first of their replies. Waiting for each reply
 //! would cost a round trip for each: 200,000 lines take half a second over loopback in windows, and a

@@ -193,7 +193,7 @@ fn run_in_group(
     sys::ignore_suspend(true);
     let pid = program.id();
     let (tell, happened) = channel();
-    let (stop, stopped) = channel::<Stop>();
+    let (stop, stopped) = channel();
     let is_over = Arc::new(AtomicBool::new(false));
     let ended = scope(|scope| {
         let thread = || Builder::new().name("hold".into());
@@ -209,14 +209,16 @@ fn run_in_group(
             Keeper { group, ttl: lease.ttl, renewed: added, failed: None, lost: None, wants_terminal: false };
         let ended = begun.map(|renewing| {
             let lost = keeper.stand(&happened);
-            let _ = stop.send(if lost.is_none() { Stop::GiveBack } else { Stop::Leave });
+            if lost.is_none() {
+                let _ = stop.send(());
+            }
+            drop(stop);
             (renewing.join().ok().flatten(), lost)
         });
         // Where a thread could not be started, PROGRAM still runs. Where it was made to end, others of its group may.
         if !matches!(ended, Ok((_, None))) {
             sys::signal_group(group, sys::SIGKILL);
         }
-        drop(stop);
         sys::default_signals();
         // Its reader is the one thread that would not end by itself.
         let _ = end_of_signals.write_all(&[0]);
@@ -226,14 +228,6 @@ fn run_in_group(
     sys::ignore_suspend(false);
     let status = program.wait()?;
     ended.map(|(given_back, lost)| Ended { status, lost, given_back })
-}
-
-/// How the renewals end.
-enum Stop {
-    /// The key is deleted.
-    GiveBack,
-    /// It was lost.
-    Leave,
 }
 
 /// What is known of the lease, and what PROGRAM wants.
@@ -306,10 +300,9 @@ fn watch_program(pid: u32, tell: &Sender<Happened>) {
     loop {
         let happened = match sys::wait_for_stop(pid) {
             Ok(Some(signal)) => Happened::Stopped(signal),
-            Ok(None) => return drop(tell.send(Happened::Ended)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // It is our child and nobody reaps it, so there is nothing else that the system could say.
-            Err(_) => return drop(tell.send(Happened::Ended)),
+            // It is our child and nobody reaps it, so there is nothing else that an error could say.
+            Ok(None) | Err(_) => return drop(tell.send(Happened::Ended)),
         };
         // Where nobody listens any more, the program has ended.
         let _ = tell.send(happened);
@@ -350,11 +343,12 @@ fn become_other(watch: Watch, own: &JsonText<'_>) -> Option<String> {
     None
 }
 
-/// Renews the key each third of its time, and after a failure sooner, until it is told to stop or the key is another's.
+/// Renews the key each third of its time, and after a failure sooner. When it is told to stop it gives the key back, and
+/// where nobody is left to tell it, it does not: the key is lost.
 fn renew(
     client: &mut Client,
     lease: Lease<'_>,
-    stopped: &Receiver<Stop>,
+    stopped: &Receiver<()>,
     tell: &Sender<Happened>,
 ) -> Option<Result<Answer, ClientError>> {
     let mut pause = lease.ttl / 3;
@@ -362,8 +356,8 @@ fn renew(
         let stop = stopped.recv_timeout(pause);
         client.drop_stale();
         match stop {
-            Ok(Stop::GiveBack) => return Some(client.ask(&lease.give_back())),
-            Ok(Stop::Leave) | Err(RecvTimeoutError::Disconnected) => return None,
+            Ok(()) => return Some(client.ask(&lease.give_back())),
+            Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) => {}
         }
         let sent = Instant::now();

@@ -80,11 +80,10 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<JsonArgs, Problem> {
 /// The names that a JSON Pointer is made of: each stands behind a slash, with `~1` for a slash in it and `~0` for `~`.
 /// The empty pointer is the whole value.
 fn pointer(word: &str) -> Result<Vec<String>, String> {
-    let expected = || "a JSON Pointer, as /a/0, with ~1 for a slash and ~0 for ~".to_owned();
     let names = word.split('/').skip(1);
     let is_escaped = |name: &str| name.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
     if !(word.is_empty() || word.starts_with('/')) || !names.clone().all(is_escaped) {
-        return Err(expected());
+        return Err("a JSON Pointer, as /a/0, with ~1 for a slash and ~0 for ~".into());
     }
     Ok(names.map(|name| name.replace("~1", "/").replace("~0", "~")).collect())
 }

@@ -172,8 +172,8 @@ impl Client {
         Ok(elements.filter_map(Result::transpose))
     }
 
-    /// Runs an action: its value, or [`ClientError::Refused`](super::ClientError::Refused) with what it said went wrong. `()` is no data, and
-    /// `Value::Null` is null.
+    /// Runs an action: its value, or [`ClientError::Refused`](super::ClientError::Refused) with what it said went wrong.
+    /// `()` is no data, and `Value::Null` is null.
     #[doc = example!(r#"assert_eq!(client.call("ECHO", "hi")?, "hi".into());"#
         r#"assert!(client.call("TIME", ())?.as_str().is_some());"#)]
     pub fn call(&mut self, name: &str, data: impl Into<Data>) -> Result<Value> {

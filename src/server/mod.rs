@@ -6,8 +6,8 @@
 //! | [`Mode::Pool`] | a worker thread for each client | to wait for one client a thread, and let the kernel switch |
 //! | [`Mode::Event`] | one thread, all clients | to wait for all of them at once, and never for one |
 //!
-//! The first has a flaw: a client keeps all others waiting, be it only a second that it says nothing. Threads mend that, at the price of a switch
-//! of threads for each request and a stack for each client. The event loop saves both, at the price of a rule: nothing
+//! The first has a flaw: a client keeps all others waiting, be it only a second that it says nothing. Threads mend that,
+//! at the price of a switch of threads for each request and a stack for each client. The event loop saves both, at the price of a rule: nothing
 //! that it does may take long.
 //!
 //! All of them serve the same `Connection`; they differ in how many connections a thread waits for. Who asks for

@@ -79,6 +79,13 @@ impl Process {
         Process::spawn(server(flags))
     }
 
+    /// One with a journal, at an address of its own: where it is killed, another can take its place.
+    pub fn with_journal_at(journal: &str, sync: &str, address: &str) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_st"));
+        command.args(["server", "-q", "--journal", journal, "--sync", sync, address]).stderr(Stdio::null());
+        Process::spawn(command)
+    }
+
     /// One that serves in this mode.
     pub fn in_mode(mode: Mode, flags: &[&str]) -> Process {
         Process::start(&[flags, &["-m", &mode.to_string()]].concat())

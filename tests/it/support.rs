@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use crate::fake::told;
+
 /// The binary under test, with an environment in which no `ST_…` variable is set.
 pub fn st(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_st"));
@@ -24,6 +26,17 @@ pub fn run(command: &mut Command, stdin: &[u8]) -> Output {
     let output = child.wait_with_output().unwrap();
     let _ = feeder.join().unwrap();
     output
+}
+
+/// The exit code, stdout and stderr of `st client` with these words, which asks this server.
+pub fn client(addr: &str, words: &[&str]) -> (i32, String, String) {
+    told(run(st(&["client", "-a", addr]).args(words), b""))
+}
+
+/// The same client, while other things happen.
+pub fn start(addr: &str, words: &[&str]) -> Child {
+    let mut command = st(&["client", "-a", addr]);
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// An address to listen at that no other test has had, on a free port. On Linux all of 127.0.0.0/8 is this machine.

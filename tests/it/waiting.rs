@@ -1,23 +1,12 @@
 //! The commands that wait: what they wait for comes about, or comes and goes, or comes with a server that was restarted.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::thread;
 
 use crate::fake::told;
 use crate::journal::Folder;
 use crate::process::{Process, eventually, ms};
-use crate::support::{Server, own_address, run, st};
-
-type Told = (i32, String, String);
-
-fn client(addr: &str, words: &[&str]) -> Told {
-    told(run(st(&["client", "-a", addr]).args(words), b""))
-}
-
-fn start(addr: &str, words: &[&str]) -> Child {
-    let mut command = st(&["client", "-a", addr]);
-    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
+use crate::support::{Server, client, own_address, run, st, start};
 
 fn watchers(addr: &str) -> String {
     let info = client(addr, &["info"]).1;
@@ -26,7 +15,7 @@ fn watchers(addr: &str) -> String {
 }
 
 /// Runs a command, does something when it waits, and gives how it ended.
-fn meanwhile(addr: &str, words: &[&str], then: &[&[&str]]) -> Told {
+fn meanwhile(addr: &str, words: &[&str], then: &[&[&str]]) -> (i32, String, String) {
     let waiting = start(addr, words);
     eventually("it waits", || watchers(addr) == "1");
     for words in then {
@@ -140,11 +129,7 @@ fn those_that_wait_for_jobs_get_one_each() {
 #[test]
 fn a_restart_of_the_server_ends_no_wait() {
     let folder = Folder::new();
-    let serve = |address: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_st"));
-        command.args(["server", "-q", "--journal", &folder.word("j"), address]).stderr(Stdio::null());
-        Process::spawn(command)
-    };
+    let serve = |address: &str| Process::with_journal_at(&folder.word("j"), "always", address);
     let mut server = serve(&own_address());
     let addr = server.addr.to_string();
     client(&addr, &["set", "held", "x"]);
@@ -179,7 +164,7 @@ fn a_restart_of_the_server_ends_no_wait() {
     ] {
         assert_eq!(client(&addr, words).0, 0);
     }
-    let ended: Vec<Told> = waiting.into_iter().map(|child| told(child.wait_with_output().unwrap())).collect();
+    let ended: Vec<_> = waiting.into_iter().map(|child| told(child.wait_with_output().unwrap())).collect();
     for ((exit, out, err), expected) in ended.iter().zip(["yes\n", "", "job\n", "3\n", "in\n"]) {
         assert_eq!((*exit, &**out), (0, expected), "{err}");
     }
