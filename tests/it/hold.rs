@@ -272,9 +272,12 @@ fn a_program_has_the_terminal() {
     let server = Server::start(&[]);
     let st = env!("CARGO_BIN_EXE_st");
     let ask = |program: &str, typed: &[&str]| {
-        let line = format!("{st} client -a {} hold lock -- {program}; echo \"[$?]\"", server.addr);
+        // Ctrl-C goes to the shell, too, and one without a trap may end of it before it tells what `st` said.
+        let line =
+            format!("trap : INT; {st} client -a {} hold lock -- {program}; echo \"[$?]\"", server.addr);
         let mut script = Command::new("script");
-        script.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        script.env("SHELL", "/bin/sh").args(["-qefc", &line, "/dev/null"]);
+        script.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = script.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         for typed in typed {
