@@ -12,7 +12,7 @@ ifeq ($(shell uname -s),Linux)
 STATIC = -C target-feature=+crt-static -C relocation-model=static
 endif
 
-.PHONY: all run test check soak crash install clean
+.PHONY: all run test check soak crash bench dist install clean
 
 all:
 	cargo rustc --release --bin st -- $(STATIC)
@@ -25,7 +25,7 @@ test:
 
 check:
 	cargo fmt --check
-	cargo clippy --all-targets --test crash --test power --test soak -- -D warnings
+	cargo clippy --all-targets --test bench --test crash --test power --test soak -- -D warnings
 	cargo test
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
@@ -36,6 +36,28 @@ soak:
 # Kills the server at each system call of its journal, has each of them fail, and plays power failures. It needs strace.
 crash:
 	cargo test --release --test power --test crash -- --nocapture
+
+# README's table of rates: st in its modes, and Redis and memcached beside it where they are installed.
+bench:
+	cargo test --release --test bench -- --nocapture
+
+# Binaries to copy to other machines, with their checksums, for each musl target that is installed (`rustup target add
+# x86_64-unknown-linux-musl`, say), else for this machine by glibc. The linker is the one that comes with Rust: it links for
+# either processor, and is the same everywhere. Paths of this machine are replaced. So the same source and the same Rust
+# give the same bytes in any directory.
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+MUSL = $(notdir $(patsubst %/lib,%,$(wildcard $(shell rustc --print sysroot)/lib/rustlib/*-unknown-linux-musl/lib)))
+MUSL_FLAGS = -C linker=rust-lld -C relocation-model=static
+REMAP = --remap-path-prefix=$(CURDIR)=.
+DIST = target/dist
+
+dist: $(or $(MUSL),$(shell rustc -vV | sed -n 's/^host: //p'))
+
+%-unknown-linux-musl %-unknown-linux-gnu:
+	RUSTFLAGS="$(if $(findstring musl,$@),$(MUSL_FLAGS),$(STATIC)) $(REMAP)" \
+		cargo build --release --bin st --target $@ --target-dir target
+	install -D -m 755 target/$@/release/st $(DIST)/st-$(VERSION)-$*-linux
+	cd $(DIST) && sha256sum st-$(VERSION)-$*-linux > st-$(VERSION)-$*-linux.sha256
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin

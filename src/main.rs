@@ -6,14 +6,22 @@
 //! writes them.
 #![forbid(unsafe_code)]
 
-use std::env;
-use std::io;
 use std::process::ExitCode;
 
-use socket_tables::cli::{self, Io};
-
+#[cfg(unix)]
 fn main() -> ExitCode {
+    use socket_tables::cli::{self, Io};
+    use std::{env, io};
+
     let io = Io { stdin: io::stdin(), stdout: io::stdout(), stderr: io::stderr(), log: io::stderr() };
     let exit = cli::run(env::args_os(), &|variable| env::var_os(variable), io);
     ExitCode::from(exit.code())
+}
+
+/// The rooms that serve and ask are left out where there is no Unix.
+#[cfg(not(unix))]
+fn main() -> ExitCode {
+    use std::io::{Write, stderr};
+    let _ = writeln!(stderr(), "st needs Linux, macOS or another Unix; on Windows it runs in WSL");
+    ExitCode::from(6)
 }

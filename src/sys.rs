@@ -6,7 +6,9 @@
 //! calls these functions needs no unsafe code. Constants have their names from C, and the platform's numbers.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_ulong, c_void};
+#[cfg(target_os = "linux")]
+use std::ffi::c_ulong;
+use std::ffi::{c_int, c_void};
 use std::io::{self, ErrorKind, PipeWriter};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
 #[cfg(target_os = "linux")]
@@ -63,17 +65,18 @@ fn look_at(child: u32, options: c_int) -> io::Result<SignalInfo> {
     Ok(info)
 }
 
-/// Makes orphans below this process its children, instead of process 1's. False where the system cannot.
+/// Makes orphans below this process its children, instead of process 1's. False where the system cannot: it is not Linux,
+/// or something that only looks like it.
 #[cfg(target_os = "linux")]
-pub fn become_subreaper() -> io::Result<bool> {
+pub fn become_subreaper() -> bool {
     const PR_SET_CHILD_SUBREAPER: c_int = 36;
     // SAFETY: this option takes one number, and touches no memory.
-    check(unsafe { prctl(PR_SET_CHILD_SUBREAPER, 1 as c_ulong) }).map(|_| true)
+    unsafe { prctl(PR_SET_CHILD_SUBREAPER, 1 as c_ulong) == 0 }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub fn become_subreaper() -> io::Result<bool> {
-    Ok(false)
+pub fn become_subreaper() -> bool {
+    false
 }
 
 /// Sets an option of a socket that is a number.
@@ -202,6 +205,8 @@ pub enum Interest {
     Read = 0x1, // POLLIN
     /// That a small write returns at once: it is taken, or nobody is left to read it.
     Write = 0x4, // POLLOUT
+    /// Either of these.
+    Both = 0x5,
     /// That nobody is left at the other end. poll(2) tells that unasked.
     HangUp = 0,
 }

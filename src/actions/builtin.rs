@@ -21,14 +21,14 @@ const HISTORY_BYTES_MAX: usize = 1 << 20;
 
 type Function = fn(&Call<'_>) -> Outcome;
 
-/// Each action's name and arguments, what INFO tells of it, and the function.
-pub(super) const ACTIONS: [(&str, &str, &str, Function); 6] = [
-    ("ECHO", "[DATA]", "DATA, as it came", echo),
-    ("TIME", "", "the time, UTC", time),
-    ("HELLO", "", "a greeting with the host's name", hello),
-    ("EXEC", "PROGRAM ARG...", "run a program, or in JSON also a line for sh, where allowed", exec),
-    ("HISTORY", "", "the last 1,000 commands that EXEC ran", history),
-    ("INFO", "", "what the server is, does, and can be asked", info),
+/// Each action's name and arguments, what INFO tells of it, whether it may take long, and the function.
+pub(super) const ACTIONS: [(&str, &str, &str, bool, Function); 6] = [
+    ("ECHO", "[DATA]", "DATA, as it came", false, echo),
+    ("TIME", "", "the time, UTC", false, time),
+    ("HELLO", "", "a greeting with the host's name", false, hello),
+    ("EXEC", "PROGRAM ARG...", "run a program, or in JSON also a line for sh, where allowed", true, exec),
+    ("HISTORY", "", "the last 1,000 commands that EXEC ran", false, history),
+    ("INFO", "", "what the server is, does, and can be asked", false, info),
 ];
 
 /// The text is copied as it came, so every digit of a number stays.

@@ -53,9 +53,9 @@ static ADOPTS: AtomicBool = AtomicBool::new(false);
 
 /// Makes this process the parent of whatever its programs leave behind, so that it can be killed with them, and
 /// reaps every child that ends and was not started as an action's program. Call it only in a process that starts no
-/// other children. It does nothing where the system is not Linux.
+/// other children. It does nothing where the system cannot do that: one that is not Linux.
 pub fn adopt_orphans() -> io::Result<()> {
-    if !sys::become_subreaper()? {
+    if !sys::become_subreaper() {
         return Ok(());
     }
     ADOPTS.store(true, Relaxed);

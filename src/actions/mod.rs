@@ -149,8 +149,8 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     /// It is one of ours.
-    BuiltIn,
-    /// It was registered, perhaps in the place of one of ours.
+    BuiltIn { may_take_long: bool },
+    /// It was registered, perhaps in the place of one of ours. Nobody knows how long it takes.
     Registered,
 }
 
@@ -184,8 +184,8 @@ impl Default for Actions {
             running: program::Running::default(),
             history: Mutex::default(),
         };
-        for (name, args, help, action) in builtin::ACTIONS {
-            actions.insert(name, args, help, Box::new(action), Origin::BuiltIn);
+        for (name, args, help, may_take_long, action) in builtin::ACTIONS {
+            actions.insert(name, args, help, Box::new(action), Origin::BuiltIn { may_take_long });
         }
         actions
     }
@@ -237,7 +237,7 @@ impl Actions {
         }
         // Of the others, clients rely on what they answer (INFO, HISTORY), or an operator on what they refuse (EXEC).
         let is_free = match self.table.get(name).map(|entry| entry.origin) {
-            Some(Origin::BuiltIn) => matches!(name, "ECHO" | "TIME" | "HELLO"),
+            Some(Origin::BuiltIn { .. }) => matches!(name, "ECHO" | "TIME" | "HELLO"),
             Some(Origin::Registered) => false,
             None => Verb::from_word(name).is_none(),
         };
@@ -253,10 +253,10 @@ impl Actions {
         self.table.insert(name.to_owned(), entry);
     }
 
-    /// Whether a call may take so long that nothing should wait for it: a program's, or an action's that
-    /// is not built in.
+    /// Whether a call may take so long that nothing should wait for it.
     pub fn may_take_long(&self, name: &str) -> bool {
-        self.table.get(name).is_some_and(|entry| entry.origin == Origin::Registered || name == "EXEC")
+        let quick = Origin::BuiltIn { may_take_long: false };
+        self.table.get(name).is_some_and(|entry| entry.origin != quick)
     }
 
     /// Calls the action of this name. Fails with `unknown_request` where there is none, with the action's

@@ -21,7 +21,7 @@ pub(super) struct CommandRow {
     /// What users of other systems type first. It is not taken, but answered by naming this
     /// command.
     elsewhere: &'static [&'static str],
-    /// The words behind it, for the help.
+    /// The words behind it, for the help. Where the first may be completed to a key, they begin with KEY.
     pub operands: &'static str,
     /// What it does, in the few words that the list of commands has room for.
     pub about: &'static str,

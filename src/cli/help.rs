@@ -13,7 +13,7 @@ use super::client;
 use super::grammar::{COMMANDS, CommandRow};
 use super::message::{Exit, Topic};
 use super::words::Opt;
-use super::{journal, json, server};
+use super::{bench, journal, json, server};
 use crate::actions::Actions;
 use crate::protocol::Spec;
 
@@ -23,6 +23,7 @@ const PROGRAM: &str = "\
 
   {st} server [OPTIONS] [ADDR]     serve a table
   {st} client [OPTIONS] COMMAND …  ask a server
+  {st} bench [OPTIONS] [ADDR]      load a server, and measure it
   {st} json [OPTIONS] [FILE]       check or reformat JSON
   {st} journal check|repair FILE   look at a server's journal
   {st} --version
@@ -73,6 +74,27 @@ the command is refused there, unless '--' came before. A key that begins with a 
 Exit:
 ";
 
+/// What is measured, and what it leaves behind.
+const BENCH: &str = "\
+{st} bench [OPTIONS] [ADDR]: load a server, and measure it
+
+  {st} bench                          a server of its own, in this process
+  {st} bench -c 1000 -P 16 box:7777   how 1,000 clients fare that send 16 requests at a time
+
+Each connection sends requests, waits for all of their replies, and sends the next ones. Told are
+requests a second and, of the times from sending to the last reply, the median (p50), what 1% and
+0.1% of them exceed (p99, p99.9), and the longest. A tenth of the load goes before it uncounted.
+The keys, bench:0000000000 and so on, are set before, and at ADDR deleted afterwards. Every reply is
+compared with what it must be.
+
+{options}
+Sizes take K, M and G (1,024s); times are seconds, decimals allowed. Ctrl-C ends it, and what was
+counted is told.
+
+Exit: 0; 1 interrupted before anything was counted; 2 usage; 3 cannot connect; 4 connection lost, or
+no reply for 5 s; 5 refused, or replies were wrong; 6 local input or output failed.
+";
+
 /// The examples are pipes, since that is what this command is for.
 const JSON: &str = "\
 {st} json [OPTIONS] [FILE]: check or reformat JSON from FILE or stdin
@@ -120,6 +142,7 @@ pub fn help(program: &str, topic: Topic) -> String {
         Topic::ClientCommand(name) => {
             COMMANDS.iter().find(|row| row.names[0] == name).map(command).unwrap_or_default()
         }
+        Topic::Bench => BENCH.replace("{options}", &options(bench::OPTIONS, None)),
         Topic::Json => JSON.replace("{options}", &options(json::OPTIONS, None)),
         Topic::Journal => JOURNAL.replace("{options}", &options(journal::OPTIONS, None)),
     };

@@ -64,7 +64,7 @@ impl Exit {
         (Exit::Usage, "usage, or input that is not valid"),
         (Exit::Connect, "cannot connect"),
         (Exit::Unknown, "timeout, or connection lost after the request was sent: a write's outcome is unknown"),
-        (Exit::Refused, "the server refused"),
+        (Exit::Refused, "the server refused, or an action failed"),
         (Exit::Local, "local input or output failed"),
     ];
 }
@@ -81,6 +81,8 @@ pub enum Topic {
     Client,
     /// One command of the client, by its name.
     ClientCommand(&'static str),
+    /// `st bench`.
+    Bench,
     /// `st json`.
     Json,
     /// `st journal`.
@@ -92,7 +94,8 @@ impl Topic {
     pub(super) fn command(self) -> &'static str {
         match self {
             Topic::ClientCommand(command) => command,
-            Topic::Program | Topic::Server | Topic::Client | Topic::Json | Topic::Journal => "",
+            Topic::Program | Topic::Server | Topic::Client => "",
+            Topic::Bench | Topic::Json | Topic::Journal => "",
         }
     }
 }
@@ -105,6 +108,7 @@ impl Display for Topic {
             Topic::Server => write!(f, " server"),
             Topic::Client => write!(f, " client"),
             Topic::ClientCommand(command) => write!(f, " client {command}"),
+            Topic::Bench => write!(f, " bench"),
             Topic::Json => write!(f, " json"),
             Topic::Journal => write!(f, " journal"),
         }
@@ -146,6 +150,8 @@ pub enum Problem {
     Unexpected(String),
     /// These words must be text, and bytes were given.
     NotUtf8(&'static str),
+    /// Two words of which one at most can be given.
+    Exclusive(&'static str, &'static str),
     /// An option that is nothing without a value or without another one.
     Needs(String, String),
 }
@@ -178,6 +184,7 @@ impl Display for Problem {
             }
             P::Unexpected(word) => write!(f, "a word too many: {word:?}"),
             P::NotUtf8(what) => write!(f, "{what} is not UTF-8 text; other bytes can be stored as base64"),
+            P::Exclusive(one, other) => write!(f, "{one} and {other} exclude each other"),
             P::Needs(option, other) => write!(f, "{option} needs {other}"),
         }
     }

@@ -4,9 +4,10 @@
 //! ```text
 //!   argv ──parse──▶ Command ─┬─▶ client   ask a server: commands, or repl for many of them
 //!          (words)           ├─▶ server   serve
+//!                            ├─▶ bench    load a server, and measure it
 //!                            ├─▶ json     check or reformat
 //!                            ├─▶ journal  check or repair
-//!                            └─▶ help
+//!                            └─▶ help     (complete: what a shell offers where TAB is pressed)
 //!                                  └───▶ Ok, or Trouble: a line on stderr ──▶ Exit
 //! ```
 //!
@@ -15,26 +16,33 @@
 //! arguments, environment or standard streams: `main` hands them in. What a program that uses the
 //! library would want, too, belongs in the room `client`.
 
+mod bench;
 mod bulk;
 mod client;
 mod commands;
+mod complete;
 mod follow;
+mod generator;
 mod grammar;
 mod help;
+mod histogram;
 mod hold;
 mod input;
 mod journal;
 mod json;
+mod load;
 mod message;
 mod repl;
 mod server;
 mod wait;
 mod words;
+mod workload;
 
 use std::ffi::OsString;
 use std::io::{BufWriter, Stderr, Stdin, Stdout, Write};
 use std::path::Path;
 
+pub use bench::{BenchArgs, Length};
 pub use client::{ClientArgs, ClientCommand};
 pub use help::help;
 pub use journal::JournalArgs;
@@ -44,6 +52,7 @@ use message::{Messages, Trouble};
 pub use server::ServerArgs;
 pub use words::Env;
 use words::WordReader;
+pub use workload::{Target, Workload};
 
 use crate::client::{Client, ClientOptions};
 use crate::protocol::{Address, TOKEN_VARIABLE, Token, did_you_mean};
@@ -56,6 +65,9 @@ const INPUT_BYTES_MAX: usize = 64 << 20;
 /// listing would take longer than the listing.
 const OUTPUT_BYTES: usize = 64 << 10;
 
+/// What can stand first.
+const PARTS: [&str; 6] = ["server", "client", "bench", "json", "journal", "help"];
+
 /// What the program was asked to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
@@ -65,6 +77,8 @@ pub enum Command {
     Version,
     /// To serve a table.
     Server(ServerArgs),
+    /// To load a server, and measure it.
+    Bench(BenchArgs),
     /// To ask a server.
     Client(ClientArgs),
     /// To check or reformat JSON.
@@ -119,14 +133,19 @@ pub fn run(mut args: impl Iterator<Item = OsString>, env: Env<'_>, io: Io) -> Ex
     // Without its path: messages and help should show what can be typed.
     let name = args.next().unwrap_or_default();
     let name = Path::new(&name).file_name().map_or("st".into(), |name| name.to_string_lossy().into_owned());
-    let command = parse(&name, args, env);
+    let args: Vec<OsString> = args.collect();
     let Io { stdin, mut stdout, stderr, log } = io;
+    if let Some(offered) = complete::offered(&args, env) {
+        return stdout.write_all(offered.as_bytes()).map_or(Exit::Local, |()| Exit::Yes);
+    }
+    let command = parse(&name, args, env);
     let mut messages = Messages { program: name, quiet: false, out: stderr, progress: false };
     let mut print = |text: &str| stdout.write_all(text.as_bytes()).map_err(Trouble::output);
     let done = match command {
         Ok(Command::Help(topic)) => print(&help(&messages.program, topic)),
         Ok(Command::Version) => print(concat!("st ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Server(args)) => server::serve(&messages.program, &args, env, stdout, log),
+        Ok(Command::Bench(args)) => bench::run_bench(&args, env, stdout, &mut messages),
         Ok(Command::Client(args)) => ask(&args, env, stdin, stdout, &mut messages),
         Ok(Command::Json(args)) => json::run_json(&args, stdin, stdout),
         Ok(Command::Journal(args)) => journal::run_journal(&args, stdout),
@@ -187,6 +206,7 @@ fn dispatch(words: &mut WordReader<'_>) -> Result<Command, Problem> {
     let Some(word) = words.next() else { return words.end().and(Err(Problem::NoCommand)) };
     match &*word.to_string_lossy() {
         "server" => server::parse(words).map(Command::Server),
+        "bench" => bench::parse(words).map(Command::Bench),
         "client" => grammar::parse(words, ClientArgs::new()).map(Command::Client),
         "json" => json::parse(words).map(Command::Json),
         "journal" => journal::parse(words).map(Command::Journal),
@@ -199,8 +219,7 @@ fn dispatch(words: &mut WordReader<'_>) -> Result<Command, Problem> {
         word => {
             // The client's commands are typed most often, and so is `client` left out most often.
             let before = format!("{} client ", words.program);
-            let meant =
-                grammar::meant(word, &before, &["server", "client", "json", "journal", "version", "help"]);
+            let meant = grammar::meant(word, &before, &[&PARTS[..], &["version"]].concat());
             Err(Problem::Unknown("command", word.into(), meant))
         }
     }

@@ -170,7 +170,7 @@ fn authenticate(run: &mut Run<'_>, args: &ClientArgs, words: &[String]) -> Resul
 /// quotes, and outside of any, a backslash takes the next character as it is. `$` and `*` are
 /// nothing special: a repl has no variables and no files, and a value that holds them should need
 /// no quotes.
-fn split(line: &str) -> Result<Vec<String>, Trouble> {
+pub(super) fn split(line: &str) -> Result<Vec<String>, Trouble> {
     let mut words = Vec::new();
     // `None` between words. An empty word is one as well: that is what `''` means.
     let mut word: Option<String> = None;

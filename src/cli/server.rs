@@ -114,7 +114,7 @@ pub(super) const OPTIONS: &[O] = &[
     O::new("    --insecure", "listen beyond this machine without a token",
         |args, _| put(&mut args.insecure, Ok(true))),
     O::new("-q, --quiet", "log errors only", |args, _| put(&mut args.level, Ok(Level::Error))),
-    O::new("-v, --verbose", "log every request", |args, _| put(&mut args.level, Ok(Level::Debug))),
+    O::new("-v, --verbose", "log requests, 20 a second; more are counted", |args, _| put(&mut args.level, Ok(Level::Debug))),
     O::HELP,
 ];
 
@@ -161,7 +161,7 @@ pub(super) fn parse(words: &mut WordReader<'_>) -> Result<ServerArgs, Problem> {
 }
 
 /// Each has its usual number of clients until all words have been read: `-t` may come last.
-fn mode(word: OsString) -> Result<Mode, String> {
+pub(super) fn mode(word: OsString) -> Result<Mode, String> {
     match word.to_str() {
         Some("event") => Ok(Mode::EVENT),
         Some("pool") => Ok(Mode::POOL),

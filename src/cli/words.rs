@@ -72,7 +72,7 @@ impl<T> Opt<T> {
     }
 
     /// Its long name, and what its value is called: nothing for a flag.
-    fn name(&self) -> (&'static str, &'static str) {
+    pub fn name(&self) -> (&'static str, &'static str) {
         let name = self.usage.rsplit("--").next().unwrap_or_default();
         name.split_once(' ').unwrap_or((name, ""))
     }

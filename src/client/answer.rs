@@ -41,7 +41,7 @@ pub struct Answer {
 ///
 /// The variants are apart where a caller must act differently. After `Connect` nothing was sent, so anything may
 /// be tried again. After `Timeout` and `Lost` nobody knows whether the request was carried out. After `Refused`
-/// it was not.
+/// it was not; but an action that failed (`action_failed`) may have done a part.
 #[derive(Debug)]
 pub enum ClientError {
     /// The address is none, or leads nowhere.
@@ -178,8 +178,8 @@ impl ClientError {
         self.refusal().map(|failure| failure.code)
     }
 
-    /// Whether no request got as far as being looked at, so that sending it again cannot carry it out twice.
-    /// `busy` counts: a server says it in place of reading a request.
+    /// Whether the request was not carried out, not even in part, so that sending it again cannot do so twice.
+    /// `busy` counts: a server says it in place of carrying out a request.
     ///
     /// ```
     /// let error = socket_tables::Client::connect("no address").unwrap_err();

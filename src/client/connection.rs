@@ -147,6 +147,11 @@ impl Connection {
         Ok((line, answer))
     }
 
+    /// Whether the last reply was the last there is: no other is to come, or the server has closed.
+    pub fn is_last(&mut self) -> bool {
+        self.unanswered == 0 || matches!(self.socket.fill_buf(), Ok([]))
+    }
+
     /// What a line says; a refusal is the inner error.
     pub fn understand(&self, line: &str) -> Result<Result<Answer>> {
         let refused = |failure| ClientError::Refused(self.address.clone(), failure);

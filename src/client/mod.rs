@@ -3,7 +3,7 @@
 //! A request gets one of four answers, and callers must be able to tell them apart: yes, no, refused,
 //! and nobody knows. The last is what TCP makes of a connection lost after the request was sent: it may
 //! have been carried out, so it is never sent again behind the caller's back. Only connecting is tried
-//! again, and what the server answered with `busy`, which says that it did nothing.
+//! again, and what the server answered with `busy`, which says that it did nothing for that request.
 //!
 //! Most methods are one request and its reply, by way of [`Client::ask`], and stand in `requests`. Three are more than that:
 //! [`Client::ask_all`] sends many requests before it reads the first reply, [`Client::list`] reads a reply that may be
@@ -215,7 +215,9 @@ impl Client {
         "assert_eq!(second?.value.as_i128(), Some(2));")]
     pub fn ask_all(&mut self, requests: &[u8]) -> Result<impl Iterator<Item = Result<ReplyLine>>> {
         let first = self.begin(requests, |connection| match connection.reply()? {
-            (_, Err(error)) if error.came_to_nothing() => Err(error),
+            // An action that found no slot is busy, too, and what was sent behind it is carried out all the same. Only a
+            // server that closes after this word has looked at nothing.
+            (_, Err(error)) if error.came_to_nothing() && connection.is_last() => Err(error),
             reply => Ok(reply),
         })?;
         let timeout = self.options.timeout;
@@ -242,8 +244,8 @@ impl Client {
     /// Sends requests, a line each, and has `read` read the first reply, or as much of it as the caller wants to know.
     /// The rest can be read from the connection after that.
     ///
-    /// What cannot have been carried out is tried again: connecting, and what was answered with `busy`. All tries
-    /// together take no longer than the timeout.
+    /// What cannot have been carried out is tried again: connecting, and what was answered with `busy`. No try begins
+    /// later than the timeout.
     fn begin<T>(&mut self, requests: &[u8], read: impl Fn(&mut Connection) -> Result<T>) -> Result<T> {
         let (started, timeout) = (Instant::now(), self.options.timeout);
         let mut pauses = pauses(self.options.retry);

@@ -243,6 +243,7 @@ impl Iterator for Watch {
         None
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::element_end;

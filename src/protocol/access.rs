@@ -19,7 +19,6 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The address where none is given.
@@ -267,7 +266,10 @@ fn first_line(path: &Path) -> Result<String, TokenError> {
     let unreadable = |error| TokenError::Unreadable(path.to_owned(), error);
     let file = File::open(path).map_err(unreadable)?;
     // The open file is asked, not its name, which could come to mean another file in between.
-    if file.metadata().map_err(unreadable)?.permissions().mode() & 0o077 != 0 {
+    #[cfg(unix)]
+    if std::os::unix::fs::PermissionsExt::mode(&file.metadata().map_err(unreadable)?.permissions()) & 0o077
+        != 0
+    {
         return Err(TokenError::NotPrivate(path.to_owned()));
     }
     let mut line = Vec::new();

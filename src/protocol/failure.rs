@@ -31,9 +31,9 @@ words! {
         Full = "full",
         /// A token is needed, or this one is wrong, or the server does not allow this.
         Denied = "denied",
-        /// Every worker has a connection already.
+        /// No place for one more connection, or for one more program. Nothing was carried out.
         Busy = "busy",
-        /// The request was begun but not finished in time.
+        /// The request was begun but not finished in time, or a watcher did not take its changes in time.
         Timeout = "timeout",
         /// The action said no, failed, was killed or panicked.
         ActionFailed = "action_failed",

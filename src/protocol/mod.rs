@@ -15,8 +15,9 @@
 //! # To add a request
 //!
 //! Add a variant to [`Verb`] and one to [`Request`]. Every match over them is exhaustive, so the compiler then
-//! names each place that is left: its help text, its members in JSON, its words in a line, and the arm in
-//! `session/execute.rs` that carries it out. INFO counts it and hints know it without another line.
+//! names each place that is left: its help text, its members in JSON, its words in a line, the arm in
+//! `session/execute.rs` that carries it out, and others that `lib.rs` lists. INFO counts it and hints know it without
+//! another line.
 
 use std::borrow::Cow;
 use std::fmt;

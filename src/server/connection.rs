@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use super::listener::{Accepted, Place};
 use super::{Level, Server};
 use crate::protocol::{Code, Failure};
-use crate::session::{Next, Session, TurnedAway};
+use crate::session::{Next, Session, TurnedAway, Workspace};
 use crate::sys::Interest;
 
 /// How long a connection that is being closed is still read from. Were it closed with bytes unread, the
@@ -174,9 +174,11 @@ impl<'c> Connection<'c> {
     /// `is_ready`: the socket is ready for what was needed; `is_stopping`: what has arrived by now is answered, and no
     /// more.
     ///
-    /// It reads once, by way of `buffer`, and writes two pieces at most, so that no client keeps the others waiting.
-    pub fn step(&mut self, now: Instant, is_ready: bool, is_stopping: bool, buffer: &mut [u8]) {
-        self.go_on(|connection| connection.exchange(now, is_ready, is_stopping, buffer));
+    /// It works in what it is lent, reads once, and writes two pieces at most, so that no client keeps the others waiting.
+    pub fn step(&mut self, now: Instant, is_ready: bool, is_stopping: bool, workspace: &mut Workspace) {
+        self.session.lend(workspace);
+        self.go_on(|connection| connection.exchange(now, is_ready, is_stopping, &mut workspace.buffer));
+        self.session.give_back(workspace);
     }
 
     /// Carries out the request that may take long, after [`Need::Act`].

@@ -41,7 +41,7 @@ pub enum Level {
     Error,
     /// Worth knowing.
     Info,
-    /// Each request.
+    /// Requests.
     Debug,
 }
 

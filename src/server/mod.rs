@@ -7,8 +7,8 @@
 //! | [`Mode::Event`] | one thread, all clients | to wait for all of them at once, and never for one |
 //!
 //! The first has a flaw: a client keeps all others waiting, be it only a second that it says nothing. Threads mend that,
-//! at the price of a switch of threads for each request and a stack for each client. The event loop saves both, at the price of a rule: nothing
-//! that it does may take long.
+//! at the price of a switch of threads for each request and a stack for each client. The event loop saves both, at the
+//! price of a rule: nothing that it does may take long.
 //!
 //! All of them serve the same `Connection`; they differ in how many connections a thread waits for. Who asks for
 //! the mode is this file alone: for what a session is, how long a client may be silent, and whether it may WATCH.
@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use crate::protocol::Scope;
-use crate::session::{Core, Session, Stats};
+use crate::session::{Core, Session, Stats, Workspace};
 use crate::store::{Change, Durability, Journal, WatchEnd, Watcher};
 use crate::sys::{Interest, raise_descriptors, wait_ready};
 use connection::{Connection, YEAR};
@@ -207,10 +207,10 @@ impl Server {
 
     /// Serves one client after another, until a session has had all the requests that it takes.
     fn run_iterative(&self) {
-        let mut buffer = vec![0; 16 << 10];
+        let mut workspace = Workspace::new(16 << 10);
         while let Some(accepted) = self.wait_for_client() {
             let mut connection = Connection::new(self, accepted, Place::take(self, 1), Instant::now());
-            serve(&mut connection, &mut buffer, Some(&self.listener));
+            serve(&mut connection, &mut workspace, Some(&self.listener));
             if connection.session.is_spent() {
                 break;
             }

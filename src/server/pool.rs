@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use super::bell::Bell;
 use super::connection::{Connection, Need};
 use super::{Level, Server};
+use crate::session::Workspace;
 use crate::sys::{Interest, wait_ready};
 
 /// A request needs far less than std's 2 MiB, and an action may need half of one. Only pages that
@@ -63,7 +64,7 @@ pub(super) struct Pool<'c> {
 struct Queue<'c> {
     waiting: VecDeque<Lent<'c>>,
     threads: usize,
-    /// Workers without work, less what waits for them or has been promised one.
+    /// Workers without work, less what waits for them or has been promised one. Below zero, requests wait for a worker.
     spare: isize,
     is_closed: bool,
 }
@@ -112,17 +113,17 @@ impl<'c> Pool<'c> {
     fn run(&self) {
         let workers = &self.server.core.stats.workers;
         workers.fetch_add(1, Relaxed);
-        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut workspace = Workspace::new(BUFFER_BYTES);
         while let Some(lent) = self.next() {
-            self.work_on(lent, &mut buffer);
+            self.work_on(lent, &mut workspace);
         }
         workers.fetch_sub(1, Relaxed);
     }
 
-    fn work_on(&self, (number, mut connection): Lent<'c>, buffer: &mut [u8]) {
+    fn work_on(&self, (number, mut connection): Lent<'c>, workspace: &mut Workspace) {
         match self.work {
             Work::Act => connection.act(),
-            Work::Serve => serve(&mut connection, buffer, None),
+            Work::Serve => serve(&mut connection, workspace, None),
         }
         // First of all: the loop may have another connection for this worker as soon as it has this one.
         self.lock().spare += 1;
@@ -159,7 +160,11 @@ impl<'c> Pool<'c> {
 
 /// Serves a connection to its end, on this thread: takes its steps, and waits for what it needs between them. A client
 /// that says nothing gives way after [`PATIENCE`] where `others`, the listener that they wait at, is ready.
-pub(super) fn serve(connection: &mut Connection<'_>, buffer: &mut [u8], others: Option<&TcpListener>) {
+pub(super) fn serve(
+    connection: &mut Connection<'_>,
+    workspace: &mut Workspace,
+    others: Option<&TcpListener>,
+) {
     let stop = connection.server.stop.told().as_fd();
     let (mut is_ready, mut is_stopping) = (true, false);
     let gives_way = Instant::now() + PATIENCE;
@@ -167,7 +172,7 @@ pub(super) fn serve(connection: &mut Connection<'_>, buffer: &mut [u8], others: 
     let mut bell = None;
     loop {
         let now = Instant::now();
-        connection.step(now, is_ready, is_stopping, buffer);
+        connection.step(now, is_ready, is_stopping, workspace);
         match connection.need {
             Need::Read | Need::Write => {}
             Need::Change => match bell.take().map_or_else(Bell::new, Ok) {

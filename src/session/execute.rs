@@ -145,9 +145,6 @@ impl Session<'_> {
 
     /// Answers a request. One that may take longer than `time` is left for [`Session::act`], which comes here again.
     fn answer(&mut self, form: Form, request: Result<Request<'_>, Failure>, time: Time) {
-        if self.output.is_empty() {
-            self.output.reserve(self.output_bytes);
-        }
         match request {
             Err(failure) => self.conclude(form, None, Err(failure)),
             Ok(request) if time == Time::Short && self.may_take_long(form, &request) => {

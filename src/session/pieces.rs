@@ -137,7 +137,7 @@ impl<'c> Watching<'c> {
                     }
                 }
                 Ok(None) => return Left::NothingYet,
-                // Ended by the server itself.
+                // Only watches with a callback are ended so; a session's ends with its connection.
                 Err(WatchEnd::Stopped) => return Left::Nothing,
                 // What waited for it has been thrown away. It must connect anew, and gets the state again: better
                 // than to go on with a gap that it cannot see.

@@ -30,7 +30,8 @@ pub(super) const RESERVE_BYTES: u64 = 1 << 20;
 /// What is given back at a time of a file that is not needed any more, and how long the disk then has for others.
 const DISCARDED_BYTES: usize = 8 << 20;
 const DISCARD_REST: Duration = Duration::from_millis(10);
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// What is read at once, and written at once of zeros.
+const PIECE_BYTES: usize = 64 << 10;
 /// Of buffers, what is kept after a burst.
 pub(super) const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
@@ -152,8 +153,9 @@ impl LogFile {
         self.sync()?;
         let from = self.reserved.max(self.extent.end);
         let (mut to, mut written) = (from, Ok(()));
+        let zeros = vec![0; PIECE_BYTES];
         while to < from + more && written.is_ok() {
-            let zeros = &ZEROS[..ZEROS.len().min((from + more - to) as usize)];
+            let zeros = &zeros[..PIECE_BYTES.min((from + more - to) as usize)];
             written = self.file.write_all_at(zeros, to);
             to += written.as_ref().map_or(0, |()| zeros.len() as u64);
         }
@@ -201,7 +203,7 @@ fn open_alone(path: &Path, tell: impl FnMut(&Record<'_>)) -> Result<(File, Found
 }
 
 fn read_file(file: &File, tell: impl FnMut(&Record<'_>)) -> Result<Found, Fault> {
-    read(BufReader::with_capacity(ZEROS.len(), file), tell)
+    read(BufReader::with_capacity(PIECE_BYTES, file), tell)
 }
 
 /// Reads a journal and changes nothing: what was found, how many keys its table has, and whether another process uses

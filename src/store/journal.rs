@@ -18,7 +18,7 @@
 //!
 //! **Who may see a change that is not safe yet?** Nobody outside. Changes are made in memory at once, so that
 //! writers need not wait for one another, but no byte of output leaves a session before every change that it
-//! could have seen is safe: see [`Store::durability`](super::Store::durability). A reader who was told a value
+//! could have seen is safe: see [`Journal::durability`]. A reader who was told a value
 //! that a crash takes back would have seen what never was.
 //!
 //! **In which order?** The table's. A line is queued and its change made by whoever has the writers' turn. It
@@ -232,7 +232,7 @@ impl Journal {
     }
 
     /// Writes what waits, where the policy promises no more and nobody else is at it. So a thread that must not wait can
-    /// acknowledge a few changes at once, without another.
+    /// acknowledge a few changes at once, without another. What it writes goes to the kernel's memory.
     pub fn flush(&self) {
         if self.policy != SyncPolicy::Always
             && self.durability(self.changes()) == Durability::Awaited
@@ -300,6 +300,7 @@ impl Journal {
         let before = queue.lines.len();
         write_effect(&mut queue.lines, key, entry);
         let bytes = (queue.lines.len() - before + ENVELOPE_BYTES) as u64;
+        debug_assert!(self.room.load(SeqCst) >= bytes, "the writer told turn_to_write of a shorter record");
         queue.bytes += bytes;
         self.room.fetch_sub(bytes, SeqCst);
         let change = self.queued.fetch_add(1, SeqCst) + 1;

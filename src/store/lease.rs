@@ -2,8 +2,7 @@
 //!
 //! A process that holds something (a lock, a place in a list of who is there) may die and never give it back. So what it
 //! holds is a key with a time to live, which it renews while it lives. [`Store::expire`] deletes keys whose time is
-//! over, as any client would: watchers are told and the journal has a record, so nothing else in the program knows
-//! that there are leases.
+//! over, as any client would: watchers are told and the journal has a record, and neither needs to know why.
 //!
 //! A time is kept as milliseconds since 1970, so that it means the same after a restart. But the clock that it is compared
 //! with is read from the system once, and then counts by itself: a system's clock can be set, and a lock must not be

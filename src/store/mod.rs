@@ -18,26 +18,27 @@
 
 mod commit;
 mod file;
+mod hash_index;
 mod journal;
 mod lease;
 mod record;
 mod recovery;
+mod rejected;
 mod table;
 mod watch;
 
-use std::fmt;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use crate::json::JsonText;
-use crate::protocol::{Condition, KEY_BYTES_MAX, KeyError, check_key, excerpt};
+use crate::protocol::{Condition, KEY_BYTES_MAX, check_key, excerpt};
 pub use file::{check_journal, repair_journal};
 pub use journal::{Durability, Journal, SyncPolicy};
 pub use lease::Clock;
 use lease::Leases;
 pub use recovery::{Fault, Found, JournalError};
+pub use rejected::Rejected;
 pub use table::{Entry, Table};
 use watch::Watchers;
 pub use watch::{Change, ChangeKind, QueuedChange, WatchEnd, Watcher};
@@ -77,39 +78,6 @@ struct State {
 /// Proof that nobody else writes, or decides what to write. Functions that rely on it take it as an argument, so that
 /// none can be called without.
 type Turn<'s> = MutexGuard<'s, ()>;
-
-/// Why a write was not done. Nothing was changed.
-#[derive(Debug, PartialEq)]
-pub enum Rejected {
-    /// The condition did not hold; the present value, if there is one.
-    Conflict(Option<JsonText<'static>>),
-    /// The present value, of which this is the beginning, is no integer, or the sum has no place in 128 bits.
-    NotANumber(String),
-    /// Keys and values would hold more than they may.
-    Full,
-    /// The journal cannot be made longer, for this reason.
-    NoRoom(ErrorKind),
-    /// This is no key. Requests were checked when they were read; an action's code was not.
-    BadKey(KeyError),
-}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Rejected::Conflict(_) => f.write_str("the condition \"if\" does not hold; nothing was changed"),
-            Rejected::NotANumber(value) => {
-                write!(f, "the value {value}, or the sum, is not an integer of 128 bits")
-            }
-            Rejected::Full => {
-                f.write_str("keys and values hold as much memory as --max-memory allows; delete some")
-            }
-            Rejected::NoRoom(kind) => write!(f, "the journal cannot grow: {kind}; nothing was changed"),
-            Rejected::BadKey(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Rejected {}
 
 impl Store {
     /// An empty store, whose keys and values may hold `memory_max` bytes.
@@ -349,7 +317,8 @@ impl Store {
     }
 
     /// The writers' turn, with room in the journal for the record of a key and a value of so many bytes, if it is to have
-    /// one. To make room takes as long as the disk does, so it is done before the turn.
+    /// one. To make room takes as long as the disk does, so it is done before the turn. A write whose value is found in its
+    /// turn says how long that may become.
     fn turn_to_write(&self, key: usize, value: Option<usize>) -> Result<Turn<'_>, Rejected> {
         let mut turn = self.turn();
         if let Some(journal) = &self.journal {

@@ -1,10 +1,10 @@
 //! A line of the journal: how it is written, and how it is known to be whole.
 //!
 //! ```text
-//! 5d2a9b0e {"st":"journal","version":1,"id":"92d0c1f6a7b3e854"}
-//! 0c6f8d21 {"n":1,"b":1,"set":"door","value":"open"}
-//! e77a1b94 {"n":2,"b":2,"set":"session","until":1795251600000,"value":{"user":7}}
-//! 8f03c5d2 {"n":3,"b":2,"delete":"door"}
+//! 784c2a86 {"st":"journal","version":1,"id":"92d0c1f6a7b3e854"}
+//! 6965e3f9 {"n":1,"b":1,"set":"door","value":"open"}
+//! d9a26e8b {"n":2,"b":2,"set":"session","until":1795251600000,"value":{"user":7}}
+//! ca4ae43a {"n":3,"b":2,"delete":"door"}
 //! ```
 //!
 //! The eight digits are the CRC-32 of the JSON behind them, as Python's `zlib.crc32` has it: a line that was
@@ -15,8 +15,8 @@
 //!
 //! A record is an effect, "this key now has this value", and never a command, "add 1": it may be carried out twice.
 //!
-//! A newline in a string is escaped, so it only ever ends a line; and no value can hold what begins a record, `
-//! {"n":`, since there is no white space outside of strings, and within them a quote is escaped.
+//! A newline in a string is escaped, so it only ever ends a line; and no value can hold what begins a record,
+//! ` {"n":`, since there is no white space outside of strings, and within them a quote is escaped.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
@@ -189,6 +189,15 @@ mod tests {
     #[test]
     fn the_checksum_is_that_of_zlib() {
         assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+    }
+
+    #[test]
+    fn the_lines_at_the_head_of_this_file_are_whole() {
+        let lines = include_str!("record.rs").lines().filter_map(|line| line.strip_prefix("//! "));
+        let lines = lines.skip_while(|line| *line != "```text").skip(1).take(4);
+        let lines: Vec<String> = lines.map(|line| format!("{line}\n")).collect();
+        assert_eq!(read_header(lines[0].as_bytes()), Some(Ok(())));
+        assert!(lines[1..].iter().all(|line| unseal(line.as_bytes()).and_then(parse).is_some()), "{lines:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The table: keys and the JSON text of their values, in memory. It knows no lock, no watcher and no request.
 //!
-//! A key and its value are one allocation, `key\nvalue`, in a numbered slot; two indexes over the slots find a key
+//! A key and its value are one allocation, `key\nvalue`, in a numbered slot; indexes over the slots find a key
 //! and list keys in order. A key holds no control character and a value is compact JSON, so the newline between
 //! them is the only one. It also sorts before every byte of a key, so comparing two whole entries compares
 //! their keys.
@@ -10,19 +10,24 @@
 //!
 //! One index cannot do both. A hash finds a key with a cache miss or two however many there are, and an order lists
 //! those that begin with a prefix. GET and UPDATE of a present key use the hash alone; only a new or removed key
-//! changes the order. Both indexes hold slot numbers of four bytes instead of keys, so a key is in memory once. They
-//! cannot read a key themselves; the table hands them a closure that compares the key of a slot with the one that is
-//! looked for.
+//! changes the order. Both indexes hold slot numbers of four bytes instead of keys, the first with as much of each hash, so
+//! a key is in memory once. They cannot read a key themselves; the table hands them a closure that compares the key of a
+//! slot with the one that is looked for.
 //!
-//! A key that is to be deleted some day, a lease, has that time in a list beside the slots, as long as the highest slot
-//! of a lease, and a third index has these slots in the order of their times. So a lease costs 8 bytes in the one and some
-//! 5 in the other. Behind the value, where it stood at first, it made most allocations larger by 16 bytes.
+//! A key that is to be deleted some day, a lease, has that time in a list beside the slots, and a third index has these
+//! slots in the order of their times. So a lease costs 8 bytes in the one and some 5 in the other. Behind the value, where
+//! it stood at first, it made most allocations larger by 16 bytes.
+//!
+//! Whatever grows does so a part at a time: a client's new key may not keep all others waiting while twelve million are
+//! put into a larger index.
 //!
 //! Why not std's collections: a `HashMap` and a `BTreeMap` would each hold a pointer and a length for every key, 16
 //! bytes instead of 4, and neither can tell how many keys begin with a prefix without walking over all of them.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::mem;
+
+use super::hash_index::HashIndex;
 
 /// What a key costs beside its bytes and its value's: slot, allocation, and both indexes.
 const KEY_OVERHEAD_BYTES: usize = 48;
@@ -45,8 +50,8 @@ pub struct Entry<'t> {
 pub struct Table {
     /// `key\nvalue` each, or nothing at all in a slot that is free.
     slots: Vec<Box<str>>,
-    /// When the key in each slot is to be deleted. Those that are missing at the end are never.
-    times: Vec<u64>,
+    /// When the key in each slot is to be deleted, in blocks of [`BLOCK_SLOTS_MAX`]. Those that are missing are never.
+    times: Vec<Vec<u64>>,
     /// Slots to use again.
     free: Vec<u32>,
     by_hash: HashIndex,
@@ -81,28 +86,33 @@ impl Table {
 
     /// Gives a key this value and this time.
     pub fn set(&mut self, key: &str, entry: Entry<'_>) {
-        let (text, hash) = ([key, entry.value].join("\n").into_boxed_str(), self.hash(key));
+        let hash = self.hash(key);
         self.bytes += Table::cost(key, entry);
         let slot = if let Some(slot) = self.find(hash, key) {
             self.bytes -= Table::cost(key, self.entry(slot, key));
             self.end_lease(slot);
-            self.slots[slot as usize] = text;
+            // The key stays where it is, and the value too where it is as long as the old one: counters, times and
+            // states often are, and then nothing is allocated.
+            let mut text = mem::take(&mut self.slots[slot as usize]).into_string();
+            text.truncate(key.len() + 1);
+            text.reserve_exact(entry.value.len());
+            text.push_str(entry.value);
+            self.slots[slot as usize] = text.into_boxed_str();
             slot
         } else {
+            let text = [key, entry.value].join("\n").into_boxed_str();
             let slot = self.free.pop().unwrap_or_else(|| {
                 self.slots.push(Box::default());
                 u32::try_from(self.slots.len() - 1).expect("four billion entries do not fit in memory")
             });
             self.slots[slot as usize] = text;
-            self.by_hash.insert(hash, slot);
+            self.by_hash.part_mut(hash).insert(hash, slot);
             self.by_key.insert(slot, |other| self.slots[other as usize] < self.slots[slot as usize]);
             slot
         };
         if let Some(until) = entry.until.map(|until| until.min(NEVER - 1)) {
-            let at = slot as usize;
-            self.times.resize(self.times.len().max(at + 1), NEVER);
-            self.times[at] = until;
-            self.by_time.insert(slot, |other| (self.times[other as usize], other) < (until, slot));
+            self.set_time(slot, until);
+            self.by_time.insert(slot, |other| (time(&self.times, other), other) < (until, slot));
         }
     }
 
@@ -112,7 +122,7 @@ impl Table {
         let Some(slot) = self.find(hash, key) else { return };
         self.bytes -= Table::cost(key, self.entry(slot, key));
         self.end_lease(slot);
-        self.by_hash.remove(hash, slot);
+        self.by_hash.part_mut(hash).remove(hash, slot);
         self.by_key.remove(|other| self.slots[other as usize] < self.slots[slot as usize]);
         self.slots[slot as usize] = Box::default();
         self.free.push(slot);
@@ -166,9 +176,10 @@ impl Table {
     }
 
     fn find(&self, hash: u32, key: &str) -> Option<u32> {
-        self.by_hash.find(hash, |slot| {
+        self.by_hash.part(hash).find(hash, |slot| {
             let text = self.text(slot);
-            text.as_bytes().get(key.len()) == Some(&b'\n') && text.as_bytes().starts_with(key.as_bytes())
+            text.as_bytes().get(key.len()) == Some(&b'\n')
+                && same(&text.as_bytes()[..key.len()], key.as_bytes())
         })
     }
 
@@ -178,7 +189,7 @@ impl Table {
     }
 
     fn until(&self, slot: u32) -> Option<u64> {
-        self.times.get(slot as usize).copied().filter(|until| *until != NEVER)
+        Some(time(&self.times, slot)).filter(|until| *until != NEVER)
     }
 
     fn text(&self, slot: u32) -> &str {
@@ -188,93 +199,32 @@ impl Table {
     /// Takes a slot out of the order of times, if it is there.
     fn end_lease(&mut self, slot: u32) {
         if let Some(until) = self.until(slot) {
-            self.by_time.remove(|other| (self.times[other as usize], other) < (until, slot));
-            self.times[slot as usize] = NEVER;
-        }
-    }
-}
-
-/// A cell that holds no slot. Slot numbers stay below `u32::MAX`.
-const EMPTY: Cell = Cell { slot: u32::MAX, hash: 0 };
-
-#[derive(Clone, Copy)]
-struct Cell {
-    slot: u32,
-    /// The low half of the key's hash. It spares most comparisons of keys, each a likely cache miss, and it is
-    /// enough to place the cell again when the index grows.
-    hash: u32,
-}
-
-/// Finds slots by hash: open addressing with linear probing.
-///
-/// A hash names the cell where a search begins, its home; the search goes on cell by cell until it meets the slot or
-/// an empty cell. Neighbouring cells share a cache line, so a search costs one miss as a rule.
-struct HashIndex {
-    /// A power of two of cells, at most three quarters of them taken, so every search meets an empty one.
-    cells: Vec<Cell>,
-}
-
-impl Default for HashIndex {
-    fn default() -> HashIndex {
-        HashIndex { cells: vec![EMPTY; 8] }
-    }
-}
-
-impl HashIndex {
-    /// The slot with this hash for which `eq` holds.
-    fn find(&self, hash: u32, eq: impl Fn(u32) -> bool) -> Option<u32> {
-        self.probe(hash, eq).ok().map(|at| self.cells[at].slot)
-    }
-
-    /// Adds a slot that is not in the index yet.
-    fn insert(&mut self, hash: u32, slot: u32) {
-        // Slots are numbered without gaps, so the highest number tells how many cells have ever been taken at once.
-        if (slot as usize + 1) * 4 > self.cells.len() * 3 {
-            let larger = vec![EMPTY; self.cells.len() * 2];
-            let cells = mem::replace(&mut self.cells, larger);
-            cells.into_iter().filter(|cell| cell.slot != EMPTY.slot).for_each(|cell| self.place(cell));
-        }
-        self.place(Cell { slot, hash });
-    }
-
-    /// Takes a slot out.
-    ///
-    /// A search must not stop early at the cell that this empties. A tombstone in it would keep searches going, but
-    /// tombstones pile up and a table that lives for months would slow down. So each cell behind it, up to the
-    /// next empty one, is placed again.
-    fn remove(&mut self, hash: u32, slot: u32) {
-        let Ok(mut at) = self.probe(hash, |found| found == slot) else { return };
-        self.cells[at] = EMPTY;
-        loop {
-            at = (at + 1) & (self.cells.len() - 1);
-            let cell = mem::replace(&mut self.cells[at], EMPTY);
-            if cell.slot == EMPTY.slot {
-                return;
-            }
-            self.place(cell);
+            self.by_time.remove(|other| (time(&self.times, other), other) < (until, slot));
+            self.set_time(slot, NEVER);
         }
     }
 
-    fn place(&mut self, cell: Cell) {
-        let (Ok(at) | Err(at)) = self.probe(cell.hash, |_| false);
-        self.cells[at] = cell;
+    fn set_time(&mut self, slot: u32, time: u64) {
+        let (block, at) = (slot as usize / BLOCK_SLOTS_MAX, slot as usize % BLOCK_SLOTS_MAX);
+        self.times.resize(self.times.len().max(block + 1), Vec::new());
+        let times = &mut self.times[block];
+        times.resize(times.len().max(at + 1), NEVER);
+        times[at] = time;
     }
+}
 
-    /// The cell whose slot is looked for, or as an error the empty cell that ends the search.
-    fn probe(&self, hash: u32, eq: impl Fn(u32) -> bool) -> Result<usize, usize> {
-        let mask = self.cells.len() - 1;
-        let mut at = hash as usize & mask;
-        loop {
-            let cell = self.cells[at];
-            if cell.slot == EMPTY.slot {
-                return Err(at);
-            }
-            if cell.hash == hash && eq(cell.slot) {
-                return Ok(at);
-            }
-            at = (at + 1) & mask;
-        }
-    }
+/// When the key in this slot is to be deleted.
+fn time(times: &[Vec<u64>], slot: u32) -> u64 {
+    let block = times.get(slot as usize / BLOCK_SLOTS_MAX);
+    block.and_then(|times| times.get(slot as usize % BLOCK_SLOTS_MAX)).copied().unwrap_or(NEVER)
+}
+
+/// Whether two keys of one length are the same, eight bytes at a time. C's `memcmp` is a call, and musl's compares byte by
+/// byte.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let ((words, rest), (other_words, other_rest)) = (one.as_chunks(), other.as_chunks());
+    words.iter().zip(other_words).all(|(a, b)| u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b))
+        && rest.iter().zip(other_rest).all(|(a, b)| a == b)
 }
 
 /// Slots in a block, at most. Making room in the middle of a full block moves 2 KiB at most.

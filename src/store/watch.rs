@@ -25,7 +25,7 @@ use crate::protocol::Scope;
 const CHANGES_MAX: usize = 1024;
 /// Long enough for a thread on a busy machine to get a processor, and to empty the queue.
 const LATE_MAX: Duration = Duration::from_secs(1);
-/// What all changes that wait for a watcher may hold, beside the one that it takes next. A value can be larger than
+/// What all changes that wait for a watcher may hold, not counting the one that it takes next. A value can be larger than
 /// this where the server takes such requests, and a watcher that has nothing else to take is not slow.
 const CHANGES_BYTES_MAX: usize = 16 << 20;
 /// What all changes that wait for any watcher may hold.

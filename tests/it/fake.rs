@@ -360,6 +360,22 @@ fn busy_is_tried_again_and_nothing_else() {
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
+/// An action without a slot is busy, and the server carries out what stands behind it.
+#[test]
+fn a_batch_is_not_sent_again_where_only_its_first_request_was_busy() {
+    let fake = Fake::start(|mut stream, _| {
+        request(&stream)?;
+        stream.write_all(
+            b"{\"error\":{\"code\":\"busy\",\"message\":\"16 programs run\"}}\n{\"key\":\"n\",\"value\":1}\n",
+        )?;
+        drain(&stream)
+    });
+    let lines = "{\"request\":\"EXEC\",\"data\":\"date\"}\n{\"request\":\"INCREMENT\",\"key\":\"n\"}\n";
+    let (exit, out, _) = fake.client(&["batch"], lines);
+    assert_eq!((exit, out.lines().last()), (5, Some("{\"key\":\"n\",\"value\":1}")));
+    assert_eq!(fake.connections(), 1);
+}
+
 #[test]
 fn a_request_refused_before_it_was_read_to_its_end_tells_why() {
     let fake = Fake::start(|mut stream, _| {

@@ -6,6 +6,7 @@ mod args;
 mod cli;
 mod client;
 mod client_server_python;
+mod complete;
 mod dialects;
 mod fake;
 mod follow;
@@ -34,6 +35,8 @@ mod watch;
 // These look into /proc, to see what a server holds and does.
 #[cfg(target_os = "linux")]
 mod bad_input;
+#[cfg(target_os = "linux")]
+mod bench;
 #[cfg(target_os = "linux")]
 mod faults;
 #[cfg(target_os = "linux")]

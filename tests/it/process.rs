@@ -225,10 +225,15 @@ pub fn rest(stream: &mut TcpStream) -> String {
 /// Sends a request, and gives the line that answers it.
 pub fn exchange(stream: &mut TcpStream, sent: impl AsRef<[u8]>) -> String {
     stream.write_all(sent.as_ref()).unwrap();
-    let mut line = Vec::new();
-    let mut byte = [0];
-    while line.last() != Some(&b'\n') && stream.read_exact(&mut byte).is_ok() {
-        line.push(byte[0]);
+    let (mut line, mut piece) = (Vec::new(), vec![0; 1 << 16]);
+    // What comes behind the line stays in the socket. Byte by byte a long line took longer than the server waits.
+    while line.last() != Some(&b'\n')
+        && let Ok(n) = stream.peek(&mut piece)
+        && n > 0
+    {
+        let end = piece[..n].iter().position(|byte| *byte == b'\n').map_or(n, |at| at + 1);
+        stream.read_exact(&mut piece[..end]).unwrap();
+        line.extend_from_slice(&piece[..end]);
     }
     String::from_utf8(line).unwrap()
 }

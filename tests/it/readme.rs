@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
+use socket_tables::protocol::Verb;
+
 use crate::support::{Server, run};
 
 /// Types the first screen as it stands there, and compares what comes out with what it shows.
@@ -58,6 +60,17 @@ fn the_soak_takes_as_long_as_every_file_says() {
         let told: Vec<_> = text.lines().filter(|line| line.to_lowercase().contains(" minutes")).collect();
         assert_eq!(told.len(), 1, "{file}: {told:?}");
         assert!(told[0].to_lowercase().contains("two minutes of hostile"), "{file}: {told:?}");
+    }
+}
+
+#[test]
+fn every_request_has_its_row() {
+    let known = Verb::ALL.iter().map(|verb| verb.as_str());
+    for name in known.chain(["HELLO", "TIME", "INFO", "ECHO", "EXEC", "HISTORY"]) {
+        let rows = README.lines().filter(|line| line.starts_with("| `"));
+        let named =
+            rows.filter(|row| row.split(" |").next().is_some_and(|cell| cell.contains(&format!("`{name}`"))));
+        assert_eq!(named.count(), 1, "{name}");
     }
 }
 
