@@ -116,10 +116,13 @@ pub mod store;
 mod sys;
 
 // What most programs need, so that they can name it without knowing the rooms.
+#[cfg(unix)]
 pub use actions::{Action, Call, Outcome};
+#[cfg(unix)]
 pub use client::{Client, ClientOptions, Event};
 pub use json::Value;
 pub use protocol::{Failure, Scope, Token};
+#[cfg(unix)]
 pub use server::{Mode, Options, Running, Server};
 
 /// README's Rust, compiled as it stands there.
