@@ -52,6 +52,8 @@ impl Session<'_> {
     /// Has it give back the memory that it does not need while it waits.
     pub fn give_back(&mut self, workspace: &mut Workspace) {
         let kept_max = workspace.buffer.len() / 4;
+        // A client that has begun its next request may leave it at that.
+        self.input.drop_used();
         Workspace::take_back(&mut workspace.input, &mut self.input.bytes, kept_max);
         Workspace::take_back(&mut workspace.output, &mut self.output, kept_max);
     }
@@ -67,9 +69,12 @@ pub(super) struct Input {
 
 impl Input {
     pub fn append(&mut self, bytes: &[u8]) {
-        self.bytes.drain(..self.used);
-        self.used = 0;
+        self.drop_used();
         self.bytes.extend_from_slice(bytes);
+    }
+
+    fn drop_used(&mut self) {
+        self.bytes.drain(..mem::take(&mut self.used));
     }
 
     pub fn data(&self) -> &[u8] {
@@ -82,5 +87,28 @@ impl Input {
             self.used = 0;
             self.bytes.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Core, Next, Session};
+    use super::*;
+
+    #[test]
+    fn a_session_that_waits_holds_no_more_than_what_was_begun() {
+        let core = Core { request_bytes_max: 1 << 20, ..Core::default() };
+        let (mut session, mut workspace) = (Session::new(&core), Workspace::new(1 << 16));
+        for begun in ["", "GET"] {
+            session.lend(&mut workspace);
+            session.received(("GET k\n".repeat(1000) + begun).as_bytes());
+            while session.advance() == Next::Write {
+                session.sent();
+            }
+            session.give_back(&mut workspace);
+            assert!(session.input.bytes.capacity() <= 4 * begun.len(), "{begun:?}");
+            assert_eq!((session.requests() % 1000, session.output.capacity()), (0, 0));
+        }
+        assert!(workspace.output.capacity() > 0, "what was lent is lent again");
     }
 }
